@@ -1,0 +1,1 @@
+//! Wire types, REST over the Unix socket, event stream, client.

@@ -1,0 +1,1 @@
+//! Virtual canvas over a git tree: edits, checkpoints, micro-commits, undo, landing.

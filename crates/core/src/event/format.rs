@@ -1,0 +1,778 @@
+//! Version 1 of the journal's payloads, in Protocol Buffers encoding.
+//!
+//! Only data: meaning lives in `lifecycle`. Fields may be added, never renumbered or reused; a
+//! breaking change is a new message. Invariant: `tests/golden/v1` stays readable for ever.
+
+/// The envelope of every event record.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Entry {
+    /// Wall time, milliseconds since the epoch.
+    #[prost(uint64, tag = "1")]
+    pub at_ms: u64,
+    /// What happened.
+    #[prost(oneof = "Event", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
+    pub event: Option<Event>,
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Event {
+    /// A task was accepted.
+    #[prost(message, tag = "2")]
+    Submitted(Submitted),
+    /// A lease on the task began.
+    #[prost(message, tag = "3")]
+    Started(Started),
+    /// An effect is about to happen.
+    #[prost(message, tag = "4")]
+    Intent(Intent),
+    /// An effect's outcome.
+    #[prost(message, tag = "5")]
+    Observed(Observed),
+    /// Money and tokens were set aside.
+    #[prost(message, tag = "6")]
+    Reserved(Reserved),
+    /// A reservation became spend.
+    #[prost(message, tag = "7")]
+    Settled(Settled),
+    /// A reservation was given back.
+    #[prost(message, tag = "8")]
+    Released(Released),
+    /// The coroutine's state before the intent that follows.
+    #[prost(message, tag = "9")]
+    StateSaved(StateSaved),
+    /// Somebody wants something of the task.
+    #[prost(message, tag = "10")]
+    Signal(Signal),
+    /// A person is asked.
+    #[prost(message, tag = "11")]
+    ApprovalAsked(ApprovalAsked),
+    /// A person answered.
+    #[prost(message, tag = "12")]
+    ApprovalGiven(ApprovalGiven),
+    /// An operation that can be undone.
+    #[prost(message, tag = "13")]
+    OpDone(OpDone),
+    /// The task stands still.
+    #[prost(message, tag = "14")]
+    Paused(Paused),
+    /// The task ended.
+    #[prost(message, tag = "15")]
+    Finished(Finished),
+    /// A command without an intent was found and killed.
+    #[prost(message, tag = "16")]
+    OrphanReaped(OrphanReaped),
+}
+
+/// Limits of a task; `None` where nothing is limited.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Caps {
+    /// Money in nano-dollars.
+    #[prost(uint64, optional, tag = "1")]
+    pub nano_usd: Option<u64>,
+    /// Model calls.
+    #[prost(uint32, optional, tag = "2")]
+    pub steps: Option<u32>,
+    /// Tokens in and out together.
+    #[prost(uint64, optional, tag = "3")]
+    pub tokens: Option<u64>,
+    /// Wall time in milliseconds.
+    #[prost(uint64, optional, tag = "4")]
+    pub wall_ms: Option<u64>,
+}
+
+/// A task was accepted.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Submitted {
+    /// The user's words.
+    #[prost(string, tag = "1")]
+    pub goal: String,
+    /// Directory in which the task was given, as bytes of the path.
+    #[prost(bytes = "vec", tag = "2")]
+    pub cwd: Vec<u8>,
+    /// `provider/model`.
+    #[prost(string, tag = "3")]
+    pub model: String,
+    /// Its limits.
+    #[prost(message, optional, tag = "4")]
+    pub caps: Option<Caps>,
+    /// The verification command, where the user gave one.
+    #[prost(string, optional, tag = "5")]
+    pub verify: Option<String>,
+    /// The revision to start from, where the user gave one.
+    #[prost(string, optional, tag = "6")]
+    pub base: Option<String>,
+    /// Whether nobody can be asked while it runs.
+    #[prost(bool, tag = "7")]
+    pub no_input: bool,
+    /// The user's key for this submission, so that a repeated one is the same task.
+    #[prost(string, optional, tag = "8")]
+    pub idempotency_key: Option<String>,
+    /// User id of the submitting peer.
+    #[prost(uint32, tag = "9")]
+    pub uid: u32,
+}
+
+/// A lease began.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Started {
+    /// The journal's opening.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// The lease's number.
+    #[prost(uint64, tag = "2")]
+    pub generation: u64,
+}
+
+/// An effect is about to happen.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Intent {
+    /// Its number within the task.
+    #[prost(uint32, tag = "1")]
+    pub seq: u32,
+    /// Its class; see `EffectClass::code`.
+    #[prost(uint32, tag = "2")]
+    pub class: u32,
+    /// What.
+    #[prost(oneof = "Action", tags = "3, 4, 5, 6, 7, 8")]
+    pub action: Option<Action>,
+}
+
+/// What is going to happen.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Action {
+    /// Make the workspace, read rules and environment.
+    #[prost(message, tag = "3")]
+    Prepare(Prepare),
+    /// Ask the model.
+    #[prost(message, tag = "4")]
+    Ask(Ask),
+    /// Run a tool.
+    #[prost(message, tag = "5")]
+    Call(Call),
+    /// Run the verification command.
+    #[prost(message, tag = "6")]
+    Verify(Verify),
+    /// Make a micro-commit.
+    #[prost(message, tag = "7")]
+    Commit(Commit),
+    /// An operation that the user asked for.
+    #[prost(message, tag = "8")]
+    Op(Op),
+}
+
+/// Make the workspace, read rules and environment.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Prepare {}
+
+/// Ask the model.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Ask {
+    /// The transcript is the task's past up to this record.
+    #[prost(uint64, tag = "1")]
+    pub through: u64,
+    /// The part of the prompt that moves: plan, budget left, open units.
+    #[prost(string, tag = "2")]
+    pub tail: String,
+    /// The step, counted in model calls from 1.
+    #[prost(uint32, tag = "3")]
+    pub step: u32,
+    /// Limit of the answer.
+    #[prost(uint64, tag = "4")]
+    pub max_output_tokens: u64,
+}
+
+/// Run a tool.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Call {
+    /// The provider's id for the call.
+    #[prost(string, tag = "1")]
+    pub call_id: String,
+    /// The tool.
+    #[prost(string, tag = "2")]
+    pub tool: String,
+    /// Its arguments, JSON text.
+    #[prost(string, tag = "3")]
+    pub args: String,
+    /// The step that asked for it.
+    #[prost(uint32, tag = "4")]
+    pub step: u32,
+}
+
+/// Run the verification command.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Verify {
+    /// The command for `/bin/sh -c`.
+    #[prost(string, tag = "1")]
+    pub command: String,
+    /// Round; 0 is the run before the first edit.
+    #[prost(uint32, tag = "2")]
+    pub round: u32,
+}
+
+/// Make a micro-commit. Carries all that its object id depends on.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Commit {
+    /// First line.
+    #[prost(string, tag = "1")]
+    pub subject: String,
+    /// The step.
+    #[prost(uint32, tag = "2")]
+    pub step: u32,
+    /// The branch's tip before.
+    #[prost(string, tag = "3")]
+    pub parent: String,
+    /// Commit time in seconds since the epoch.
+    #[prost(uint64, tag = "4")]
+    pub time_s: u64,
+    /// The checkpoint whose tree is committed.
+    #[prost(string, tag = "5")]
+    pub tree: String,
+    /// The model of the step.
+    #[prost(string, tag = "6")]
+    pub model: String,
+    /// Cost of the task so far, in millionths of a dollar.
+    #[prost(uint64, tag = "7")]
+    pub cost_micros: u64,
+    /// The checkpoint before the change.
+    #[prost(string, tag = "8")]
+    pub before: String,
+    /// The effect that made the change.
+    #[prost(uint32, tag = "9")]
+    pub cause: u32,
+}
+
+/// An operation that the user asked for.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Op {
+    /// `undo`, `undo-all`, `redo`, `restore`, `land`, `unland`, `remove`.
+    #[prost(string, tag = "1")]
+    pub kind: String,
+    /// The checkpoint to go to, for undo, redo and restore.
+    #[prost(string, tag = "2")]
+    pub target: String,
+    /// For landing: the branch, or empty for the current one.
+    #[prost(string, tag = "3")]
+    pub branch: String,
+    /// For landing: the message's first line.
+    #[prost(string, tag = "4")]
+    pub subject: String,
+    /// Numbers of the operations that this one takes back or brings back.
+    #[prost(uint32, repeated, tag = "5")]
+    pub ops: Vec<u32>,
+    /// Commit time in seconds since the epoch.
+    #[prost(uint64, tag = "6")]
+    pub time_s: u64,
+    /// The landing commit, for `unland`.
+    #[prost(string, tag = "7")]
+    pub landed: String,
+    /// Cost of the task so far, in millionths of a dollar.
+    #[prost(uint64, tag = "8")]
+    pub cost_micros: u64,
+}
+
+/// An effect's outcome.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Observed {
+    /// The effect.
+    #[prost(uint32, tag = "1")]
+    pub seq: u32,
+    /// The outcome.
+    #[prost(oneof = "Observation", tags = "2, 3, 4, 5, 6, 7, 8")]
+    pub observation: Option<Observation>,
+}
+
+/// An effect's outcome, by kind of action.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Observation {
+    /// The workspace stands.
+    #[prost(message, tag = "2")]
+    Prepared(Prepared),
+    /// The model answered.
+    #[prost(message, tag = "3")]
+    Reply(Reply),
+    /// A tool's result.
+    #[prost(message, tag = "4")]
+    Result(ResultSeen),
+    /// The gate's verdict.
+    #[prost(message, tag = "5")]
+    Verdict(Verdict),
+    /// A micro-commit stands.
+    #[prost(message, tag = "6")]
+    Committed(Committed),
+    /// A user's operation is done.
+    #[prost(message, tag = "7")]
+    Operated(Operated),
+    /// The effect failed for good.
+    #[prost(message, tag = "8")]
+    Failed(Failed),
+}
+
+/// The workspace stands.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Prepared {
+    /// The user's repository, path bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub repo: Vec<u8>,
+    /// The task's tree, path bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub tree: Vec<u8>,
+    /// The worktree's private git directory, path bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub git_dir: Vec<u8>,
+    /// The common git directory, path bytes.
+    #[prost(bytes = "vec", tag = "4")]
+    pub common_dir: Vec<u8>,
+    /// The task's branch.
+    #[prost(string, tag = "5")]
+    pub branch: String,
+    /// The commit it starts on.
+    #[prost(string, tag = "6")]
+    pub base: String,
+    /// The first checkpoint.
+    #[prost(string, tag = "7")]
+    pub checkpoint: String,
+    /// Texts of AGENTS.md and kin, outermost first, capped.
+    #[prost(string, tag = "8")]
+    pub rules: String,
+    /// Facts that can not change in the task: system, root files, languages.
+    #[prost(string, tag = "9")]
+    pub environment: String,
+    /// The verification command that holds for the task; empty when none was found.
+    #[prost(string, tag = "10")]
+    pub verify: String,
+    /// Where that command came from: `given`, `config`, a file name, or empty.
+    #[prost(string, tag = "11")]
+    pub verify_origin: String,
+    /// The sandbox level that commands get.
+    #[prost(string, tag = "12")]
+    pub level: String,
+    /// Directory of the task inside the tree, relative; empty for its root.
+    #[prost(string, tag = "13")]
+    pub subdir: String,
+    /// Things the user should know: submodules left empty, files carried.
+    #[prost(string, repeated, tag = "14")]
+    pub notes: Vec<String>,
+}
+
+/// The model answered.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Reply {
+    /// The answer's parts in order.
+    #[prost(message, repeated, tag = "1")]
+    pub parts: Vec<Part>,
+    /// Who made it.
+    #[prost(message, optional, tag = "2")]
+    pub made: Option<Made>,
+    /// Input tokens, cache reads and writes included.
+    #[prost(uint64, tag = "3")]
+    pub input_tokens: u64,
+    /// Of those, read from cache.
+    #[prost(uint64, tag = "4")]
+    pub cached_tokens: u64,
+    /// Of those, written to cache.
+    #[prost(uint64, tag = "5")]
+    pub cache_write_tokens: u64,
+    /// Output tokens.
+    #[prost(uint64, tag = "6")]
+    pub output_tokens: u64,
+    /// Whether the usage is our estimate because the provider gave none.
+    #[prost(bool, tag = "7")]
+    pub estimated: bool,
+    /// `end`, `calls`, `length`, `filter`.
+    #[prost(string, tag = "8")]
+    pub stop: String,
+    /// Cost in nano-dollars; absent where the price is unknown.
+    #[prost(uint64, optional, tag = "9")]
+    pub nano_usd: Option<u64>,
+    /// Wall time in milliseconds.
+    #[prost(uint64, tag = "10")]
+    pub wall_ms: u64,
+    /// Failed tries before this answer.
+    #[prost(uint32, tag = "11")]
+    pub retries: u32,
+}
+
+/// A piece of an answer.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Part {
+    /// What it is.
+    #[prost(enumeration = "PartKind", tag = "1")]
+    pub kind: i32,
+    /// Text, reasoning, call arguments, or opaque JSON.
+    #[prost(string, tag = "2")]
+    pub text: String,
+    /// The provider's call id.
+    #[prost(string, tag = "3")]
+    pub call_id: String,
+    /// The tool that is called.
+    #[prost(string, tag = "4")]
+    pub tool: String,
+}
+
+/// Kinds of [`Part`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum PartKind {
+    /// Words for the user.
+    Text = 0,
+    /// The model's reasoning, unsigned.
+    Reasoning = 1,
+    /// A tool call.
+    Call = 2,
+    /// Bytes that belong to one maker (signatures, encrypted reasoning), replayed only to it.
+    Opaque = 3,
+}
+
+/// Provenance of an answer.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Made {
+    /// The provider's name in the configuration.
+    #[prost(string, tag = "1")]
+    pub provider: String,
+    /// The wire that was spoken.
+    #[prost(string, tag = "2")]
+    pub wire: String,
+    /// Host and port of the endpoint.
+    #[prost(string, tag = "3")]
+    pub host: String,
+    /// The model that was asked for.
+    #[prost(string, tag = "4")]
+    pub asked: String,
+    /// The model that answered, as the provider names it.
+    #[prost(string, tag = "5")]
+    pub served: String,
+    /// The provider's id of the answer.
+    #[prost(string, tag = "6")]
+    pub reply_id: String,
+}
+
+/// A tool's result.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ResultSeen {
+    /// What the model reads.
+    #[prost(string, tag = "1")]
+    pub text: String,
+    /// `done`, `failed`, `exited`, `signalled`, `running`, `lost`, `denied`.
+    #[prost(string, tag = "2")]
+    pub status: String,
+    /// Exit code or signal number.
+    #[prost(sint32, tag = "3")]
+    pub number: i32,
+    /// The whole output where the text was cut: a `BlobRef` in binary.
+    #[prost(bytes = "vec", tag = "4")]
+    pub full: Vec<u8>,
+    /// One line for people.
+    #[prost(string, tag = "5")]
+    pub summary: String,
+    /// Wall time in milliseconds.
+    #[prost(uint64, tag = "6")]
+    pub wall_ms: u64,
+    /// Sandbox level of a command.
+    #[prost(string, tag = "7")]
+    pub level: String,
+    /// Checkpoint before; empty when none was taken.
+    #[prost(string, tag = "8")]
+    pub before: String,
+    /// Checkpoint after; empty when none was taken.
+    #[prost(string, tag = "9")]
+    pub after: String,
+    /// What changed between them.
+    #[prost(message, repeated, tag = "10")]
+    pub files: Vec<FileChange>,
+    /// The plan, where the call was `plan`.
+    #[prost(message, repeated, tag = "11")]
+    pub plan: Vec<PlanStep>,
+}
+
+/// One changed file.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FileChange {
+    /// Path in the tree, lossy where it is not UTF-8.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    /// `added`, `changed`, `deleted`.
+    #[prost(string, tag = "2")]
+    pub kind: String,
+    /// Lines added; 0 for binary files.
+    #[prost(uint32, tag = "3")]
+    pub plus: u32,
+    /// Lines removed; 0 for binary files.
+    #[prost(uint32, tag = "4")]
+    pub minus: u32,
+}
+
+/// One step of a plan.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PlanStep {
+    /// What.
+    #[prost(string, tag = "1")]
+    pub text: String,
+    /// `pending`, `active`, `done`.
+    #[prost(string, tag = "2")]
+    pub status: String,
+}
+
+/// The gate's verdict.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Verdict {
+    /// Whether the command passed.
+    #[prost(bool, tag = "1")]
+    pub passed: bool,
+    /// What the model reads when it did not.
+    #[prost(string, tag = "2")]
+    pub text: String,
+    /// Exit code, or the negative signal number.
+    #[prost(sint32, tag = "3")]
+    pub exit: i32,
+    /// Wall time in milliseconds.
+    #[prost(uint64, tag = "4")]
+    pub wall_ms: u64,
+    /// Tracked files that the command had changed and that were put back.
+    #[prost(string, repeated, tag = "5")]
+    pub restored: Vec<String>,
+    /// The whole output: a `BlobRef` in binary, or empty.
+    #[prost(bytes = "vec", tag = "6")]
+    pub full: Vec<u8>,
+}
+
+/// A micro-commit stands.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Committed {
+    /// Its object id.
+    #[prost(string, tag = "1")]
+    pub commit: String,
+}
+
+/// A user's operation is done, or could not be.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Operated {
+    /// One line for people.
+    #[prost(string, tag = "1")]
+    pub text: String,
+    /// The commit that it made.
+    #[prost(string, tag = "2")]
+    pub commit: String,
+    /// Paths in conflict; not empty means that nothing was changed.
+    #[prost(string, repeated, tag = "3")]
+    pub conflicts: Vec<String>,
+    /// The checkpoint after.
+    #[prost(string, tag = "4")]
+    pub after: String,
+}
+
+/// An effect failed for good.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Failed {
+    /// The code, e.g. `TB-ROUTER-004`.
+    #[prost(string, tag = "1")]
+    pub code: String,
+    /// What failed.
+    #[prost(string, tag = "2")]
+    pub message: String,
+    /// What to do.
+    #[prost(string, repeated, tag = "3")]
+    pub hints: Vec<String>,
+    /// Exit code of the command line for it.
+    #[prost(uint32, tag = "4")]
+    pub exit: u32,
+    /// Whether the same may succeed later.
+    #[prost(bool, tag = "5")]
+    pub retryable: bool,
+}
+
+/// Money and tokens were set aside for an effect.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Reserved {
+    /// The effect.
+    #[prost(uint32, tag = "1")]
+    pub seq: u32,
+    /// Nano-dollars.
+    #[prost(uint64, tag = "2")]
+    pub nano_usd: u64,
+    /// Tokens.
+    #[prost(uint64, tag = "3")]
+    pub tokens: u64,
+}
+
+/// A reservation became spend.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Settled {
+    /// The effect.
+    #[prost(uint32, tag = "1")]
+    pub seq: u32,
+    /// Nano-dollars really spent.
+    #[prost(uint64, tag = "2")]
+    pub nano_usd: u64,
+    /// Input tokens.
+    #[prost(uint64, tag = "3")]
+    pub input_tokens: u64,
+    /// Of those, read from cache.
+    #[prost(uint64, tag = "4")]
+    pub cached_tokens: u64,
+    /// Output tokens.
+    #[prost(uint64, tag = "5")]
+    pub output_tokens: u64,
+}
+
+/// A reservation was given back unspent.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Released {
+    /// The effect.
+    #[prost(uint32, tag = "1")]
+    pub seq: u32,
+    /// Why.
+    #[prost(string, tag = "2")]
+    pub why: String,
+}
+
+/// The coroutine's state before the intent that follows.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StateSaved {
+    /// The state, in the agent's own format.
+    #[prost(bytes = "vec", tag = "1")]
+    pub state: Vec<u8>,
+    /// The effect that it waits for.
+    #[prost(uint32, tag = "2")]
+    pub seq: u32,
+}
+
+/// Somebody wants something of the task.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Signal {
+    /// `tell`, `note`, `cancel`, `pause`, `unpause`, `caps`, `key`, `remove`.
+    #[prost(string, tag = "1")]
+    pub kind: String,
+    /// The words, for `tell` and `note`.
+    #[prost(string, tag = "2")]
+    pub text: String,
+    /// The new limits, for `caps`.
+    #[prost(message, optional, tag = "3")]
+    pub caps: Option<Caps>,
+}
+
+/// A person is asked.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ApprovalAsked {
+    /// Number within the task, from 1.
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    /// The effect that waits.
+    #[prost(uint32, tag = "2")]
+    pub seq: u32,
+    /// See `QuestionKind::code`.
+    #[prost(uint32, tag = "3")]
+    pub kind: u32,
+    /// One line.
+    #[prost(string, tag = "4")]
+    pub title: String,
+    /// Exactly what would happen.
+    #[prost(string, tag = "5")]
+    pub body: String,
+    /// Answers to choose from.
+    #[prost(string, repeated, tag = "6")]
+    pub options: Vec<String>,
+    /// SHA-256 of what is approved, hexadecimal.
+    #[prost(string, tag = "7")]
+    pub digest: String,
+}
+
+/// A person answered.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ApprovalGiven {
+    /// Which question.
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    /// Approved or answered.
+    #[prost(bool, tag = "2")]
+    pub yes: bool,
+    /// The text given with it.
+    #[prost(string, tag = "3")]
+    pub text: String,
+    /// User id of the answering peer.
+    #[prost(uint32, tag = "4")]
+    pub uid: u32,
+}
+
+/// An operation that can be undone.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct OpDone {
+    /// `tool`, `undo`, `redo`, `restore`, `land`, `unland`.
+    #[prost(string, tag = "1")]
+    pub kind: String,
+    /// The effect that it was.
+    #[prost(uint32, tag = "2")]
+    pub seq: u32,
+    /// Checkpoint before.
+    #[prost(string, tag = "3")]
+    pub before: String,
+    /// Checkpoint after.
+    #[prost(string, tag = "4")]
+    pub after: String,
+    /// The commit that it made, on the task's branch or, for `land`, on the user's.
+    #[prost(string, tag = "5")]
+    pub commit: String,
+    /// One line for people.
+    #[prost(string, tag = "6")]
+    pub summary: String,
+    /// What changed.
+    #[prost(message, repeated, tag = "7")]
+    pub files: Vec<FileChange>,
+    /// For `undo` and `redo`: the operations taken or brought back.
+    #[prost(uint32, repeated, tag = "8")]
+    pub ops: Vec<u32>,
+    /// For `land`: the full name of the reference that moved.
+    #[prost(string, tag = "9")]
+    pub reference: String,
+    /// For `land`: where that reference stood before; empty when it was made.
+    #[prost(string, tag = "10")]
+    pub previous: String,
+}
+
+/// The task stands still.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Paused {
+    /// `user`, `budget`, `person`, `key`, `disk`.
+    #[prost(string, tag = "1")]
+    pub why: String,
+    /// Details for people.
+    #[prost(string, tag = "2")]
+    pub text: String,
+}
+
+/// The task ended.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Finished {
+    /// `verified`, `unverified`, `gate-failed`, `failed`, `cancelled`.
+    #[prost(string, tag = "1")]
+    pub status: String,
+    /// Exit code of the command line.
+    #[prost(uint32, tag = "2")]
+    pub exit: u32,
+    /// The model's last words, or the reason.
+    #[prost(string, tag = "3")]
+    pub text: String,
+    /// The error code, where it failed.
+    #[prost(string, tag = "4")]
+    pub code: String,
+    /// What to do, where it failed.
+    #[prost(string, repeated, tag = "5")]
+    pub hints: Vec<String>,
+    /// All files that differ from the base.
+    #[prost(message, repeated, tag = "6")]
+    pub files: Vec<FileChange>,
+    /// Number of micro-commits.
+    #[prost(uint32, tag = "7")]
+    pub commits: u32,
+}
+
+/// A command without an intent was found and killed.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct OrphanReaped {
+    /// The run.
+    #[prost(string, tag = "1")]
+    pub run: String,
+    /// What was found and done.
+    #[prost(string, tag = "2")]
+    pub text: String,
+}

@@ -1,0 +1,76 @@
+//! The payload format holds: golden bytes of version 1, and a round trip of each event.
+
+use super::*;
+use crate::words::Lsn;
+
+fn samples() -> Vec<Event> {
+    vec![
+        Event::Submitted(Submitted {
+            goal: "fix the parser".into(),
+            cwd: b"/home/u/p".to_vec(),
+            model: "local/qwen".into(),
+            caps: Some(Caps { nano_usd: Some(5), steps: Some(300), tokens: None, wall_ms: Some(9) }),
+            no_input: true,
+            ..Submitted::default()
+        }),
+        Event::Started(Started { epoch: 2, generation: 1 }),
+        Event::Intent(Intent {
+            seq: 3,
+            class: 7,
+            action: Some(Action::Call(Call { call_id: "c1".into(), tool: "exec".into(), args: "{\"cmd\":\"true\"}".into(), step: 1 })),
+        }),
+        Event::Observed(Observed {
+            seq: 3,
+            observation: Some(Observation::Result(ResultSeen {
+                text: "ok".into(),
+                status: "exited".into(),
+                number: -9,
+                ..ResultSeen::default()
+            })),
+        }),
+        Event::Reserved(Reserved { seq: 2, nano_usd: 10, tokens: 20 }),
+        Event::Settled(Settled { seq: 2, nano_usd: 7, input_tokens: 1, cached_tokens: 0, output_tokens: 2 }),
+        Event::Released(Released { seq: 2, why: "refused".into() }),
+        Event::StateSaved(StateSaved { state: vec![1, 2, 3], seq: 3 }),
+        Event::Signal(Signal { kind: "tell".into(), text: "faster".into(), caps: None }),
+        Event::ApprovalAsked(ApprovalAsked {
+            id: 1,
+            seq: 4,
+            kind: 1,
+            title: "t".into(),
+            body: "b".into(),
+            options: vec![],
+            digest: "00".into(),
+        }),
+        Event::ApprovalGiven(ApprovalGiven { id: 1, yes: true, text: String::new(), uid: 1000 }),
+        Event::OpDone(OpDone { kind: "tool".into(), seq: 3, before: "a".into(), after: "b".into(), ..OpDone::default() }),
+        Event::Paused(Paused { why: "budget".into(), text: "steps".into() }),
+        Event::Finished(Finished { status: "verified".into(), exit: 0, commits: 2, ..Finished::default() }),
+        Event::OrphanReaped(OrphanReaped { run: "r".into(), text: "killed".into() }),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[test]
+fn version_1_stays_readable_byte_for_byte() {
+    let lines: String =
+        samples().into_iter().map(|event| format!("{} {} {}\n", event.kind(), event.name(), hex(&encode(event, 1_700)))).collect();
+    expect_test::expect_file!["../../tests/golden/v1/events.txt"].assert_eq(&lines);
+}
+
+#[test]
+fn each_event_survives_its_encoding() {
+    for event in samples() {
+        let bytes = encode(event.clone(), 42);
+        assert_eq!(decode(Lsn(9), &bytes), Ok((42, event)));
+    }
+}
+
+#[test]
+fn damaged_payloads_are_refused_not_guessed() {
+    assert!(decode(Lsn(1), &[]).is_err());
+    assert!(decode(Lsn(1), &[0xff, 0xff, 0xff]).is_err());
+}

@@ -1,0 +1,175 @@
+//! The life of a task: what its events add up to, and which commands it accepts.
+//!
+//! Pure folds and decisions; the scheduler drives them. Invariant: applying the same events in the
+//! same order gives the same task, so a restart sees what the crash left.
+
+mod decide;
+mod fold;
+mod ops;
+#[cfg(test)]
+mod tests;
+
+pub use decide::{Decided, check_caps, decide};
+pub use ops::{OpEntry, OpLog, OpMove};
+
+use crate::event::{ApprovalAsked, Caps, FileChange, Finished, Intent, PlanStep, Prepared, Submitted};
+use crate::money::{NanoUsd, Usage};
+use crate::words::{Lsn, Seq, TaskId, Workspace};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// Effects of user operations are numbered from here, apart from the coroutine's own.
+pub const OP_SEQ: Seq = 0x8000_0000;
+
+/// How a task stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// Accepted, not begun.
+    Queued,
+    /// Works, or will as soon as a daemon runs.
+    Running,
+    /// Stands still for a reason that somebody must remove.
+    Paused {
+        /// `user`, `budget`, `person`, `key`, `disk`.
+        why: String,
+        /// Details.
+        text: String,
+    },
+    /// Ended.
+    Finished,
+    /// Removed; only its name is left.
+    Removed,
+}
+
+impl Status {
+    /// One word for lists.
+    #[must_use]
+    pub fn word(&self) -> &str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Paused { why, .. } => match why.as_str() {
+                "person" => "needs-you",
+                "budget" => "over-budget",
+                "key" => "needs-key",
+                _ => "paused",
+            },
+            Self::Finished => "finished",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// A question and its answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Approval {
+    /// The question.
+    pub asked: ApprovalAsked,
+    /// Where it stands.
+    pub lsn: Lsn,
+    /// When it was asked, wall time in milliseconds.
+    pub at_ms: u64,
+    /// Yes or no, with text.
+    pub answer: Option<(bool, String)>,
+}
+
+/// A task as folded from its events.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// What was asked for.
+    pub submitted: Submitted,
+    /// Limits in force.
+    pub caps: Caps,
+    /// How it stands.
+    pub status: Status,
+    /// Its lease number.
+    pub generation: u64,
+    /// Wall time of submission, milliseconds.
+    pub created_ms: u64,
+    /// Wall time of the newest event, milliseconds.
+    pub updated_ms: u64,
+    /// Wall time in milliseconds during which it was not paused, up to `resumed_ms`.
+    pub active_ms: u64,
+    /// Since when it is active now; `None` while it stands still.
+    pub resumed_ms: Option<u64>,
+    /// Its newest record.
+    pub last_lsn: Lsn,
+    /// The workspace, once prepared.
+    pub prepared: Option<Prepared>,
+    /// Model calls made.
+    pub steps: u32,
+    /// Tokens used.
+    pub usage: Usage,
+    /// Money spent.
+    pub spent: NanoUsd,
+    /// Whether some of the spend has no known price.
+    pub cost_unknown: bool,
+    /// Reservations that are neither settled nor released.
+    pub held: BTreeMap<Seq, (NanoUsd, u64)>,
+    /// The intent without observation, and where it stands.
+    pub open: Option<(Lsn, Intent)>,
+    /// The open intent of a user's operation.
+    pub open_op: Option<(Lsn, Intent)>,
+    /// The coroutine's newest saved state.
+    pub state: Option<Bytes>,
+    /// Questions by number.
+    pub approvals: BTreeMap<u32, Approval>,
+    /// Operations.
+    pub ops: OpLog,
+    /// The plan as the model last gave it.
+    pub plan: Vec<PlanStep>,
+    /// Number of micro-commits.
+    pub commits: u32,
+    /// How it ended.
+    pub finished: Option<Finished>,
+    /// The user's newest words to the running task.
+    pub told: Lsn,
+    /// Up to where a model call has carried the task's past.
+    pub heard: Lsn,
+    /// Whether the user wants it ended.
+    pub cancelling: bool,
+    /// The newest effect number of a user's operation; see [`OP_SEQ`].
+    pub op_seq: Seq,
+    /// The newest reply's model, as served.
+    pub served: String,
+}
+
+impl Task {
+    /// The workspace, once prepared.
+    #[must_use]
+    pub fn workspace(&self) -> Option<Workspace> {
+        fold::workspace(self.id, self.prepared.as_ref()?)
+    }
+
+    /// Money and tokens set aside for calls that have not ended.
+    #[must_use]
+    pub fn held_total(&self) -> (NanoUsd, u64) {
+        self.held.values().fold((NanoUsd(0), 0_u64), |(usd, tokens), (u, t)| (usd.plus(*u), tokens.saturating_add(*t)))
+    }
+
+    /// Active wall time in milliseconds at `now_ms`.
+    #[must_use]
+    pub fn active_at(&self, now_ms: u64) -> u64 {
+        self.active_ms.saturating_add(self.resumed_ms.map_or(0, |since| now_ms.saturating_sub(since)))
+    }
+
+    /// The question that waits for an answer, oldest first.
+    #[must_use]
+    pub fn waiting_for(&self) -> Option<&Approval> {
+        self.approvals.values().find(|approval| approval.answer.is_none())
+    }
+
+    /// Whether it still has work to do.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        !matches!(self.status, Status::Finished | Status::Removed)
+    }
+
+    /// All files that differ from the base, where the task has ended.
+    #[must_use]
+    pub fn files(&self) -> &[FileChange] {
+        self.finished.as_ref().map_or(&[], |finished| &finished.files)
+    }
+}

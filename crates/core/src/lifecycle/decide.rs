@@ -1,0 +1,208 @@
+//! The decision: a command and a task in, events or a refusal out.
+//!
+//! Pure; the scheduler journals what comes out and then acts. Invariant: a refusal changes nothing
+//! and says what to do instead.
+
+use super::{OpMove, Status, Task};
+use crate::code::{Fault, exit};
+use crate::event::{ApprovalGiven, Caps, Event, Op, Paused, Signal};
+use crate::money::NanoUsd;
+use crate::port::Command;
+
+/// What a command leads to.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Decided {
+    /// Events to journal at once.
+    pub events: Vec<Event>,
+    /// Operations to do after that, in order, while the task stands still.
+    pub ops: Vec<Op>,
+    /// Whether running effects must be left first.
+    pub interrupt: bool,
+    /// One line for people.
+    pub text: String,
+}
+
+impl Decided {
+    fn say(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    fn with(mut self, event: Event) -> Self {
+        self.events.push(event);
+        self
+    }
+}
+
+/// Decides what a command does to a task.
+///
+/// # Errors
+/// A [`Fault`] when the task can not take the command as it stands.
+pub fn decide(task: &Task, command: &Command) -> Result<Decided, Fault> {
+    if task.status == Status::Removed {
+        return Err(refuse(task, "was removed", "start a new task with `tinkerbell run`"));
+    }
+    match command {
+        Command::Tell(text) => tell(task, text),
+        Command::Pause => pause(task),
+        Command::Resume(caps) => resume(task, caps.as_ref()),
+        Command::Cancel => cancel(task),
+        Command::Answer { id, yes, text, uid } => answer(task, *id, (*yes, text, *uid)),
+        Command::Undo { all } => move_ops(task, &task.ops.undo(*all, base(task)?)),
+        Command::Redo => move_ops(task, &task.ops.redo()),
+        Command::Restore { op } => move_ops(task, &task.ops.restore(*op, base(task)?)),
+        Command::Land { branch, message } => land(task, branch.as_deref(), message),
+        Command::Remove { force } => remove(task, *force),
+    }
+}
+
+fn refuse(task: &Task, what: &str, hint: &str) -> Fault {
+    Fault::new("TB-TASK-002", exit::FAILED, format!("task {} {what}", task.id.short(8))).hint(hint)
+}
+
+fn base(task: &Task) -> Result<&str, Fault> {
+    task.prepared
+        .as_ref()
+        .map(|prepared| prepared.checkpoint.as_str())
+        .ok_or_else(|| refuse(task, "has no workspace yet, so there is nothing to move", "wait until it has begun"))
+}
+
+fn signal(kind: &str, text: &str) -> Event {
+    Event::Signal(Signal { kind: kind.to_owned(), text: text.to_owned(), caps: None })
+}
+
+fn paused(why: &str, text: &str) -> Event {
+    Event::Paused(Paused { why: why.to_owned(), text: text.to_owned() })
+}
+
+fn tell(task: &Task, text: &str) -> Result<Decided, Fault> {
+    if text.trim().is_empty() {
+        return Err(Fault::new("TB-TASK-003", exit::USAGE, "the message is empty").hint("tinkerbell tell TASK \"what to do\""));
+    }
+    let line = match task.status {
+        Status::Finished => "told; the task goes on",
+        Status::Paused { .. } => "told; the task reads it once it goes on (`tinkerbell resume`)",
+        _ => "told; the task reads it at its next step",
+    };
+    Ok(Decided::say(line).with(signal("tell", text)))
+}
+
+fn pause(task: &Task) -> Result<Decided, Fault> {
+    match &task.status {
+        Status::Queued | Status::Running => {
+            Ok(Decided { interrupt: true, ..Decided::say("paused") }.with(paused("user", "paused by the user")))
+        }
+        Status::Paused { .. } => Ok(Decided::say("already paused")),
+        _ => Err(refuse(task, "has ended, so it can not be paused", "`tinkerbell tell` gives it more to do")),
+    }
+}
+
+fn resume(task: &Task, caps: Option<&Caps>) -> Result<Decided, Fault> {
+    let mut decided = Decided::say("resumed");
+    if let Some(caps) = caps.filter(|caps| **caps != Caps::default()) {
+        let event = Signal { kind: "caps".to_owned(), text: String::new(), caps: Some(caps.clone()) };
+        decided.events.push(Event::Signal(event));
+    }
+    let raised = !decided.events.is_empty();
+    match &task.status {
+        Status::Finished => Err(refuse(task, "has ended, so it can not be resumed", "`tinkerbell tell` gives it more to do")),
+        Status::Queued | Status::Running => {
+            decided.text = if raised { "limits changed; it was running already" } else { "already running" }.to_owned();
+            Ok(decided)
+        }
+        Status::Paused { why, text } if why == "budget" && !raised => {
+            Err(Fault::new("TB-TASK-004", exit::BUDGET, format!("task {} stands at a limit: {text}", task.id.short(8)))
+                .hint("raise it: tinkerbell resume TASK --budget 5usd (or --max-steps, --max-tokens, --max-wall-time)"))
+        }
+        Status::Paused { why, .. } if why == "person" && task.waiting_for().is_some() => {
+            Err(Fault::new("TB-TASK-005", exit::NEEDS_PERSON, format!("task {} waits for an answer", task.id.short(8)))
+                .hint("tinkerbell inbox                 shows the question")
+                .hint("tinkerbell approve TASK          or: deny TASK, approve TASK --answer TEXT"))
+        }
+        _ => Ok(decided.with(signal("unpause", ""))),
+    }
+}
+
+fn cancel(task: &Task) -> Result<Decided, Fault> {
+    match task.status {
+        Status::Finished => Ok(Decided::say("it had ended already")),
+        _ => Ok(Decided { interrupt: true, ..Decided::say("stopped") }.with(signal("cancel", ""))),
+    }
+}
+
+fn answer(task: &Task, id: u32, given: (bool, &str, u32)) -> Result<Decided, Fault> {
+    let Some(approval) = task.approvals.get(&id) else {
+        return Err(refuse(task, &format!("has no question {id}"), "`tinkerbell inbox` lists what waits for an answer"));
+    };
+    if approval.answer.is_some() {
+        return Err(refuse(task, &format!("had question {id} answered already"), "an answer is used once; nothing was changed"));
+    }
+    let (yes, text, uid) = given;
+    let line = if yes { "approved" } else { "denied" };
+    Ok(Decided::say(line).with(Event::ApprovalGiven(ApprovalGiven { id, yes, text: text.to_owned(), uid })))
+}
+
+/// Events that make a running task stand still for a user's operation.
+fn standstill(task: &Task) -> (Vec<Event>, bool) {
+    match task.status {
+        Status::Queued | Status::Running => (vec![paused("user", "paused for an operation of the user")], true),
+        _ => (Vec::new(), false),
+    }
+}
+
+fn move_ops(task: &Task, step: &OpMove) -> Result<Decided, Fault> {
+    match step {
+        OpMove::Nothing(why) => Err(Fault::new("TB-TASK-006", exit::FAILED, why.clone()).hint("tinkerbell op log TASK")),
+        OpMove::Do(ops) => {
+            let (events, interrupt) = standstill(task);
+            Ok(Decided { events, ops: ops.clone(), interrupt, text: String::new() })
+        }
+    }
+}
+
+fn land(task: &Task, branch: Option<&str>, message: &str) -> Result<Decided, Fault> {
+    base(task)?;
+    let subject = if message.trim().is_empty() { task.submitted.goal.as_str() } else { message };
+    let op = Op {
+        kind: "land".to_owned(),
+        target: task.checkpoint().unwrap_or_default().to_owned(),
+        branch: branch.unwrap_or_default().to_owned(),
+        subject: subject.to_owned(),
+        ..Op::default()
+    };
+    let (events, interrupt) = standstill(task);
+    Ok(Decided { events, ops: vec![op], interrupt, text: String::new() })
+}
+
+fn remove(task: &Task, force: bool) -> Result<Decided, Fault> {
+    if task.is_open() && !force {
+        return Err(refuse(task, "has not ended", "stop it first, or: tinkerbell rm --force TASK"));
+    }
+    let events = if task.is_open() { vec![signal("cancel", "")] } else { Vec::new() };
+    let op = Op { kind: "remove".to_owned(), ..Op::default() };
+    Ok(Decided { events, ops: vec![op], interrupt: task.is_open(), text: "removed".to_owned() })
+}
+
+/// Whether the task may spend this much more at `now_ms`; the text of a refusal names the limit.
+///
+/// `asks` says whether the effect is a model call, which alone counts as a step.
+///
+/// # Errors
+/// The limit that would be passed, for people.
+pub fn check_caps(task: &Task, now_ms: u64, hold: (NanoUsd, u64), asks: bool) -> Result<(), String> {
+    let (held_usd, held_tokens) = task.held_total();
+    if let Some(steps) = task.caps.steps.filter(|steps| asks && task.steps >= *steps) {
+        return Err(format!("{steps} steps are used up"));
+    }
+    let tokens = task.usage.total().saturating_add(held_tokens).saturating_add(hold.1);
+    if let Some(cap) = task.caps.tokens.filter(|cap| tokens > *cap) {
+        return Err(format!("{} of {cap} tokens are used, and the next call may need {}", task.usage.total(), hold.1));
+    }
+    let money = task.spent.plus(held_usd).plus(hold.0);
+    if let Some(cap) = task.caps.nano_usd.map(NanoUsd).filter(|cap| money > *cap) {
+        return Err(format!("{} of {cap} are spent, and the next call may cost {}", task.spent, hold.0));
+    }
+    if let Some(cap) = task.caps.wall_ms.filter(|cap| task.active_at(now_ms) >= *cap) {
+        return Err(format!("{} s of working time are used up", cap / 1_000));
+    }
+    Ok(())
+}

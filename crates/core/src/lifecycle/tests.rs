@@ -1,0 +1,141 @@
+//! Rules of the lifecycle, as stories of events and commands.
+
+use super::*;
+use crate::event::{ApprovalAsked, ApprovalGiven, Event, OpDone, Paused, Placed, Reserved, Settled, Signal, Started, Submitted};
+use crate::port::Command;
+
+struct Story {
+    task: Task,
+    lsn: u64,
+    now: u64,
+}
+
+impl Story {
+    fn new(caps: Caps) -> Self {
+        let submitted = Submitted { goal: "fix".to_owned(), caps: Some(caps), ..Submitted::default() };
+        Self { task: Task::new(TaskId(1), Lsn(1), 1_000, submitted), lsn: 1, now: 1_000 }
+    }
+
+    fn happens(&mut self, event: Event) -> &mut Self {
+        self.lsn += 1;
+        self.now += 1_000;
+        self.task.apply(&Placed { lsn: Lsn(self.lsn), at_ms: self.now, task: self.task.id, event });
+        self
+    }
+
+    fn started(&mut self) -> &mut Self {
+        self.happens(Event::Started(Started { epoch: 1, generation: 1 }))
+    }
+
+    fn op(&mut self, kind: &str, before: &str, after: &str, ops: &[u32]) -> &mut Self {
+        self.happens(Event::OpDone(OpDone {
+            kind: kind.into(),
+            before: before.into(),
+            after: after.into(),
+            ops: ops.into(),
+            ..OpDone::default()
+        }))
+    }
+}
+
+fn targets(step: &OpMove) -> String {
+    match step {
+        OpMove::Nothing(why) => why.split(':').next().unwrap_or_default().to_owned(),
+        OpMove::Do(ops) => ops.iter().map(|op| format!("{}→{}{:?}", op.kind, op.target, op.ops)).collect::<Vec<_>>().join(" "),
+    }
+}
+
+#[test]
+fn undo_and_redo_walk_the_stack() {
+    let mut story = Story::new(Caps::default());
+    story.started().op("tool", "a", "b", &[]).op("tool", "b", "c", &[]);
+    assert_eq!(targets(&story.task.ops.undo(false, "a")), "undo→b[2]");
+    assert_eq!(targets(&story.task.ops.undo(true, "a")), "undo→a[2, 1]");
+    assert_eq!(targets(&story.task.ops.redo()), "nothing to redo");
+    story.op("undo", "c", "a", &[2, 1]);
+    assert_eq!(targets(&story.task.ops.undo(false, "a")), "nothing to undo");
+    assert_eq!(targets(&story.task.ops.redo()), "redo→b[1]");
+    story.op("redo", "a", "b", &[1]);
+    assert_eq!(targets(&story.task.ops.redo()), "redo→c[2]");
+    story.op("tool", "b", "d", &[]);
+    assert_eq!(targets(&story.task.ops.redo()), "nothing to redo");
+    assert_eq!(story.task.ops.checkpoint(), Some("d"));
+    assert_eq!(targets(&story.task.ops.restore(0, "a")), "restore→a[0]");
+    assert_eq!(targets(&story.task.ops.restore(9, "a")), "there is no operation 9; `tinkerbell op log` lists them");
+}
+
+#[test]
+fn undo_takes_a_landing_back_first() {
+    let mut story = Story::new(Caps::default());
+    story.started().op("tool", "a", "b", &[]).op("land", "b", "b", &[]);
+    assert_eq!(targets(&story.task.ops.undo(false, "a")), "unland→b[2]");
+    assert_eq!(targets(&story.task.ops.undo(true, "a")), "unland→b[2] undo→a[1]");
+}
+
+#[test]
+fn reservations_count_against_every_cap_until_settled() {
+    let caps = Caps { nano_usd: Some(100), steps: Some(3), tokens: Some(1_000), wall_ms: Some(60_000) };
+    let mut story = Story::new(caps);
+    story.started();
+    let now = story.now;
+    assert_eq!(check_caps(&story.task, now, (NanoUsd(100), 1_000), true), Ok(()));
+    assert!(check_caps(&story.task, now, (NanoUsd(101), 0), true).unwrap_err().contains("spent"));
+    story.happens(Event::Reserved(Reserved { seq: 1, nano_usd: 60, tokens: 600 }));
+    assert!(check_caps(&story.task, now, (NanoUsd(41), 0), true).is_err());
+    assert!(check_caps(&story.task, now, (NanoUsd(0), 401), true).unwrap_err().contains("tokens"));
+    story.happens(Event::Settled(Settled { seq: 1, nano_usd: 10, input_tokens: 50, ..Settled::default() }));
+    assert_eq!(check_caps(&story.task, now, (NanoUsd(90), 950), true), Ok(()));
+    assert!(check_caps(&story.task, now + 60_000, (NanoUsd(0), 0), false).unwrap_err().contains("working time"));
+    story.task.steps = 3;
+    assert!(check_caps(&story.task, now, (NanoUsd(0), 0), true).unwrap_err().contains("steps"));
+    assert_eq!(check_caps(&story.task, now, (NanoUsd(0), 0), false), Ok(()));
+}
+
+#[test]
+fn an_answer_is_used_once_and_wakes_the_task() {
+    let mut story = Story::new(Caps::default());
+    story.started().happens(Event::ApprovalAsked(ApprovalAsked { id: 1, seq: 4, ..ApprovalAsked::default() }));
+    story.happens(Event::Paused(Paused { why: "person".into(), text: String::new() }));
+    assert_eq!(story.task.status.word(), "needs-you");
+    assert_eq!(decide(&story.task, &Command::Resume(None)).unwrap_err().exit, 4);
+    let yes = Command::Answer { id: 1, yes: true, text: String::new(), uid: 0 };
+    assert!(decide(&story.task, &yes).is_ok());
+    story.happens(Event::ApprovalGiven(ApprovalGiven { id: 1, yes: true, ..ApprovalGiven::default() }));
+    assert_eq!(story.task.status, Status::Running);
+    assert!(decide(&story.task, &yes).unwrap_err().message.contains("answered already"));
+}
+
+#[test]
+fn a_budget_pause_wants_a_raise() {
+    let mut story = Story::new(Caps { steps: Some(1), ..Caps::default() });
+    story.started().happens(Event::Paused(Paused { why: "budget".into(), text: "1 steps are used up".into() }));
+    assert_eq!(decide(&story.task, &Command::Resume(None)).unwrap_err().exit, 5);
+    let raise = Caps { steps: Some(9), ..Caps::default() };
+    let decided = decide(&story.task, &Command::Resume(Some(raise))).unwrap();
+    decided.events.into_iter().for_each(|event| {
+        story.happens(event);
+    });
+    assert_eq!((story.task.status.clone(), story.task.caps.steps), (Status::Running, Some(9)));
+}
+
+#[test]
+fn time_without_a_daemon_is_not_working_time() {
+    let mut story = Story::new(Caps::default());
+    story.started().happens(Event::Signal(Signal { kind: "note".into(), ..Signal::default() }));
+    let worked = story.task.active_at(story.now);
+    story.now += 1_000_000;
+    story.started();
+    assert_eq!(story.task.active_at(story.now), worked);
+}
+
+#[test]
+fn a_finished_task_goes_on_when_it_is_told_more() {
+    let mut story = Story::new(Caps::default());
+    story.started().happens(Event::Finished(Finished { status: "unverified".into(), ..Finished::default() }));
+    assert!(decide(&story.task, &Command::Pause).is_err());
+    let decided = decide(&story.task, &Command::Tell("and the docs".into())).unwrap();
+    decided.events.into_iter().for_each(|event| {
+        story.happens(event);
+    });
+    assert_eq!((story.task.status.clone(), story.task.has_unheard()), (Status::Running, true));
+}

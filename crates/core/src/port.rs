@@ -1,0 +1,585 @@
+//! The ports: how floors meet without seeing each other.
+//!
+//! Each is born with its first adapter and has only the methods in use. Futures are boxed by hand;
+//! cancellation is dropping the future. Invariant: an adapter passes the port's contract suite in
+//! `testkit` before it is wired.
+
+use crate::code::Fault;
+use crate::coroutine::{Input, Wake};
+use crate::effect::{Act, Answer, Fence, Intended, Live, Past, Question, Stall};
+use crate::event::{Caps, FileChange, Finished, Observed, Op, OpDone, Placed};
+use crate::lifecycle::Task;
+use crate::model::{ModelCall, ModelCard, ModelError, ModelEvent};
+use crate::tool::{ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolSpec};
+use crate::words::{BlobRef, GitId, Lsn, RunId, TaskId, Workspace};
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+// ---------------------------------------------------------------- journal
+
+/// A record on its way into the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRecord {
+    /// Type number, 16 or more.
+    pub kind: u16,
+    /// Payload version.
+    pub schema: u8,
+    /// Whose it is; `None` for the daemon's own.
+    pub task: Option<TaskId>,
+    /// Whether `payload` is a `BlobRef` in binary that stands for the real payload.
+    pub blob: bool,
+    /// The bytes.
+    pub payload: Bytes,
+}
+
+/// A record read from the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its number.
+    pub lsn: Lsn,
+    /// Type number.
+    pub kind: u16,
+    /// Payload version.
+    pub schema: u8,
+    /// Whose it is.
+    pub task: Option<TaskId>,
+    /// Whether `payload` is a `BlobRef`.
+    pub blob: bool,
+    /// The bytes.
+    pub payload: Bytes,
+}
+
+/// Records that have their numbers and are on their way to the disk.
+pub struct Appended {
+    /// The first record's number.
+    pub first: Lsn,
+    /// The last record's number.
+    pub last: Lsn,
+    /// Completes once all of them are on stable storage. Dropping it does not take them back.
+    pub durable: BoxFuture<'static, Result<(), Fault>>,
+}
+
+/// The write-ahead log.
+pub trait Journal: Send + Sync {
+    /// Gives the records dense numbers, in order, and queues them. They become durable together or
+    /// not at all. Never blocks on the disk.
+    ///
+    /// # Errors
+    /// When the journal is poisoned, full, or its queue is full; then nothing was queued.
+    fn append(&self, records: Vec<NewRecord>) -> Result<Appended, Fault>;
+    /// Durable records from `from` on, at most `limit`, in order; empty at the end. Records of the
+    /// journal itself (kinds below 16) are left out.
+    fn read(&self, from: Lsn, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, Fault>>;
+    /// The newest durable record's number; 0 when empty.
+    fn tip(&self) -> Lsn;
+    /// Counts openings of this journal; each is greater than all before.
+    fn epoch(&self) -> u64;
+    /// Writes what is queued, seals with a clean-shutdown mark, and refuses further appends.
+    fn close(&self) -> BoxFuture<'_, Result<(), Fault>>;
+}
+
+/// Content-addressed bytes.
+pub trait BlobStore: Send + Sync {
+    /// Stores bytes durably; storing the same bytes again is cheap.
+    fn put(&self, content: Bytes) -> BoxFuture<'_, Result<BlobRef, Fault>>;
+    /// The bytes, checked against their hash.
+    fn get(&self, blob: BlobRef) -> BoxFuture<'_, Result<Bytes, Fault>>;
+    /// Removes it; a missing one is no error.
+    fn remove(&self, blob: BlobRef) -> BoxFuture<'_, Result<(), Fault>>;
+}
+
+// ---------------------------------------------------------------- models and tools
+
+/// Models, whatever the provider.
+pub trait Model: Send + Sync {
+    /// What is known of `provider/model`.
+    ///
+    /// # Errors
+    /// When no such provider or model is configured; the fault says how to add one.
+    fn card(&self, model: &str) -> Result<ModelCard, Fault>;
+    /// Asks, with bounded retries; the stream ends after `Done` or the first error. Dropping the
+    /// stream closes the connection.
+    fn complete(&self, call: ModelCall) -> BoxStream<'static, Result<ModelEvent, ModelError>>;
+}
+
+/// One tool.
+pub trait Tool: Send + Sync {
+    /// Name, description, schema. Constant.
+    fn spec(&self) -> ToolSpec;
+    /// What a call with these arguments would do, for guard and recovery; pure. Malformed
+    /// arguments give a plan that does nothing: `call` then says what is wrong.
+    fn plan(&self, args: &str) -> ToolPlan;
+    /// Runs a call. A failure that the model can act on is an outcome, not an error.
+    fn call(&self, ctx: ToolContext, args: String) -> BoxFuture<'static, Result<ToolOutcome, Stall>>;
+}
+
+// ---------------------------------------------------------------- sandbox
+
+/// Sandbox levels, strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Namespaces, Landlock, seccomp, limits.
+    Full,
+    /// Landlock, seccomp, limits, without namespaces.
+    Landlock,
+    /// Nothing; by operator configuration only.
+    None,
+}
+
+impl Level {
+    /// The level's name in records and configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Landlock => "landlock",
+            Self::None => "none",
+        }
+    }
+}
+
+/// A command to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecSpec {
+    /// Names the keeper's directory: the same run never starts twice.
+    pub run: RunId,
+    /// Who starts it.
+    pub fence: Fence,
+    /// Text for `/bin/sh -c`.
+    pub command: String,
+    /// Where, relative to the workspace's tree; empty for its root.
+    pub workdir: String,
+    /// The workspace; its tree is writable, its git directories are readable.
+    pub workspace: Workspace,
+    /// Environment beyond the sandbox's own fixed one.
+    pub env: Vec<(String, String)>,
+    /// The command is ended after this long.
+    pub deadline: Duration,
+}
+
+/// How a command stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnitState {
+    /// It runs.
+    Running,
+    /// It ended; this is the keeper's own record of it.
+    Ended(Ended),
+    /// The keeper is gone without a record: the outcome can not be known.
+    Lost,
+}
+
+/// The end of a command, as its keeper wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ended {
+    /// Exit code, when it exited.
+    pub code: Option<i32>,
+    /// Signal number, when a signal ended it.
+    pub signal: Option<i32>,
+    /// Wall time in milliseconds.
+    pub wall_ms: u64,
+    /// Bytes that it wrote to both streams.
+    pub output_bytes: u64,
+    /// Bytes that were not kept because the spool's cap was reached.
+    pub dropped_bytes: u64,
+    /// Why the keeper or the kernel ended it: `deadline`, `memory`, `cancelled`; empty otherwise.
+    pub cause: String,
+}
+
+/// What to wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Until {
+    /// At most this long.
+    pub timeout: Duration,
+    /// Or until a line of output, after `from`, contains this text.
+    pub line: Option<String>,
+    /// Offset in the output from which lines count.
+    pub from: u64,
+}
+
+/// Output bytes from an offset (both streams interleaved in order of arrival).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Chunk {
+    /// Where the bytes begin.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Where the next chunk begins.
+    pub next: u64,
+}
+
+/// A command under a keeper. Dropping the handle leaves the command running.
+pub trait Unit: Send + Sync {
+    /// Which run it is.
+    fn run(&self) -> RunId;
+    /// Waits for the end, a line, or the timeout. Cancel safe.
+    fn wait(&self, until: Until) -> BoxFuture<'_, Result<UnitState, Fault>>;
+    /// Output from `offset`, at most `max` bytes; empty at the end.
+    fn output(&self, offset: u64, max: usize) -> BoxFuture<'_, Result<Chunk, Fault>>;
+    /// Writes to its standard input; `number` counts the writes, so that none is delivered twice.
+    fn stdin(&self, number: u64, bytes: Bytes) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Sends a signal by its Linux number to all its processes.
+    fn signal(&self, signal: i32) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Lets the keeper go once the end is recorded; the spool stays until the task is removed.
+    fn release(&self) -> BoxFuture<'_, Result<(), Fault>>;
+}
+
+/// What stands of an earlier run.
+pub enum Found {
+    /// A keeper or its finished record; ask the unit.
+    Unit(Arc<dyn Unit>),
+    /// It never ran: starting it is safe.
+    NeverRan,
+    /// The keeper is lost; its processes are gone. The unit still serves the partial output.
+    Lost(Arc<dyn Unit>),
+}
+
+/// Where commands run.
+pub trait Sandbox: Send + Sync {
+    /// The level that a command would get now, proven by attack.
+    ///
+    /// # Errors
+    /// When no complete level passes its self-test; the fault says why and the way out.
+    fn level(&self) -> BoxFuture<'_, Result<Level, Fault>>;
+    /// Starts a command, at most once per run id, ever.
+    fn start(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Arc<dyn Unit>, Fault>>;
+    /// Finds an earlier run again.
+    fn attach(&self, run: RunId) -> BoxFuture<'_, Result<Found, Fault>>;
+    /// Kills every run that stands on disk or lives and is not in `known`; tells what it found.
+    fn sweep(&self, known: Vec<RunId>) -> BoxFuture<'_, Result<Vec<(RunId, String)>, Fault>>;
+    /// Kills every live run of the task. The spools stay.
+    fn stop(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Kills what lives and removes the task's spools and private homes.
+    fn remove(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>>;
+}
+
+// ---------------------------------------------------------------- canvas
+
+/// Where a task shall work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenSpec {
+    /// The task.
+    pub task: TaskId,
+    /// A directory inside the user's repository.
+    pub cwd: PathBuf,
+    /// Revision to start from; `None` for the user's tree as it is.
+    pub base: Option<String>,
+}
+
+/// A workspace that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Where.
+    pub workspace: Workspace,
+    /// `cwd` relative to the repository's root; empty for the root.
+    pub subdir: String,
+    /// The first checkpoint.
+    pub checkpoint: GitId,
+    /// Things the user should know (submodules left empty, files carried in).
+    pub notes: Vec<String>,
+}
+
+/// A checkpoint of a workspace's tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The checkpoint's id.
+    pub id: GitId,
+    /// Protected paths that a command had changed and that were put back.
+    pub restored: Vec<String>,
+}
+
+/// Edits of a file tool, all or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MicroCommit {
+    /// The checkpoint whose content is committed.
+    pub tree: GitId,
+    /// The branch's tip before.
+    pub parent: GitId,
+    /// Whole message, trailers included.
+    pub message: String,
+    /// Seconds since the epoch, for author and committer.
+    pub time_s: u64,
+}
+
+/// The difference between two checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Difference {
+    /// Changed files.
+    pub files: Vec<FileChange>,
+    /// Unified diff; empty when only the files were asked for.
+    pub text: String,
+}
+
+/// The versioned tree of a task.
+pub trait Canvas: Send + Sync {
+    /// Makes the task's worktree, or finds it again; calling it twice is harmless.
+    fn open(&self, spec: OpenSpec) -> BoxFuture<'_, Result<Opened, Fault>>;
+    /// Records the tree as it is now, shell effects and untracked files included. Paths of the
+    /// protected set that differ from `guard` are put back first and named.
+    fn checkpoint(&self, workspace: Workspace, guard: Option<GitId>) -> BoxFuture<'_, Result<Checkpoint, Fault>>;
+    /// Brings the tree to a checkpoint, byte for byte; gives the checkpoint of what it replaced.
+    fn restore(&self, workspace: Workspace, to: GitId) -> BoxFuture<'_, Result<GitId, Fault>>;
+    /// Commits a checkpoint on the task's branch; if the very commit already stands, returns it.
+    fn commit(&self, workspace: Workspace, commit: MicroCommit) -> BoxFuture<'_, Result<GitId, Fault>>;
+    /// What changed between two checkpoints.
+    fn diff(&self, workspace: Workspace, from: GitId, to: GitId, text: bool) -> BoxFuture<'_, Result<Difference, Fault>>;
+    /// The tip of the task's branch, and the newest checkpoint.
+    fn tip(&self, workspace: Workspace) -> BoxFuture<'_, Result<GitId, Fault>>;
+    /// Removes worktree, branch and checkpoints.
+    fn remove(&self, workspace: Workspace) -> BoxFuture<'_, Result<(), Fault>>;
+}
+
+/// What is to be landed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LandSpec {
+    /// The task's workspace.
+    pub workspace: Workspace,
+    /// The checkpoint the task started from.
+    pub from: GitId,
+    /// The checkpoint to land.
+    pub to: GitId,
+    /// Short name of the branch; `None` for the one that is checked out.
+    pub branch: Option<String>,
+    /// Whole message.
+    pub message: String,
+    /// Seconds since the epoch.
+    pub time_s: u64,
+}
+
+/// How landing or taking it back went.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Landed {
+    /// The commit on the user's branch; empty when `conflicts` is not.
+    pub commit: String,
+    /// Full name of the reference that moved.
+    pub reference: String,
+    /// Where it stood before.
+    pub previous: String,
+    /// Paths where the user edited the same lines; then nothing was changed.
+    pub conflicts: Vec<String>,
+    /// What the user should know: `hooks were not run`, …
+    pub notes: Vec<String>,
+}
+
+/// Bringing a task's change to the user, and back.
+pub trait Landing: Send + Sync {
+    /// Merges three ways as one commit, or names the conflicts and changes nothing.
+    fn land(&self, spec: LandSpec) -> BoxFuture<'_, Result<Landed, Fault>>;
+    /// Takes a landing back: moves the reference back when nothing came after, else reverts.
+    fn unland(&self, workspace: Workspace, landed: OpDone, time_s: u64) -> BoxFuture<'_, Result<Landed, Fault>>;
+}
+
+// ---------------------------------------------------------------- guard
+
+/// What is about to happen, for the guard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deed {
+    /// The task.
+    pub task: TaskId,
+    /// The call.
+    pub call: ToolCall,
+    /// What it would do.
+    pub plan: ToolPlan,
+    /// The level that commands get.
+    pub level: Option<Level>,
+    /// Where.
+    pub workspace: Workspace,
+}
+
+/// The guard's word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// Go on.
+    Allow,
+    /// Ask a person first.
+    Ask {
+        /// Why, in one line.
+        why: String,
+        /// SHA-256 of the exact bytes of the deed, hexadecimal.
+        digest: String,
+    },
+    /// Never.
+    Refuse {
+        /// Why, and what to do instead; the model reads it.
+        why: String,
+    },
+}
+
+/// Who may do what.
+pub trait Guard: Send + Sync {
+    /// Judges a deed. Pure in its arguments and the policy in force.
+    fn judge(&self, deed: &Deed) -> Judgement;
+    /// Replaces known secrets in text by their names, exact values only.
+    fn redact(&self, text: &str) -> String;
+}
+
+// ---------------------------------------------------------------- engine
+
+/// What the scheduler gives a runner to act through.
+pub trait Effects: Send + Sync {
+    /// Journals the intent, acts, journals the observation. An effect that was observed before is
+    /// not acted again; one that was intended before is recovered by its class.
+    ///
+    /// # Errors
+    /// [`Stall`] when it can not happen now. Cancel safe: dropping it leaves the intent open.
+    fn once(&self, intended: Intended, act: Act) -> BoxFuture<'_, Result<Observed, Stall>>;
+    /// The task's past after `after`, in journal order.
+    fn past(&self, after: Lsn) -> BoxFuture<'_, Result<Vec<Past>, Stall>>;
+    /// The recorded answer to a question about the same effect and digest; else journals the
+    /// question and stalls.
+    fn person(&self, question: Question) -> BoxFuture<'_, Result<Answer, Stall>>;
+    /// The task as folded so far.
+    fn task(&self) -> Task;
+    /// Shows progress to whoever watches; never recorded.
+    fn live(&self, live: Live);
+}
+
+/// One step of a task.
+pub struct Step {
+    /// The task as folded so far.
+    pub task: Task,
+    /// The coroutine's state; `None` before the first step.
+    pub state: Option<Bytes>,
+    /// What resumes it.
+    pub input: Input,
+    /// The lease.
+    pub fence: Fence,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stepped {
+    /// Go on with this.
+    Again {
+        /// The coroutine's state.
+        state: Bytes,
+        /// What resumes it next.
+        wake: Wake,
+    },
+    /// The coroutine is done.
+    Done {
+        /// The coroutine's state, should the user speak again.
+        state: Bytes,
+        /// How it ended.
+        finished: Finished,
+    },
+}
+
+/// Runs coroutines; the mind behind the scheduler.
+pub trait Runner: Send + Sync {
+    /// Advances one yield. Cancel safe: a dropped step is repeated from the journal.
+    fn step(&self, step: Step, effects: Arc<dyn Effects>) -> BoxFuture<'_, Result<Stepped, Stall>>;
+    /// Does one operation of the user (undo, land, remove…) while the task stands still.
+    fn operate(&self, task: Task, op: Op, intended: Intended, effects: Arc<dyn Effects>) -> BoxFuture<'_, Result<Observed, Stall>>;
+    /// Ends all commands of the task.
+    fn quiet(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Finds commands that no open task knows, and ends them.
+    fn sweep(&self, known: Vec<RunId>) -> BoxFuture<'_, Result<Vec<(RunId, String)>, Fault>>;
+}
+
+// ---------------------------------------------------------------- runtime (inbound)
+
+/// A task to accept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Submission {
+    /// The user's words.
+    pub goal: String,
+    /// Directory in which it was given.
+    pub cwd: PathBuf,
+    /// `provider/model`; empty for the configured default.
+    pub model: String,
+    /// Limits; unset ones take the defaults.
+    pub caps: Caps,
+    /// Verification command.
+    pub verify: Option<String>,
+    /// Revision to start from.
+    pub base: Option<String>,
+    /// Whether nobody can be asked.
+    pub no_input: bool,
+    /// The client's key for this submission.
+    pub idempotency_key: Option<String>,
+    /// The peer.
+    pub uid: u32,
+}
+
+/// A word to a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// More words from the user.
+    Tell(String),
+    /// Stand still.
+    Pause,
+    /// Go on; with new limits, if given.
+    Resume(Option<Caps>),
+    /// End it.
+    Cancel,
+    /// Answer a question by its number.
+    Answer {
+        /// The question's number within the task.
+        id: u32,
+        /// Approve or deny.
+        yes: bool,
+        /// Text given with it.
+        text: String,
+        /// The peer.
+        uid: u32,
+    },
+    /// Take back the last operation, or all.
+    Undo {
+        /// All of them.
+        all: bool,
+    },
+    /// Bring back what the last undo took.
+    Redo,
+    /// Bring the tree to the state after operation `op`; 0 is the base.
+    Restore {
+        /// The operation's number.
+        op: u32,
+    },
+    /// Land the change.
+    Land {
+        /// The branch; `None` for the current one.
+        branch: Option<String>,
+        /// The message; empty for one made from the goal.
+        message: String,
+    },
+    /// Remove the task with all it keeps.
+    Remove {
+        /// Also when it is still running.
+        force: bool,
+    },
+}
+
+/// What a watcher sees.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen {
+    /// A durable event.
+    Event(Arc<Placed>),
+    /// Progress.
+    Live(Live),
+    /// The past up to here was replayed; what follows is new.
+    CaughtUp(Lsn),
+}
+
+/// The engine as the doors see it.
+pub trait Runtime: Send + Sync {
+    /// Accepts a task; returns once that is durable.
+    fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<(TaskId, Lsn), Fault>>;
+    /// Gives a task a word; returns a line for people once the word is durable and, for
+    /// operations, done.
+    fn command(&self, task: TaskId, command: Command) -> BoxFuture<'_, Result<String, Fault>>;
+    /// Finds one task by a unique prefix of its id.
+    fn get(&self, prefix: &str) -> Result<Task, Fault>;
+    /// All tasks, oldest first.
+    fn list(&self) -> Vec<Task>;
+    /// Events after `after`, of one task or of all, and then live ones. A reader that falls too
+    /// far behind is dropped and comes back with its last number.
+    fn watch(&self, task: Option<TaskId>, after: Lsn) -> BoxStream<'static, Result<Seen, Fault>>;
+    /// What changed in a task between two of its operations (`None`: base, now), as a diff.
+    fn diff(&self, task: TaskId, from: Option<u32>, to: Option<u32>) -> BoxFuture<'_, Result<Difference, Fault>>;
+    /// Stored bytes, for `logs --full` and cut outputs.
+    fn blob(&self, blob: BlobRef) -> BoxFuture<'_, Result<Bytes, Fault>>;
+}

@@ -1,0 +1,124 @@
+//! What a tool is to the model and to the loop: a name, a schema, a call, an outcome.
+//!
+//! Adapters live elsewhere. Invariant: a tool's failure is an observation for the model, never an
+//! error of the task; only a fault of our own house is an error.
+
+use crate::effect::{EffectClass, Fence};
+use crate::words::{BlobRef, Seq, TaskId, Workspace};
+use bytes::Bytes;
+
+/// A tool as the model sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolSpec {
+    /// Stable name, e.g. `exec`.
+    pub name: &'static str,
+    /// What it does and when to use it; part of the byte-stable prompt prefix.
+    pub description: &'static str,
+    /// JSON Schema of the arguments as compact JSON text; unknown keys are refused by it.
+    pub schema: &'static str,
+}
+
+/// One call that a model asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolCall {
+    /// The id by which the provider pairs call and result.
+    pub id: String,
+    /// The tool's name as the model wrote it; it may name no tool at all.
+    pub name: String,
+    /// The arguments as JSON text, as the model wrote them; they may be malformed.
+    pub args: String,
+}
+
+/// What a tool is told beside its arguments.
+#[derive(Debug, Clone)]
+pub struct ToolContext {
+    /// The task.
+    pub task: TaskId,
+    /// The effect's number; names the keeper of a command.
+    pub seq: Seq,
+    /// Where the task works.
+    pub workspace: Workspace,
+    /// Who may act: refused by keepers when older than what they have seen.
+    pub fence: Fence,
+    /// First try, or recovery of an effect whose outcome was not recorded.
+    pub attempt: crate::effect::Attempt,
+    /// Most tokens of output that the model may be shown.
+    pub max_output_tokens: u32,
+    /// Environment for commands, newest values of the request (PATH, locale); never secrets.
+    pub env: Vec<(String, String)>,
+}
+
+/// How a call ended, in the words that the loop guard and the doors use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolStatus {
+    /// It did what was asked.
+    Done,
+    /// It refused or failed, and changed nothing.
+    Failed,
+    /// A command ended with this exit code.
+    Exited(i32),
+    /// A command was ended by this signal.
+    Signalled(i32),
+    /// A command runs on as unit `u<seq>`.
+    Running,
+    /// A command's outcome can not be known (its keeper is gone); a person or the class decides.
+    Lost,
+}
+
+impl ToolStatus {
+    /// Whether the model should read this as success.
+    #[must_use]
+    pub const fn is_ok(&self) -> bool {
+        matches!(self, Self::Done | Self::Exited(0) | Self::Running)
+    }
+}
+
+/// What a call gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolOutcome {
+    /// How it ended.
+    pub status: ToolStatus,
+    /// What the model reads; already cut to the token cap.
+    pub text: String,
+    /// The whole output where `text` was cut.
+    pub full: Option<Bytes>,
+    /// One line for people: `exec cargo test → exit 0 in 3.2 s`.
+    pub summary: String,
+    /// Wall time in milliseconds.
+    pub wall_ms: u64,
+    /// The sandbox level a command ran at, by name.
+    pub level: Option<String>,
+}
+
+impl ToolOutcome {
+    /// A call that did what was asked.
+    #[must_use]
+    pub fn done(summary: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { status: ToolStatus::Done, text: text.into(), full: None, summary: summary.into(), wall_ms: 0, level: None }
+    }
+
+    /// A call that changed nothing, with the text that tells the model its next move.
+    #[must_use]
+    pub fn failed(summary: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { status: ToolStatus::Failed, ..Self::done(summary, text) }
+    }
+}
+
+/// What the guard must know of a call before it may run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolPlan {
+    /// How recovery treats the call.
+    pub class: EffectClass,
+    /// Workspace paths that a file tool would write, relative, `/`-separated.
+    pub writes: Vec<String>,
+    /// Tracked files that it would delete.
+    pub deletes: u32,
+    /// The command text, for tools that run one.
+    pub command: Option<String>,
+}
+
+/// A reference by which a cut output can be read again.
+#[must_use]
+pub fn output_name(blob: &BlobRef) -> String {
+    format!("blob:{blob}")
+}

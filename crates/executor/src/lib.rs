@@ -1,0 +1,1 @@
+//! Commands under keepers in sandboxes; the blocking mains of keeper and sandbox.

@@ -1,0 +1,1 @@
+//! Which model, at what price, with what retries; speaks to providers.

@@ -1,0 +1,1 @@
+//! The engine: single writer of the journal, coroutines, leases, budgets, replay.

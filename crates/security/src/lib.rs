@@ -1,0 +1,1 @@
+//! Who may do what: peer identity, the policy table, approvals, redaction.

@@ -1,0 +1,1 @@
+//! Contract suites, simulated clocks and entropy, the scripted model server.

@@ -1,0 +1,3 @@
+//! The roof.
+
+fn main() {}

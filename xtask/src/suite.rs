@@ -1,0 +1,177 @@
+//! `cargo xtask test`: every check of the project, in one order, with one honest result.
+//!
+//! It runs all steps even after one failed, because a developer wants the whole list at once.
+//! Invariant: a step that was not run stands in the summary with its reason, never as a success.
+
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::{services, shell};
+
+/// What to run.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Only formatting and unit tests: for the loop while writing.
+    fast: bool,
+    /// Also the suite with the real local model.
+    llm: bool,
+}
+
+enum Outcome {
+    Passed,
+    Failed,
+    Skipped(String),
+}
+
+struct Report {
+    name: &'static str,
+    outcome: Outcome,
+    took: Duration,
+}
+
+impl Plan {
+    /// Reads the arguments after `test`.
+    ///
+    /// # Errors
+    /// An argument that this chore does not know.
+    pub fn parse(words: &[&str]) -> Result<Self> {
+        let mut plan = Self::default();
+        let mut rest = words.iter();
+        while let Some(word) = rest.next() {
+            match *word {
+                "--fast" => plan.fast = true,
+                "--with" => match rest.next() {
+                    Some(&"llm") => plan.llm = true,
+                    other => bail!("--with knows only `llm`, not `{}`", other.unwrap_or(&"")),
+                },
+                "--with=llm" => plan.llm = true,
+                other => bail!("`test` does not know `{other}`; it takes --fast and --with llm"),
+            }
+        }
+        Ok(plan)
+    }
+}
+
+/// Runs the plan; the exit code is 1 where any step failed.
+///
+/// # Errors
+/// Cargo itself cannot be started.
+pub fn run(plan: &Plan) -> Result<ExitCode> {
+    type Step = fn(&Plan) -> Result<Outcome>;
+    let steps: [(&'static str, Step); 5] = [
+        ("formatting", formatting),
+        ("lints", lints),
+        ("tests and house laws", tests),
+        ("licences and bans", licences),
+        ("real model", real_model),
+    ];
+    let mut reports = Vec::new();
+    for (name, step) in steps {
+        println!("\n== {name} ==");
+        let start = Instant::now();
+        let outcome = step(plan)?;
+        if let Outcome::Skipped(why) = &outcome {
+            println!("skipped: {why}");
+        }
+        reports.push(Report { name, outcome, took: start.elapsed() });
+    }
+    Ok(summary(&reports))
+}
+
+fn cargo(words: &[&str]) -> Command {
+    let mut command = Command::new(shell::cargo());
+    command.args(words);
+    // The suite with the real model is a step of its own; a URL in the environment must not
+    // make the ordinary tests depend on that model.
+    command.env_remove(services::LLM_URL);
+    command
+}
+
+fn outcome_of(command: &mut Command) -> Result<Outcome> {
+    Ok(if shell::succeeds(command)? { Outcome::Passed } else { Outcome::Failed })
+}
+
+fn formatting(_: &Plan) -> Result<Outcome> {
+    outcome_of(&mut cargo(&["fmt", "--all", "--check"]))
+}
+
+fn lints(plan: &Plan) -> Result<Outcome> {
+    if plan.fast {
+        return Ok(Outcome::Skipped("--fast".into()));
+    }
+    outcome_of(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+fn tests(plan: &Plan) -> Result<Outcome> {
+    let words: &[&str] = if plan.fast {
+        &["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]
+    } else {
+        &["test", "--workspace", "--no-fail-fast"]
+    };
+    outcome_of(&mut cargo(words))
+}
+
+fn licences(plan: &Plan) -> Result<Outcome> {
+    if plan.fast {
+        return Ok(Outcome::Skipped("--fast".into()));
+    }
+    let installed = cargo(&["deny", "--version"]).output().is_ok_and(|output| output.status.success());
+    if !installed {
+        return Ok(Outcome::Skipped("cargo deny (not installed; cargo install cargo-deny)".into()));
+    }
+    outcome_of(&mut cargo(&["deny", "--offline", "check", "licenses", "bans", "sources"]))
+}
+
+fn real_model(plan: &Plan) -> Result<Outcome> {
+    if !plan.llm {
+        return Ok(Outcome::Skipped("not asked for (--with llm)".into()));
+    }
+    let Some(model) = services::llm_in_use() else {
+        return Ok(Outcome::Skipped(format!(
+            "no model is up: cargo xtask services up llm, or set {}",
+            services::LLM_URL
+        )));
+    };
+    println!("using {} at {}", model.model, model.url);
+    let mut command = Command::new(shell::cargo());
+    command.args(["test", "-p", "tinkerbell", "--test", "it", "llm", "--"]);
+    command.args(["--include-ignored", "--nocapture", "--test-threads=1"]);
+    command.env(services::LLM_URL, &model.url).env(services::LLM_MODEL, &model.model);
+    outcome_of(&mut command)
+}
+
+fn summary(reports: &[Report]) -> ExitCode {
+    println!("\n== summary ==");
+    for report in reports {
+        let seconds = report.took.as_secs_f64();
+        match &report.outcome {
+            Outcome::Passed => println!("passed   {:<22} {seconds:>7.1} s", report.name),
+            Outcome::Failed => println!("FAILED   {:<22} {seconds:>7.1} s", report.name),
+            Outcome::Skipped(why) => println!("skipped  {:<22} {why}", report.name),
+        }
+    }
+    if reports.iter().any(|report| matches!(report.outcome, Outcome::Failed)) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Plan;
+
+    #[test]
+    fn arguments_are_read_or_refused_by_name() {
+        let check = |words: &[&str], fast, llm| assert_eq!(Plan::parse(words).unwrap(), Plan { fast, llm });
+        check(&[], false, false);
+        check(&["--fast"], true, false);
+        check(&["--with", "llm", "--fast"], true, true);
+        check(&["--with=llm"], false, true);
+        for bad in [&["--slow"][..], &["--with"], &["--with", "k8s"]] {
+            assert!(Plan::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}
