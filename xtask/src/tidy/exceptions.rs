@@ -27,8 +27,7 @@ pub fn parse(text: &str) -> Result<Vec<Exception>> {
 pub fn apply(found: Vec<Finding>, exceptions: &[Exception], today: Date) -> Vec<Finding> {
     let excused = |finding: &Finding| exceptions.iter().any(|exception| covers(exception, finding));
     let faults = exceptions.iter().filter_map(|exception| fault(exception, &found, today));
-    let faults: Vec<Finding> =
-        faults.map(|(rule, message)| Finding::new(rule, PATH, 0, message)).collect();
+    let faults: Vec<Finding> = faults.map(|(rule, message)| Finding::new(rule, PATH, 0, message)).collect();
     found.into_iter().filter(|finding| !excused(finding)).chain(faults).collect()
 }
 
@@ -65,10 +64,7 @@ mod tests {
     use crate::tidy::Finding;
 
     fn check(exception: &str) -> Vec<String> {
-        let found = vec![
-            Finding::new("parameters", "a.rs", 3, "`wide` takes 6"),
-            Finding::new("parameters", "a.rs", 9, "`wider` takes 7"),
-        ];
+        let found = vec![Finding::new("parameters", "a.rs", 3, "`wide` takes 6"), Finding::new("parameters", "a.rs", 9, "`wider` takes 7")];
         let list: Vec<Exception> = parse(&format!("[[exception]]\n{exception}")).unwrap();
         let left = apply(found, &list, Date::parse("2026-11-21").unwrap());
         left.into_iter().map(|finding| format!("{}: {}", finding.path, finding.message)).collect()

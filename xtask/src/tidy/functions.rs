@@ -94,9 +94,8 @@ fn function_at(signs: &[char], at: usize, line: usize) -> Option<Function> {
     }
     let close = matching(signs, cursor);
     let parameters = count_parameters(signs.get(cursor + 1..close)?);
-    let lines = body_end(signs, close).map_or(0, |end| {
-        1 + signs.get(at..end).map_or(0, |body| body.iter().filter(|sign| **sign == '\n').count())
-    });
+    let lines =
+        body_end(signs, close).map_or(0, |end| 1 + signs.get(at..end).map_or(0, |body| body.iter().filter(|sign| **sign == '\n').count()));
     Some(Function { name, line, lines, parameters })
 }
 

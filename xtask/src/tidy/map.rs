@@ -29,8 +29,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("tinkerbell", ROOF),
 ];
 
-const ROOF: &[&str] =
-    &["core", "wal", "blobs", "canvas", "executor", "router", "security", "agent", "scheduler", "api", "cli"];
+const ROOF: &[&str] = &["core", "wal", "blobs", "canvas", "executor", "router", "security", "agent", "scheduler", "api", "cli"];
 
 /// A dependency as a manifest names it.
 #[derive(Debug, PartialEq, Eq)]

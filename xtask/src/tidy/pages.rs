@@ -7,8 +7,7 @@ use super::{File, Finding, is_own_rust, is_test_file};
 
 const ERRORS: &str = "docs/errors/";
 const DECISIONS: &str = "docs/adr/";
-const HEADINGS: [&str; 6] =
-    ["Context", "Decision", "Rationale", "Consequences", "Alternatives considered", "Additional notes"];
+const HEADINGS: [&str; 6] = ["Context", "Decision", "Rationale", "Consequences", "Alternatives considered", "Additional notes"];
 
 /// Checks that each code in the crates has its page and that each page has its code.
 pub fn error_pages(files: &[File]) -> Vec<Finding> {

@@ -58,10 +58,7 @@ pub fn test_blocks(code: &str) -> Vec<Range<usize>> {
 pub fn without_tests(code: &str) -> Vec<(usize, &str)> {
     let blocks = test_blocks(code);
     let lines = code.lines().enumerate();
-    lines
-        .filter(|(index, _)| !blocks.iter().any(|block| block.contains(index)))
-        .map(|(index, line)| (index + 1, line))
-        .collect()
+    lines.filter(|(index, _)| !blocks.iter().any(|block| block.contains(index))).map(|(index, line)| (index + 1, line)).collect()
 }
 
 /// A module with its body in the same file.

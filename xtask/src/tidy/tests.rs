@@ -15,10 +15,8 @@ pub fn lines(findings: &[Finding]) -> Vec<String> {
 #[test]
 fn the_house_stands() {
     let findings = examine().unwrap();
-    let list: Vec<String> = findings
-        .iter()
-        .map(|finding| format!("{}:{}: [{}] {}", finding.path, finding.line, finding.rule, finding.message))
-        .collect();
+    let list: Vec<String> =
+        findings.iter().map(|finding| format!("{}:{}: [{}] {}", finding.path, finding.line, finding.rule, finding.message)).collect();
     assert!(list.is_empty(), "{} house laws are broken:\n{}", list.len(), list.join("\n"));
 }
 
