@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn test_modules_are_found_to_their_closing_brace() {
         let code = "fn a() {}\n#[cfg(test)]\n#[allow(x)]\nmod tests {\n  fn b() {}\n}\nfn c() {}\n";
-        assert_eq!(test_blocks(code), [1..6]);
+        assert_eq!(test_blocks(code).first(), Some(&(1..6)));
         let left: Vec<usize> = without_tests(code).into_iter().map(|(line, _)| line).collect();
         assert_eq!(left, [1, 7]);
     }
