@@ -1,1 +1,4 @@
 //! Contract suites, simulated clocks and entropy, the scripted model server.
+
+pub mod contract;
+pub mod fake;
