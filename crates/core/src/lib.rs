@@ -13,5 +13,6 @@ pub mod lifecycle;
 pub mod model;
 pub mod money;
 pub mod port;
+pub mod protected;
 pub mod tool;
 pub mod words;
