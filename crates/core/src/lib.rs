@@ -14,5 +14,6 @@ pub mod model;
 pub mod money;
 pub mod port;
 pub mod protected;
+pub mod text;
 pub mod tool;
 pub mod words;
