@@ -1,1 +1,19 @@
-//! The engine: single writer of the journal, coroutines, leases, budgets, replay.
+//! The engine: the single writer of the journal, and what drives every task.
+//!
+//! It resumes coroutines, journals each intent before the act and each observation before the next
+//! thought, keeps leases and budgets, and serves the doors. It knows no model, no git and no
+//! process: those are behind ports. Invariant: nothing is acknowledged before it is durable, and
+//! no effect whose observation is recorded is ever acted again.
+
+mod drive;
+mod effects;
+mod engine;
+mod operate;
+mod record;
+mod replay;
+mod runtime;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use engine::{Admission, Deps, Engine, Options};

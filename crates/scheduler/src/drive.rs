@@ -1,0 +1,192 @@
+//! Drivers: one loop per working task, which resumes its coroutine until it stalls or ends.
+//!
+//! A driver is only a loop; all it knows is in the journal, so it may be dropped at any await.
+//! Invariant: at most one driver works on a task, under a lease number that only grows.
+
+use crate::effects::TaskEffects;
+use crate::engine::{Engine, Inner};
+use tinkerbell_core::code::{Fault, exit};
+use tinkerbell_core::coroutine::{Input, Wake};
+use tinkerbell_core::effect::{Fence, Stall};
+use tinkerbell_core::event::{Event, Finished, Paused, Started, StateSaved};
+use tinkerbell_core::lifecycle::{Status, Task};
+use tinkerbell_core::port::{Effects as _, Step, Stepped};
+use tinkerbell_core::words::TaskId;
+use tokio_util::sync::CancellationToken;
+
+impl Engine {
+    /// Lets the task work, if it may and nobody drives it yet.
+    pub(crate) fn kick(&self, id: TaskId) {
+        let stop = self.inner.stop.child_token();
+        {
+            let mut world = self.inner.lock();
+            if world.stopping {
+                return;
+            }
+            let Some(slot) = world.slots.get_mut(&id) else { return };
+            let may = matches!(slot.task.status, Status::Queued | Status::Running) && !slot.task.cancelling;
+            if !may || slot.driver.is_some() {
+                return;
+            }
+            slot.driver = Some(stop.clone());
+        }
+        let engine = self.clone();
+        self.inner.drivers.spawn(async move { engine.drive(id, stop).await });
+    }
+
+    /// Stops the task's driver and waits until it is gone.
+    pub(crate) async fn interrupt(&self, id: TaskId) {
+        loop {
+            let ended = self.inner.idle.notified();
+            tokio::pin!(ended);
+            // Registered before the look, so that an end in between is not missed.
+            ended.as_mut().enable();
+            match self.inner.lock().slots.get(&id).and_then(|slot| slot.driver.as_ref()) {
+                Some(stop) => stop.cancel(),
+                None => return,
+            }
+            ended.await;
+        }
+    }
+
+    async fn drive(&self, id: TaskId, stop: CancellationToken) {
+        let outcome = tokio::select! {
+            // Both branches only drop work that the journal can repeat.
+            () = stop.cancelled() => Ok(()),
+            outcome = self.work(id) => outcome,
+        };
+        if let Err(fault) = outcome {
+            tracing::error!(task = %id, %fault, "a task could not be driven; it continues at the next start");
+        }
+        if let Some(slot) = self.inner.lock().slots.get_mut(&id) {
+            slot.driver = None;
+        }
+        self.inner.idle.notify_waiters();
+        // A word that arrived while the driver was ending finds nobody: look once more.
+        self.kick_if_due(id, &stop);
+    }
+
+    fn kick_if_due(&self, id: TaskId, stop: &CancellationToken) {
+        if !stop.is_cancelled() && self.inner.lock().broken.is_none() {
+            self.kick(id);
+        }
+    }
+
+    async fn work(&self, id: TaskId) -> Result<(), Fault> {
+        let _slot_in_use = self.inner.slots_free.clone().acquire_owned().await.map_err(|_| crate::engine::stopping())?;
+        let Some((task, fence)) = self.lease(id).await? else { return Ok(()) };
+        let effects = TaskEffects::new(self.inner.clone(), id, fence.generation);
+        let mut wake = Inner::first_wake(task.state.as_ref());
+        let mut state = task.state;
+        loop {
+            let step = Step { task: effects.task(), state: state.clone(), input: self.input(id, wake), fence };
+            match self.inner.deps.runner.step(step, effects.clone()).await {
+                Ok(Stepped::Again { state: next, wake: seen }) => {
+                    state = Some(next);
+                    wake = seen;
+                }
+                Ok(Stepped::Done { state: last, finished }) => {
+                    state = Some(last.clone());
+                    if effects.task().has_unheard() {
+                        wake = Wake::Told;
+                        continue;
+                    }
+                    return self.finish(id, Some(last.to_vec()), finished).await;
+                }
+                Err(stall) => return self.stall(id, stall).await,
+            }
+        }
+    }
+
+    /// Takes the lease: no older driver or daemon may act on the task after this.
+    async fn lease(&self, id: TaskId) -> Result<Option<(Task, Fence)>, Fault> {
+        let epoch = self.inner.deps.journal.epoch();
+        let (pending, generation) = {
+            let mut world = self.inner.lock();
+            let Some(slot) = world.slots.get(&id) else { return Ok(None) };
+            if !matches!(slot.task.status, Status::Queued | Status::Running) || slot.task.cancelling {
+                return Ok(None);
+            }
+            let generation = slot.task.generation.saturating_add(1);
+            let started = Event::Started(Started { epoch, generation });
+            (self.inner.record_in(&mut world, id, vec![started])?, generation)
+        };
+        // The first intent waits for the disk; the lease need not wait twice.
+        drop(pending);
+        let task = self.inner.lock().slots.get(&id).map(|slot| slot.task.clone());
+        Ok(task.map(|task| (task, Fence { epoch, generation })))
+    }
+
+    fn input(&self, id: TaskId, event: Wake) -> Input {
+        let lsn = self.inner.lock().slots.get(&id).map(|slot| slot.task.last_lsn).unwrap_or_default();
+        Input { event, lsn, now: self.inner.deps.clock.now(), entropy: self.inner.deps.entropy.id() }
+    }
+
+    pub(crate) async fn finish(&self, id: TaskId, state: Option<Vec<u8>>, finished: Finished) -> Result<(), Fault> {
+        let mut events = Vec::new();
+        // The state stays usable: the user may speak again, and then the coroutine goes on.
+        events.extend(state.map(|state| Event::StateSaved(StateSaved { state, seq: 0 })));
+        events.push(Event::Finished(finished));
+        self.inner.record(id, events).await?.durable().await?;
+        Ok(())
+    }
+
+    /// Ends a cancelled task: its commands first, then its record.
+    pub(crate) async fn finish_cancel(&self, id: TaskId) -> Result<(), Fault> {
+        self.inner.deps.runner.quiet(id).await?;
+        let finished = Finished {
+            status: "cancelled".into(),
+            exit: u32::from(exit::CANCELLED),
+            text: "stopped by the user".into(),
+            ..Finished::default()
+        };
+        self.finish(id, None, finished).await
+    }
+
+    async fn stall(&self, id: TaskId, stall: Stall) -> Result<(), Fault> {
+        let (why, text) = match stall {
+            Stall::Stopped => return Ok(()),
+            Stall::Person(number) => match self.question(id, number) {
+                Some(title) => ("person", title),
+                // Answered in between: the driver's end looks again.
+                None => return Ok(()),
+            },
+            Stall::Budget(text) => ("budget", text),
+            Stall::Key(name) => ("key", format!("needs key {name}")),
+            Stall::Disk(text) => ("disk", text),
+            Stall::Broken(fault) if fault.retryable => ("provider", fault.message),
+            Stall::Broken(fault) => return self.fail(id, fault).await,
+        };
+        let paused = Event::Paused(Paused { why: why.into(), text });
+        let pending = {
+            let mut world = self.inner.lock();
+            let due = world.slots.get(&id).is_some_and(|slot| slot.task.status == Status::Running);
+            let still = why != "person" || world.slots.get(&id).is_some_and(|slot| slot.task.waiting_for().is_some());
+            if !due || !still {
+                return Ok(());
+            }
+            self.inner.record_in(&mut world, id, vec![paused])?
+        };
+        pending.durable().await.map(|_| ())
+    }
+
+    fn question(&self, id: TaskId, number: u32) -> Option<String> {
+        let world = self.inner.lock();
+        let approval = world.slots.get(&id)?.task.approvals.get(&number)?;
+        approval.answer.is_none().then(|| approval.asked.title.clone())
+    }
+
+    async fn fail(&self, id: TaskId, fault: Fault) -> Result<(), Fault> {
+        tracing::error!(task = %id, %fault, "a task failed");
+        self.inner.deps.runner.quiet(id).await?;
+        let finished = Finished {
+            status: "failed".into(),
+            exit: u32::from(fault.exit),
+            text: fault.message.clone(),
+            code: fault.code.to_string(),
+            hints: fault.hints,
+            ..Finished::default()
+        };
+        self.finish(id, None, finished).await
+    }
+}

@@ -1,0 +1,283 @@
+//! Effects as the scheduler gives them to a runner: intent, act, observation.
+//!
+//! Invariant: an act starts only after its intent is durable, and an effect with a recorded
+//! observation returns that record without acting.
+
+use crate::engine::{Inner, Slot};
+use crate::record::unpack;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tinkerbell_core::code::{Fault, exit};
+use tinkerbell_core::effect::{Act, Acted, Answer, Attempt, Intended, Live, Past, Question, Stall};
+use tinkerbell_core::event::{Action, ApprovalAsked, Event, Intent, Observed, Placed, Released, Reserved, Settled, StateSaved};
+use tinkerbell_core::lifecycle::{OP_SEQ, Task, check_caps};
+use tinkerbell_core::money::NanoUsd;
+use tinkerbell_core::port::{Effects, Seen};
+use tinkerbell_core::words::{Lsn, Seq, TaskId};
+
+/// The effects of one task under one lease.
+pub(crate) struct TaskEffects {
+    inner: Arc<Inner>,
+    task: TaskId,
+    generation: u64,
+    /// What was read of the past, so that a step reads only what is new.
+    read: tokio::sync::Mutex<ReadPast>,
+    /// Events of this lease that the past will want, kept so that it need not wait for the disk.
+    fresh: Mutex<BTreeMap<Lsn, Event>>,
+}
+
+#[derive(Default)]
+struct ReadPast {
+    items: Vec<Past>,
+    /// How many entries of the slot's past have been taken.
+    cursor: usize,
+    /// Intents whose observation has not been met yet.
+    open: Vec<(Lsn, Seq, Action)>,
+}
+
+/// What the journal knows of an effect before it is acted.
+enum Known {
+    New,
+    Intended,
+    Observed(Lsn),
+}
+
+impl TaskEffects {
+    pub(crate) fn new(inner: Arc<Inner>, task: TaskId, generation: u64) -> Arc<Self> {
+        Arc::new(Self { inner, task, generation, read: tokio::sync::Mutex::default(), fresh: Mutex::default() })
+    }
+
+    /// Refuses to act for a lease that has ended or a task that stands still.
+    fn check_lease(&self, slot: &Slot, operation: bool) -> Result<(), Stall> {
+        let current = slot.task.generation == self.generation;
+        if operation || current { Ok(()) } else { Err(Stall::Stopped) }
+    }
+
+    fn known(&self, intended: &Intended) -> Result<Known, Stall> {
+        let world = self.inner.lock();
+        let slot = world.slots.get(&self.task).ok_or(Stall::Stopped)?;
+        self.check_lease(slot, intended.seq > OP_SEQ)?;
+        if let Some(lsn) = slot.observed.get(&intended.seq) {
+            return Ok(Known::Observed(*lsn));
+        }
+        let open = if intended.seq > OP_SEQ { &slot.task.open_op } else { &slot.task.open };
+        Ok(match open {
+            Some((_, intent)) if intent.seq == intended.seq => Known::Intended,
+            _ => Known::New,
+        })
+    }
+
+    async fn recorded(&self, lsn: Lsn) -> Result<Placed, Stall> {
+        let deps = &self.inner.deps;
+        let record = deps.journal.read(lsn, 1).await.map_err(Stall::Broken)?.into_iter().next();
+        let missing = || Stall::Broken(Fault::new("TB-SCHED-003", exit::INTERNAL, format!("record {lsn} is missing from the journal")));
+        unpack(&*deps.blobs, record.ok_or_else(missing)?).await.map_err(Stall::Broken)?.ok_or_else(missing)
+    }
+
+    /// Journals what precedes the act; a repeated try replaces an earlier reservation.
+    async fn announce(&self, intended: &Intended, attempt: Attempt) -> Result<(), Stall> {
+        let asks = matches!(intended.action, Action::Ask(_));
+        let reserves = intended.hold > NanoUsd(0) || intended.hold_tokens > 0;
+        let mut events = Vec::new();
+        let mut task = self.task();
+        if attempt == Attempt::Recover && task.held.remove(&intended.seq).is_some() {
+            events.push(Event::Released(Released { seq: intended.seq, why: "the call was cut off and is made again".into() }));
+        }
+        if attempt == Attempt::First && intended.seq < OP_SEQ {
+            events.push(Event::StateSaved(StateSaved { state: intended.state.to_vec(), seq: intended.seq }));
+        }
+        if asks || reserves {
+            // A cut-off call was counted as a step when it was first intended.
+            let counts = asks && attempt == Attempt::First;
+            check_caps(&task, self.inner.now_ms(), (intended.hold, intended.hold_tokens), counts).map_err(Stall::Budget)?;
+        }
+        if reserves {
+            let held = Reserved { seq: intended.seq, nano_usd: intended.hold.0, tokens: intended.hold_tokens };
+            events.push(Event::Reserved(held));
+        }
+        if attempt == Attempt::First {
+            let action = Some(intended.action.clone());
+            events.push(Event::Intent(Intent { seq: intended.seq, class: intended.class.code(), action }));
+        }
+        if events.is_empty() {
+            return Ok(());
+        }
+        let announced = events.last().cloned();
+        let pending = self.inner.record(self.task, events).await.map_err(disk)?;
+        if let Some(event @ Event::Intent(_)) = announced.filter(|_| intended.seq < OP_SEQ) {
+            self.fresh().insert(pending.last, event);
+        }
+        pending.durable().await.map_err(disk)?;
+        Ok(())
+    }
+
+    /// Journals what the act gave. The next intent waits for it to be durable, so this does not.
+    async fn conclude(&self, intended: &Intended, acted: Acted) -> Result<Observed, Stall> {
+        let observed = Observed { seq: intended.seq, observation: Some(acted.observation) };
+        let mut events = vec![Event::Observed(observed.clone())];
+        let held = self.task().held.contains_key(&intended.seq);
+        match acted.spent {
+            Some((cost, usage)) => events.push(Event::Settled(Settled {
+                seq: intended.seq,
+                nano_usd: cost.0,
+                input_tokens: usage.input,
+                cached_tokens: usage.cached,
+                output_tokens: usage.output,
+            })),
+            None if held => events.push(Event::Released(Released { seq: intended.seq, why: "nothing was spent".into() })),
+            None => {}
+        }
+        events.extend(acted.op.map(Event::OpDone));
+        let operation = intended.seq > OP_SEQ;
+        let after_first = events.len().saturating_sub(1) as u64;
+        let pending = self.inner.record(self.task, events).await.map_err(disk)?;
+        if !operation {
+            let lsn = Lsn(pending.last.0.saturating_sub(after_first));
+            self.fresh().insert(lsn, Event::Observed(observed.clone()));
+        }
+        if operation {
+            // A person waits for an operation, so it must be durable before it is told.
+            pending.durable().await.map_err(disk)?;
+        }
+        Ok(observed)
+    }
+}
+
+/// A journal that takes nothing more stalls the task instead of losing it.
+fn disk(fault: Fault) -> Stall {
+    Stall::Disk(fault.message)
+}
+
+impl Effects for TaskEffects {
+    fn once(&self, intended: Intended, act: Act) -> BoxFuture<'_, Result<Observed, Stall>> {
+        async move {
+            let attempt = match self.known(&intended)? {
+                Known::Observed(lsn) => {
+                    let placed = self.recorded(lsn).await?;
+                    return match placed.event {
+                        Event::Observed(observed) => Ok(observed),
+                        other => Err(Stall::Broken(Fault::new(
+                            "TB-SCHED-003",
+                            exit::INTERNAL,
+                            format!("record {lsn} is `{}` where an observation was expected", other.name()),
+                        ))),
+                    };
+                }
+                Known::Intended => Attempt::Recover,
+                Known::New => Attempt::First,
+            };
+            self.announce(&intended, attempt).await?;
+            let acted = act(attempt).await?;
+            self.conclude(&intended, acted).await
+        }
+        .boxed()
+    }
+
+    fn past(&self, after: Lsn) -> BoxFuture<'_, Result<Vec<Past>, Stall>> {
+        async move {
+            let mut read = self.read.lock().await;
+            let new: Vec<Lsn> = {
+                let world = self.inner.lock();
+                let slot = world.slots.get(&self.task).ok_or(Stall::Stopped)?;
+                slot.past.get(read.cursor..).unwrap_or_default().to_vec()
+            };
+            for lsn in new {
+                let fresh = self.fresh().remove(&lsn);
+                let event = match fresh {
+                    Some(event) => event,
+                    None => self.durable_event(lsn).await?,
+                };
+                read.take(lsn, event);
+            }
+            Ok(read.items.iter().filter(|past| place(past) > after).cloned().collect())
+        }
+        .boxed()
+    }
+
+    fn person(&self, question: Question) -> BoxFuture<'_, Result<Answer, Stall>> {
+        async move {
+            let task = self.task();
+            let same = |approval: &&tinkerbell_core::lifecycle::Approval| {
+                approval.asked.seq == question.seq
+                    && approval.asked.digest == question.digest
+                    && approval.asked.kind == question.kind.code()
+            };
+            if let Some(approval) = task.approvals.values().find(same) {
+                return match &approval.answer {
+                    Some((yes, text)) => Ok(Answer { yes: *yes, text: text.clone() }),
+                    None => Err(Stall::Person(approval.asked.id)),
+                };
+            }
+            let id = task.approvals.keys().next_back().copied().unwrap_or(0).saturating_add(1);
+            let asked = ApprovalAsked {
+                id,
+                seq: question.seq,
+                kind: question.kind.code(),
+                title: question.title,
+                body: question.body,
+                options: question.options,
+                digest: question.digest,
+            };
+            let pending = self.inner.record(self.task, vec![Event::ApprovalAsked(asked)]).await.map_err(disk)?;
+            pending.durable().await.map_err(disk)?;
+            Err(Stall::Person(id))
+        }
+        .boxed()
+    }
+
+    fn task(&self) -> Task {
+        let world = self.inner.lock();
+        match world.slots.get(&self.task) {
+            Some(slot) => slot.task.clone(),
+            // A lease exists only for a task in the map, and tasks never leave it.
+            None => Task::new(self.task, Lsn(0), 0, tinkerbell_core::event::Submitted::default()),
+        }
+    }
+
+    fn live(&self, live: Live) {
+        // Nobody watches: that is no error.
+        let _nobody = self.inner.seen.send(Seen::Live(live));
+    }
+}
+
+impl TaskEffects {
+    fn fresh(&self) -> MutexGuard<'_, BTreeMap<Lsn, Event>> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn durable_event(&self, lsn: Lsn) -> Result<Event, Stall> {
+        let mut durable = self.inner.durable.subscribe();
+        if durable.wait_for(|tip| *tip >= lsn).await.is_err() {
+            return Err(Stall::Stopped);
+        }
+        Ok(self.recorded(lsn).await?.event)
+    }
+}
+
+impl ReadPast {
+    /// Adds one event of the task's past, in journal order.
+    fn take(&mut self, lsn: Lsn, event: Event) {
+        self.cursor += 1;
+        match event {
+            Event::Intent(intent) => self.open.extend(intent.action.map(|action| (lsn, intent.seq, action))),
+            Event::Observed(observed) => {
+                let at = self.open.iter().position(|(_, seq, _)| *seq == observed.seq);
+                if let (Some(at), Some(observation)) = (at, observed.observation) {
+                    let (intent_lsn, seq, action) = self.open.swap_remove(at);
+                    self.items.push(Past::Effect { lsn, intent_lsn, seq, action, observation });
+                }
+            }
+            Event::Signal(signal) => {
+                self.items.push(Past::Note { lsn, text: signal.text, from_user: signal.kind == "tell" });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn place(past: &Past) -> Lsn {
+    match past {
+        Past::Effect { lsn, .. } | Past::Note { lsn, .. } => *lsn,
+    }
+}

@@ -1,0 +1,68 @@
+//! Start-up: the journal's events become tasks again, and open tasks go on.
+//!
+//! Nothing is guessed: a record that can not be read refuses the start. Invariant: after `fold`,
+//! the world is what it was when the last durable record was written.
+
+use crate::engine::{Deps, Engine, World, fold as fold_one};
+use crate::record::unpack;
+use tinkerbell_core::code::Fault;
+use tinkerbell_core::event::{Event, OrphanReaped};
+use tinkerbell_core::lifecycle::Status;
+use tinkerbell_core::words::{Lsn, RunId, TaskId};
+
+/// Records read at once.
+const CHUNK: usize = 1_024;
+
+/// Folds the whole journal.
+pub(crate) async fn fold(deps: &Deps) -> Result<World, Fault> {
+    let mut world = World::default();
+    let mut from = Lsn(1);
+    loop {
+        let records = deps.journal.read(from, CHUNK).await?;
+        let Some(last) = records.last() else { return Ok(world) };
+        from = last.lsn.next();
+        for record in records {
+            if let Some(placed) = unpack(&*deps.blobs, record).await? {
+                fold_one(&mut world, &placed);
+            }
+        }
+    }
+}
+
+/// Ends commands that no task knows, finishes what was half done, and drives what is open.
+pub(crate) async fn resume(engine: &Engine) -> Result<(), Fault> {
+    reap(engine).await?;
+    let inner = &engine.inner;
+    let tasks: Vec<(TaskId, Status, bool, bool)> = inner
+        .lock()
+        .slots
+        .values()
+        .map(|slot| (slot.task.id, slot.task.status.clone(), slot.task.cancelling, slot.task.open_op.is_some()))
+        .collect();
+    for (id, status, cancelling, half_operated) in tasks {
+        match status {
+            Status::Removed => continue,
+            _ if half_operated => engine.finish_operation(id),
+            Status::Queued | Status::Running if !cancelling => engine.kick(id),
+            Status::Queued | Status::Running | Status::Paused { .. } if cancelling => engine.finish_cancel(id).await?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn reap(engine: &Engine) -> Result<(), Fault> {
+    let inner = &engine.inner;
+    let known: Vec<RunId> = inner
+        .lock()
+        .slots
+        .values()
+        .flat_map(|slot| slot.runs.iter().map(|seq| RunId { task: slot.task.id, seq: *seq }).collect::<Vec<_>>())
+        .collect();
+    for (run, text) in inner.deps.runner.sweep(known).await? {
+        tracing::warn!(%run, text, "ended a command that no task knows");
+        let event = Event::OrphanReaped(OrphanReaped { run: run.to_string(), text });
+        inner.record(run.task, vec![event]).await?.durable().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! The engine as the doors see it.
+//!
+//! Invariant: an answer is given only once what it tells is durable.
+
+use crate::engine::{Engine, World, stopping};
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::BoxStream;
+use std::os::unix::ffi::OsStrExt as _;
+use tinkerbell_core::code::{Fault, exit};
+use tinkerbell_core::event::{Event, Submitted};
+use tinkerbell_core::lifecycle::{Decided, Status, Task, decide};
+use tinkerbell_core::port::{Command, Difference, Runtime, Seen, Submission};
+use tinkerbell_core::words::{BlobRef, GitId, Lsn, TaskId};
+
+/// Shortest prefix that names a task, so that a slip of the finger names none.
+const PREFIX_DIGITS: usize = 4;
+
+impl Runtime for Engine {
+    fn submit(&self, mut submission: Submission) -> BoxFuture<'_, Result<(TaskId, Lsn), Fault>> {
+        async move {
+            if submission.goal.trim().is_empty() {
+                return Err(Fault::new("TB-TASK-003", exit::USAGE, "the task is empty").hint("tinkerbell run \"what to do\""));
+            }
+            if let Some(known) = self.repeated(&submission)? {
+                return Ok(known);
+            }
+            (self.inner.deps.admission)(&mut submission)?;
+            let id = TaskId(self.inner.deps.entropy.id());
+            let event = Event::Submitted(submitted(&submission));
+            let pending = {
+                let mut world = self.inner.lock();
+                self.admit(&world)?;
+                self.inner.record_in(&mut world, id, vec![event])?
+            };
+            let lsn = pending.durable().await?;
+            self.kick(id);
+            Ok((id, lsn))
+        }
+        .boxed()
+    }
+
+    fn command(&self, id: TaskId, command: Command) -> BoxFuture<'_, Result<String, Fault>> {
+        async move {
+            let gate = self.inner.lock().slots.get(&id).map(|slot| slot.gate.clone()).ok_or_else(|| unknown(&id.to_string()))?;
+            let _one_at_a_time = gate.lock().await;
+            let decided = self.decided(id, &command).await?;
+            if decided.interrupt {
+                self.interrupt(id).await;
+            }
+            let cancelling = matches!(command, Command::Cancel | Command::Remove { .. }) && self.is_cancelling(id);
+            if cancelling {
+                self.finish_cancel(id).await?;
+            }
+            let text = if decided.ops.is_empty() { decided.text } else { self.operate(id, decided).await? };
+            self.kick(id);
+            Ok(text)
+        }
+        .boxed()
+    }
+
+    fn get(&self, prefix: &str) -> Result<Task, Fault> {
+        find(&self.inner.lock(), prefix)
+    }
+
+    fn list(&self) -> Vec<Task> {
+        let world = self.inner.lock();
+        let mut tasks: Vec<Task> =
+            world.slots.values().filter(|slot| slot.task.status != Status::Removed).map(|slot| slot.task.clone()).collect();
+        tasks.sort_by_key(|task| (task.created_ms, task.id));
+        tasks
+    }
+
+    fn watch(&self, task: Option<TaskId>, after: Lsn) -> BoxStream<'static, Result<Seen, Fault>> {
+        crate::watch::watch(self.inner.clone(), task, after)
+    }
+
+    fn diff(&self, id: TaskId, from: Option<u32>, to: Option<u32>) -> BoxFuture<'_, Result<Difference, Fault>> {
+        async move {
+            let task = self.get(&id.to_string())?;
+            let none = || {
+                Fault::new("TB-TASK-006", exit::FAILED, format!("task {} has no workspace to compare", id.short(8)))
+                    .hint("wait until it has begun; a removed task has none any more")
+            };
+            let workspace = task.workspace().ok_or_else(none)?;
+            let from = point(&task, from, true)?.ok_or_else(none)?;
+            let to = point(&task, to, false)?.ok_or_else(none)?;
+            self.inner.deps.canvas.diff(workspace, from, to, true).await
+        }
+        .boxed()
+    }
+
+    fn blob(&self, blob: BlobRef) -> BoxFuture<'_, Result<Bytes, Fault>> {
+        self.inner.deps.blobs.get(blob)
+    }
+}
+
+impl Engine {
+    fn repeated(&self, submission: &Submission) -> Result<Option<(TaskId, Lsn)>, Fault> {
+        let world = self.inner.lock();
+        let Some(key) = &submission.idempotency_key else { return Ok(None) };
+        let Some(slot) = world.keys.get(key).and_then(|id| world.slots.get(id)) else { return Ok(None) };
+        if slot.task.submitted.goal == submission.goal {
+            return Ok(Some((slot.task.id, slot.first)));
+        }
+        Err(Fault::new("TB-TASK-009", exit::USAGE, format!("the key `{key}` was used for another task")).hint("use a new idempotency key"))
+    }
+
+    fn admit(&self, world: &World) -> Result<(), Fault> {
+        if world.stopping {
+            return Err(stopping());
+        }
+        let open = world.slots.values().filter(|slot| slot.task.is_open()).count();
+        if open >= self.inner.options.open {
+            return Err(Fault::new("TB-TASK-010", exit::UNAVAILABLE, format!("{open} tasks are open, and no more are accepted"))
+                .hint("wait until some have ended, or stop some: tinkerbell ps")
+                .transient());
+        }
+        Ok(())
+    }
+
+    async fn decided(&self, id: TaskId, command: &Command) -> Result<Decided, Fault> {
+        let (decided, pending) = {
+            let mut world = self.inner.lock();
+            let slot = world.slots.get(&id).ok_or_else(|| unknown(&id.to_string()))?;
+            let mut decided = decide(&slot.task, command)?;
+            let events = std::mem::take(&mut decided.events);
+            let pending = if events.is_empty() { None } else { Some(self.inner.record_in(&mut world, id, events)?) };
+            (decided, pending)
+        };
+        if let Some(pending) = pending {
+            pending.durable().await?;
+        }
+        Ok(decided)
+    }
+
+    fn is_cancelling(&self, id: TaskId) -> bool {
+        self.inner.lock().slots.get(&id).is_some_and(|slot| slot.task.cancelling && slot.task.is_open())
+    }
+}
+
+/// The checkpoint after an operation; without a number, the base or the newest.
+fn point(task: &Task, op: Option<u32>, start: bool) -> Result<Option<GitId>, Fault> {
+    let base = task.prepared.as_ref().map(|prepared| prepared.checkpoint.as_str());
+    let text = match op {
+        None if start => base,
+        None => task.checkpoint(),
+        Some(0) => base,
+        Some(number) => {
+            let entry = task.ops.entry(number).ok_or_else(|| {
+                Fault::new("TB-TASK-006", exit::FAILED, format!("there is no operation {number}")).hint("tinkerbell op log TASK")
+            })?;
+            Some(entry.done.after.as_str())
+        }
+    };
+    Ok(text.and_then(|text| text.parse().ok()))
+}
+
+fn submitted(submission: &Submission) -> Submitted {
+    Submitted {
+        goal: submission.goal.clone(),
+        cwd: submission.cwd.as_os_str().as_bytes().to_vec(),
+        model: submission.model.clone(),
+        caps: Some(submission.caps.clone()),
+        verify: submission.verify.clone(),
+        base: submission.base.clone(),
+        no_input: submission.no_input,
+        idempotency_key: submission.idempotency_key.clone(),
+        uid: submission.uid,
+    }
+}
+
+fn find(world: &World, prefix: &str) -> Result<Task, Fault> {
+    let prefix = prefix.to_ascii_lowercase();
+    if prefix.len() < PREFIX_DIGITS {
+        return Err(unknown(&prefix).hint(format!("give at least {PREFIX_DIGITS} digits of the id")));
+    }
+    let mut hits = world.slots.values().filter(|slot| slot.task.id.to_string().starts_with(&prefix));
+    match (hits.next(), hits.next()) {
+        (Some(slot), None) => Ok(slot.task.clone()),
+        (Some(_), Some(_)) => Err(Fault::new("TB-TASK-001", exit::USAGE, format!("more than one task begins with `{prefix}`"))
+            .hint("give more digits; `tinkerbell ps -a` shows enough of each")),
+        (None, _) => Err(unknown(&prefix)),
+    }
+}
+
+pub(crate) fn unknown(id: &str) -> Fault {
+    Fault::new("TB-TASK-001", exit::USAGE, format!("there is no task `{id}`")).hint("tinkerbell ps -a   lists all tasks")
+}
