@@ -143,7 +143,7 @@ fn summary(reports: &[Report]) -> ExitCode {
         match &report.outcome {
             Outcome::Passed => println!("passed   {:<22} {seconds:>7.1} s", report.name),
             Outcome::Failed => println!("FAILED   {:<22} {seconds:>7.1} s", report.name),
-            Outcome::Skipped(why) => println!("skipped  {:<22} {why}", report.name),
+            Outcome::Skipped(why) => println!("skipped  {:<22}           {why}", report.name),
         }
     }
     if reports.iter().any(|report| matches!(report.outcome, Outcome::Failed)) { ExitCode::FAILURE } else { ExitCode::SUCCESS }

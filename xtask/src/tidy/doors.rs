@@ -1,5 +1,6 @@
 //! One door per outside library, and the other laws about what a crate may reach for: `core` stays
-//! pure, only the roof reads the environment, `unsafe` stands in few places, ports stay small.
+//! pure, only the roof reads the environment, only the scheduler writes records, `unsafe` stands in
+//! few places, ports stay small.
 
 use super::source::{Source, without_tests};
 use super::{File, Finding, crate_of, is_own_rust, is_test_file, map};
@@ -77,6 +78,10 @@ const IMPURE: &[&str] = &["fs", "net", "process", "env", "thread"];
 /// Ways to read the environment of the process.
 const ENVIRONMENT: &[&str] = &["env::var", "env::var_os", "env::vars", "env::vars_os"];
 
+/// Who may make records for the journal: the language that defines them, the journal, its one
+/// writer, and test equipment.
+const WRITERS: &[&str] = &["core", "wal", "scheduler", "testkit"];
+
 const PORT_METHODS: usize = 7;
 
 /// Checks manifests and sources.
@@ -86,6 +91,7 @@ pub fn check(files: &[File]) -> Vec<Finding> {
         let code = Source::scan(&file.text).code();
         found.extend(purity(file, &code));
         found.extend(environment(file, &code));
+        found.extend(single_writer(file, &code));
         found.extend(unsafe_places(file, &code));
         found.extend(port_sizes(file, &code));
     }
@@ -142,6 +148,15 @@ fn environment(file: &File, code: &str) -> Vec<Finding> {
     let lines = without_tests(code).into_iter().filter(|(_, text)| reads(text));
     let message = "only the roof reads the environment; take the value as a parameter or option";
     lines.map(|(line, _)| Finding::new("environment", &file.path, line, message)).collect()
+}
+
+fn single_writer(file: &File, code: &str) -> Vec<Finding> {
+    if crate_of(&file.path).is_none_or(|name| WRITERS.contains(&name)) {
+        return Vec::new();
+    }
+    let lines = without_tests(code).into_iter().filter(|(_, text)| has_word(text, "NewRecord"));
+    let message = "only the scheduler appends to the journal; return facts instead";
+    lines.map(|(line, _)| Finding::new("single-writer", &file.path, line, message)).collect()
 }
 
 fn unsafe_places(file: &File, code: &str) -> Vec<Finding> {
@@ -230,6 +245,13 @@ mod tests {
         assert_eq!(rules("crates/canvas/src/a.rs", text), [":1 environment"]);
         assert!(rules("crates/tinkerbell/src/a.rs", text).is_empty());
         assert!(rules("crates/canvas/tests/it.rs", text).is_empty());
+    }
+
+    #[test]
+    fn only_the_scheduler_writes_records() {
+        let text = "use tinkerbell_core::port::NewRecord;\n";
+        assert_eq!(rules("crates/agent/src/a.rs", text), [":1 single-writer"]);
+        assert!(rules("crates/scheduler/src/a.rs", text).is_empty());
     }
 
     #[test]

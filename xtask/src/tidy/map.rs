@@ -40,9 +40,21 @@ pub struct Dependency {
     pub line: usize,
 }
 
-/// Checks names and arrows of all crates.
+/// Where people read the map.
+const PAGE: &str = "ARCHITECTURE.md";
+
+/// Checks names and arrows of all crates, and that the map for people names each of them.
 pub fn check(files: &[File]) -> Vec<Finding> {
-    manifests(files).flat_map(|(name, file)| check_manifest(name, file)).collect()
+    let page = files.iter().find(|file| file.path == PAGE);
+    let unnamed = |name: &str| page.is_some_and(|page| !page.text.contains(&format!("\n| `{name}` |")));
+    let mut found = Vec::new();
+    for (name, file) in manifests(files) {
+        found.extend(check_manifest(name, file));
+        if unnamed(name) {
+            found.push(Finding::new("arrows", PAGE, 0, format!("the map has no row for crate `{name}`")));
+        }
+    }
+    found
 }
 
 /// Returns folder name and manifest of every crate under `crates/`.
@@ -155,6 +167,14 @@ mod tests {
         assert_eq!(lines(&found), ["crates/wal/Cargo.toml:0 folder-is-name"]);
         let found = check(&[file("crates/misc/Cargo.toml", &manifest("tinkerbell-misc", ""))]);
         assert_eq!(lines(&found), ["crates/misc/Cargo.toml:0 arrows"]);
+    }
+
+    #[test]
+    fn the_map_for_people_names_every_crate() {
+        let page = file("ARCHITECTURE.md", "| crate |\n| `wal` | journal |\n");
+        let wal = file("crates/wal/Cargo.toml", &manifest("tinkerbell-wal", ""));
+        let blobs = file("crates/blobs/Cargo.toml", &manifest("tinkerbell-blobs", ""));
+        assert_eq!(lines(&check(&[page, wal, blobs])), ["ARCHITECTURE.md:0 arrows"]);
     }
 
     #[test]

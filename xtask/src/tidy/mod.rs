@@ -8,6 +8,7 @@ mod doors;
 mod exceptions;
 mod formats;
 mod functions;
+mod links;
 mod map;
 mod pages;
 mod source;
@@ -53,7 +54,7 @@ impl Finding {
 type Rule = fn(&[File]) -> Vec<Finding>;
 
 /// All rules; each one sees the whole tree and picks what concerns it.
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     map::check,
     doors::check,
     walls::check,
@@ -62,11 +63,12 @@ const RULES: [Rule; 9] = [
     pages::error_pages,
     pages::decisions,
     pages::openings,
+    links::check,
     words::check,
 ];
 
 /// The names that an exception may take.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 18] = [
     "adr",
     "arrows",
     "core-is-pure",
@@ -77,10 +79,12 @@ const NAMES: [&str; 16] = [
     "file-length",
     "folder-is-name",
     "function-length",
+    "link",
     "one-door",
     "opening-comment",
     "parameters",
     "port-size",
+    "single-writer",
     "unsafe",
     "words",
 ];

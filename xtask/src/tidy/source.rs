@@ -61,6 +61,20 @@ pub fn without_tests(code: &str) -> Vec<(usize, &str)> {
     lines.filter(|(index, _)| !blocks.iter().any(|block| block.contains(index))).map(|(index, line)| (index + 1, line)).collect()
 }
 
+/// Returns the numbered lines of a Markdown page that stand outside of fenced code.
+pub fn outside_fences(page: &str) -> Vec<(usize, &str)> {
+    let mut inside = false;
+    let mut outside = Vec::new();
+    for (index, line) in page.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            inside = !inside;
+        } else if !inside {
+            outside.push((index + 1, line));
+        }
+    }
+    outside
+}
+
 /// A module with its body in the same file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Inline {
