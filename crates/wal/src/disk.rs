@@ -1,0 +1,212 @@
+//! The few acts on files that the journal needs, behind a trait.
+//!
+//! Not a general file system: one directory, flat names. The trait is the seam where a simulated
+//! disk goes in. Invariant: `sync` returns only after the bytes are on stable storage, and its
+//! failure is reported to the caller exactly once and never retried here.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// New or emptied, for writing.
+    Create,
+    /// Existing, for reading and writing.
+    Edit,
+    /// Existing, for reading.
+    Read,
+}
+
+/// What stands when the lock is asked for.
+pub enum Lock {
+    /// It is ours until the guard is dropped.
+    Held(Box<dyn Send + Sync>),
+    /// Somebody else holds it.
+    Taken {
+        /// The holder, when it left its number.
+        pid: Option<u32>,
+    },
+}
+
+/// One directory of files.
+pub trait Disk: Send + Sync {
+    /// Where it is, for messages.
+    fn path(&self) -> &Path;
+    /// Names in the directory.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Tries to become the single writer.
+    fn lock(&self) -> io::Result<Lock>;
+    /// Opens a file.
+    fn open(&self, name: &str, mode: Mode) -> io::Result<Box<dyn DiskFile>>;
+    /// Renames a file, replacing `to`.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes creations, renames and removals durable.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// One open file.
+pub trait DiskFile: Send + Sync {
+    /// Reads at an offset; fewer bytes than asked for only at the end.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// Writes at an offset; may write less than given.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
+    /// Makes all earlier writes durable.
+    fn sync(&self) -> io::Result<()>;
+    /// Cuts the file.
+    fn truncate(&self, len: u64) -> io::Result<()>;
+    /// The file's length.
+    fn size(&self) -> io::Result<u64>;
+}
+
+/// Reads `len` bytes at `offset`, fewer only at the end of the file.
+pub(crate) fn read_full(file: &dyn DiskFile, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut out = vec![0; len];
+    let mut done = 0;
+    while let Some(rest) = out.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(offset.saturating_add(done as u64), rest) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    out.truncate(done);
+    Ok(out)
+}
+
+/// Writes all of `bytes` at `offset`.
+pub(crate) fn write_full(file: &dyn DiskFile, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write_at(offset, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                offset = offset.saturating_add(n as u64);
+                bytes = bytes.get(n..).unwrap_or_default();
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// A directory of the real file system.
+#[derive(Debug)]
+pub struct RealDisk {
+    dir: PathBuf,
+}
+
+impl RealDisk {
+    /// The directory as it stands; nothing is created.
+    #[must_use]
+    pub const fn existing(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The directory, made with mode 0700 when it is missing.
+    ///
+    /// # Errors
+    /// When it can not be made.
+    pub fn create(dir: PathBuf) -> io::Result<Self> {
+        if !dir.is_dir() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+            if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        Ok(Self { dir })
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+impl Disk for RealDisk {
+    fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn lock(&self) -> io::Result<Lock> {
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.at("lock"))?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                let read = file.read_to_string(&mut text);
+                return Ok(Lock::Taken { pid: read.ok().and_then(|_| text.trim().parse().ok()) });
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        // The number only makes a message better; a full disk must not keep the journal shut.
+        match writeln!(file, "{}", std::process::id()) {
+            Err(e) if e.kind() != io::ErrorKind::StorageFull => return Err(e),
+            _ => {}
+        }
+        Ok(Lock::Held(Box::new(file)))
+    }
+
+    fn open(&self, name: &str, mode: Mode) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).mode(0o600);
+        match mode {
+            Mode::Create => options.write(true).create(true).truncate(true),
+            Mode::Edit => options.write(true),
+            Mode::Read => &mut options,
+        };
+        Ok(Box::new(RealFile(options.open(self.at(name))?)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.at(from), self.at(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.at(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}

@@ -1,0 +1,160 @@
+//! What can go wrong with a journal, with the codes that users see.
+//!
+//! Not the place that decides whether bytes are torn or corrupt; that is `scan`. Invariant: every
+//! variant has a page `docs/errors/<code>.md` and says what to do.
+
+use std::io;
+use std::path::PathBuf;
+use tinkerbell_core::code::{Fault, exit};
+
+/// A failure of the journal.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another process holds the directory.
+    #[error("the journal in {} is in use by {}", dir.display(), owner(*pid))]
+    Locked {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// The holder, when it left its number.
+        pid: Option<u32>,
+    },
+    /// Acknowledged bytes are damaged or missing.
+    #[error("the journal is corrupt at record {lsn}: {file}, byte {offset}: {why}")]
+    Corrupt {
+        /// The first record that can not be trusted.
+        lsn: u64,
+        /// Name of the segment.
+        file: String,
+        /// Where in the segment.
+        offset: u64,
+        /// What is wrong there.
+        why: String,
+    },
+    /// The file system refused.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io {
+        /// The act, such as `create` or `read`.
+        what: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// No space for a batch; nothing of it was kept.
+    #[error("the disk that holds the journal is full: {needed} bytes were needed in {file}")]
+    DiskFull {
+        /// Size of the batch that did not fit.
+        needed: u64,
+        /// Name of the segment.
+        file: String,
+    },
+    /// A write or sync failed: what is on disk is in doubt.
+    #[error("the journal stopped accepting records: {why}")]
+    Poisoned {
+        /// What failed first.
+        why: String,
+    },
+    /// Records wait faster than the disk takes them.
+    #[error("the journal's queue is full: {queued} bytes wait for the disk, the limit is {limit}")]
+    QueueFull {
+        /// Bytes that wait.
+        queued: usize,
+        /// `Options::queue_bytes`.
+        limit: usize,
+    },
+    /// One append is larger than a batch may be.
+    #[error("an append of {records} records and {size} bytes is too large: at most {max_records} records and {max_bytes} bytes; store large payloads as blobs")]
+    TooLarge {
+        /// Records in the append.
+        records: usize,
+        /// Bytes in the append.
+        size: usize,
+        /// Most records.
+        max_records: usize,
+        /// Most bytes.
+        max_bytes: usize,
+    },
+    /// The journal was closed.
+    #[error("the journal is closed; open it again to append")]
+    Closed,
+    /// Valid bytes that this release does not understand.
+    #[error("{file}, byte {offset}: {what}; a newer release wrote it: use that release")]
+    Unreadable {
+        /// Name of the segment.
+        file: String,
+        /// Where in the segment.
+        offset: u64,
+        /// What is not understood.
+        what: String,
+    },
+    /// A kind below 16, which belongs to the journal itself.
+    #[error("record kind {0} belongs to the journal itself; use 16 or more")]
+    ReservedKind(u16),
+}
+
+fn owner(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+impl Error {
+    pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Io { what, path: path.into(), source }
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Locked { .. } => "TB-WAL-001",
+            Self::Corrupt { .. } => "TB-WAL-002",
+            Self::Io { .. } => "TB-WAL-003",
+            Self::DiskFull { .. } => "TB-WAL-004",
+            Self::Poisoned { .. } => "TB-WAL-005",
+            Self::QueueFull { .. } => "TB-WAL-006",
+            Self::TooLarge { .. } => "TB-WAL-007",
+            Self::Closed => "TB-WAL-008",
+            Self::Unreadable { .. } => "TB-WAL-009",
+            Self::ReservedKind(_) => "TB-WAL-010",
+        }
+    }
+
+    const fn exit(&self) -> u8 {
+        match self {
+            Self::TooLarge { .. } | Self::ReservedKind(_) => exit::INTERNAL,
+            _ => exit::UNAVAILABLE,
+        }
+    }
+
+    const fn hints(&self) -> &'static [&'static str] {
+        match self {
+            Self::Locked { .. } => &["one daemon serves one data directory; `tinkerbell daemon status` shows it"],
+            Self::Corrupt { .. } => &[
+                "nothing was changed; copy the directory before you do anything else",
+                "`tinkerbell wal verify` lists the damage, `tinkerbell wal dump` shows what is still readable",
+                "put the named file back from a backup, or move the directory aside to start an empty journal",
+            ],
+            Self::Io { .. } => &["check that the directory exists, is on a local disk, and is owned and writable by you"],
+            Self::DiskFull { .. } => &["free space on that disk; the next record is accepted without a restart"],
+            Self::Poisoned { .. } => &[
+                "acknowledged records are safe and can be read; nothing later was acknowledged",
+                "check the disk (`dmesg`), then restart the daemon: it recovers by itself",
+            ],
+            Self::QueueFull { .. } => &["the disk is slow or busy; try again"],
+            _ => &[],
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        let mut fault = Self::new(error.code(), error.exit(), error.to_string());
+        for line in error.hints() {
+            fault = fault.hint(*line);
+        }
+        match error {
+            Error::QueueFull { .. } | Error::DiskFull { .. } => fault.transient(),
+            _ => fault,
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Looking at a journal from outside, for `tinkerbell wal stat | verify | dump`.
+//!
+//! Read-only and without the lock: a daemon may be running, whose half-written last batch then
+//! looks torn. Invariant: nothing in the directory is changed.
+
+use crate::disk::{Disk, RealDisk};
+use crate::error::Error;
+use crate::format::{FLAG_BATCH_END, FLAG_BLOB, KIND_FIRST_USER, Trailer};
+use crate::scan::frames;
+use crate::survey::{Survey, survey};
+use bytes::Bytes;
+use std::io;
+use std::path::Path;
+use tinkerbell_core::words::{Lsn, TaskId};
+
+/// How often a look starts again when a daemon removed a segment underneath it.
+const ATTEMPTS: u32 = 5;
+
+/// A journal in figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// Segments in order.
+    pub segments: Vec<SegmentStat>,
+    /// The newest record that readers see; 0 when there is none.
+    pub tip: Lsn,
+    /// The number that comes next.
+    pub next: Lsn,
+    /// How often the journal was opened.
+    pub epoch: u64,
+    /// Batches, each one sync.
+    pub batches: u64,
+    /// Records without batch trailers.
+    pub records: u64,
+    /// Bytes in all segments.
+    pub size_bytes: u64,
+    /// Whether it was closed in order; false while a daemon runs.
+    pub clean: bool,
+    /// Bytes behind the last batch that were never acknowledged.
+    pub torn_bytes: u64,
+    /// The first damage, as a message; what lies behind it was not counted.
+    pub damage: Option<String>,
+}
+
+/// One segment in figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentStat {
+    /// The file's name.
+    pub file: String,
+    /// The opening that made it.
+    pub epoch: u64,
+    /// The random number that its records carry.
+    pub incarnation: u64,
+    /// Its first number.
+    pub first: Lsn,
+    /// Its last number, batch trailers included; one less than `first` when it is empty.
+    pub last: Lsn,
+    /// Batches.
+    pub batches: u64,
+    /// Records without batch trailers.
+    pub records: u64,
+    /// The file's size.
+    pub size_bytes: u64,
+    /// When it was made, milliseconds since the epoch.
+    pub created_ms: u64,
+}
+
+/// The result of checking every checksum, number and chain link.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Batches that stand.
+    pub batches: u64,
+    /// Records that stand, without batch trailers.
+    pub records: u64,
+    /// The newest record that readers see.
+    pub tip: Lsn,
+    /// The chain's head, hexadecimal.
+    pub head: String,
+    /// Bytes behind the last batch that were never acknowledged, and why they do not count.
+    pub torn: Option<(u64, String)>,
+    /// The damage that keeps the journal from being opened.
+    pub damage: Option<Error>,
+    /// Harmless oddities, one line each.
+    pub notes: Vec<String>,
+}
+
+/// Which records to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// From this number on.
+    pub from: Lsn,
+    /// At most this many.
+    pub limit: usize,
+    /// Of this task only.
+    pub task: Option<TaskId>,
+    /// Also trailers and marks of the journal itself.
+    pub own: bool,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self { from: Lsn(1), limit: usize::MAX, task: None, own: false }
+    }
+}
+
+/// One record with its place on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number.
+    pub lsn: Lsn,
+    /// The segment's name.
+    pub file: String,
+    /// Where in the segment.
+    pub offset: u64,
+    /// Type number.
+    pub kind: u16,
+    /// Payload version.
+    pub schema: u8,
+    /// Whose it is.
+    pub task: Option<TaskId>,
+    /// Whether the payload is a `BlobRef` in binary.
+    pub blob: bool,
+    /// Wall time of the batch that holds it, milliseconds since the epoch.
+    pub batch_wall_ms: u64,
+    /// The bytes.
+    pub payload: Bytes,
+}
+
+/// Counts a journal.
+///
+/// # Errors
+/// When the directory or a segment can not be read. Damage is part of the answer, not an error.
+pub fn stat(dir: &Path) -> Result<Stat, Error> {
+    let found = look(dir, &mut |_, _, _| {})?;
+    let segments: Vec<SegmentStat> = found
+        .segments
+        .iter()
+        .map(|segment| SegmentStat {
+            file: segment.name.clone(),
+            epoch: segment.header.epoch,
+            incarnation: segment.header.incarnation,
+            first: Lsn(segment.header.first_lsn),
+            last: Lsn(segment.last.map_or(segment.header.first_lsn.saturating_sub(1), |span| span.last)),
+            batches: segment.batches,
+            records: segment.records,
+            size_bytes: segment.size,
+            created_ms: segment.header.created_ms,
+        })
+        .collect();
+    Ok(Stat {
+        tip: Lsn(found.tip),
+        next: Lsn(found.next),
+        epoch: found.epoch,
+        batches: segments.iter().map(|s| s.batches).sum(),
+        records: segments.iter().map(|s| s.records).sum(),
+        size_bytes: segments.iter().map(|s| s.size_bytes).sum(),
+        clean: found.damage.is_none() && found.clean(),
+        torn_bytes: torn_bytes(&found),
+        damage: found.damage.map(|damage| damage.to_string()),
+        segments,
+    })
+}
+
+/// Checks every checksum, number and chain link.
+///
+/// # Errors
+/// When the directory or a segment can not be read. Damage is part of the answer, not an error.
+pub fn verify(dir: &Path) -> Result<Verified, Error> {
+    let found = look(dir, &mut |_, _, _| {})?;
+    let marked = found.segments.iter().filter(|segment| segment.marked);
+    Ok(Verified {
+        batches: found.segments.iter().map(|s| s.batches).sum(),
+        records: found.segments.iter().map(|s| s.records).sum(),
+        tip: Lsn(found.tip),
+        head: found.head.iter().map(|byte| format!("{byte:02x}")).collect(),
+        torn: found.torn.clone().map(|why| (torn_bytes(&found), why)),
+        notes: marked.map(|s| format!("{}: the watermark slots are not empty; this release ignores them", s.name)).collect(),
+        damage: found.damage,
+    })
+}
+
+/// Lists records that stand, up to the first damage, which [`verify`] names.
+///
+/// # Errors
+/// When the directory or a segment can not be read.
+pub fn dump(dir: &Path, filter: &Filter) -> Result<Vec<Entry>, Error> {
+    let mut out: Vec<Entry> = Vec::new();
+    look(dir, &mut |file, span, bytes| {
+        // A look that had to start again comes by the same batches twice.
+        while out.last().is_some_and(|entry| entry.lsn.0 >= span.first) {
+            out.pop();
+        }
+        if span.last < filter.from.0 || out.len() >= filter.limit {
+            return;
+        }
+        let whole = || frames(bytes).filter_map(|(offset, frame)| Some((offset, frame.ok()?)));
+        let trailer = whole().last().and_then(|(_, frame)| Trailer::decode(frame.payload));
+        for (offset, frame) in whole() {
+            let own = frame.kind < KIND_FIRST_USER || frame.flags & FLAG_BATCH_END != 0;
+            let task = (frame.task != 0).then_some(TaskId(frame.task));
+            let wanted = frame.lsn >= filter.from.0 && (filter.own || !own) && (filter.task.is_none() || task == filter.task);
+            if !wanted || out.len() >= filter.limit {
+                continue;
+            }
+            out.push(Entry {
+                lsn: Lsn(frame.lsn),
+                file: file.to_owned(),
+                offset: span.offset.saturating_add(offset),
+                kind: frame.kind,
+                schema: frame.schema,
+                task,
+                blob: frame.flags & FLAG_BLOB != 0,
+                batch_wall_ms: trailer.map_or(0, |t| t.wall_ms),
+                payload: Bytes::copy_from_slice(frame.payload),
+            });
+        }
+    })?;
+    Ok(out)
+}
+
+fn torn_bytes(found: &Survey) -> u64 {
+    let last = found.segments.last().filter(|_| found.torn.is_some());
+    last.map_or(0, |segment| segment.size.saturating_sub(segment.end_offset))
+}
+
+fn look(dir: &Path, on_batch: &mut dyn FnMut(&str, crate::scan::Span, &[u8])) -> Result<Survey, Error> {
+    let disk = RealDisk::existing(dir.to_owned());
+    let mut left = ATTEMPTS;
+    loop {
+        left = left.saturating_sub(1);
+        match survey(&disk, on_batch) {
+            Err(Error::Io { source, .. }) if left > 0 && gone(&disk, &source) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Whether a file vanished while the directory still stands: an opening daemon tidies up.
+fn gone(disk: &dyn Disk, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound && disk.list().is_ok()
+}

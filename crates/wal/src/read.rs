@@ -1,0 +1,77 @@
+//! Reading durable records back.
+//!
+//! Blocking; the journal calls it off the runtime. Invariant: a record is given out only if its
+//! checksum holds and its number is the one that was expected there.
+
+use crate::disk::{Disk, DiskFile, Mode, read_full};
+use crate::error::Error;
+use crate::format::{FLAG_BLOB, Frame, KIND_FIRST_USER};
+use crate::index::Extent;
+use crate::scan::frames;
+use bytes::Bytes;
+use tinkerbell_core::port::Record;
+use tinkerbell_core::words::{Lsn, TaskId};
+
+/// Finds the stretch that holds a number; `None` behind the newest durable one.
+pub(crate) type Find<'a> = &'a dyn Fn(u64) -> Option<(Extent, String)>;
+
+/// At most `limit` records from `from` on.
+pub(crate) fn read(disk: &dyn Disk, find: Find<'_>, from: u64, limit: usize) -> Result<Vec<Record>, Error> {
+    let mut out = Vec::new();
+    let mut at = from.max(1);
+    let mut open: Option<(String, Box<dyn DiskFile>)> = None;
+    while out.len() < limit {
+        let Some((extent, name)) = find(at) else { break };
+        let failed = |e| Error::io("read", disk.path().join(&name), e);
+        let file = match open.take().filter(|(open, _)| *open == name) {
+            Some(file) => file,
+            None => (name.clone(), disk.open(&name, Mode::Read).map_err(failed)?),
+        };
+        let bytes = read_full(&*file.1, extent.offset, usize::try_from(extent.len).unwrap_or(usize::MAX)).map_err(failed)?;
+        pick(&bytes, &name, &extent, at, limit, &mut out)?;
+        at = extent.end;
+        open = Some(file);
+    }
+    Ok(out)
+}
+
+fn pick(bytes: &[u8], name: &str, extent: &Extent, from: u64, limit: usize, out: &mut Vec<Record>) -> Result<(), Error> {
+    let mut expected = extent.first;
+    for (offset, frame) in frames(bytes) {
+        let damaged = |why: String| Error::Corrupt {
+            lsn: expected,
+            file: name.to_owned(),
+            offset: extent.offset.saturating_add(offset),
+            why: format!("{why}; it was intact when it was written or the journal was opened"),
+        };
+        let frame = frame.map_err(|invalid| damaged(format!("record {expected} is damaged: {invalid}")))?;
+        if frame.lsn != expected {
+            return Err(damaged(format!("record {} stands where {expected} belongs", frame.lsn)));
+        }
+        expected = expected.saturating_add(1);
+        if frame.lsn < from || frame.kind < KIND_FIRST_USER {
+            continue;
+        }
+        if out.len() >= limit {
+            return Ok(());
+        }
+        out.push(record(&frame));
+    }
+    if expected < extent.end {
+        let why = "the file is shorter than it was".to_owned();
+        return Err(Error::Corrupt { lsn: expected, file: name.to_owned(), offset: extent.offset, why });
+    }
+    Ok(())
+}
+
+/// The payload is copied: a slice would keep a whole stretch in memory for one small record.
+pub(crate) fn record(frame: &Frame<'_>) -> Record {
+    Record {
+        lsn: Lsn(frame.lsn),
+        kind: frame.kind,
+        schema: frame.schema,
+        task: (frame.task != 0).then_some(TaskId(frame.task)),
+        blob: frame.flags & FLAG_BLOB != 0,
+        payload: Bytes::copy_from_slice(frame.payload),
+    }
+}

@@ -1,0 +1,92 @@
+//! Making a found journal fit to go on: cut what was torn, make the rest durable, or refuse.
+//!
+//! Runs under the lock, before the first append. Invariant: after it returns, everything that the
+//! index shows is on stable storage, and nothing acknowledged was removed.
+
+use crate::disk::{Disk, Mode, read_full, write_full};
+use crate::error::Error;
+use crate::format::Head;
+use crate::index::Index;
+use crate::scan::Span;
+use crate::survey::{NEW_SUFFIX, Segment, Survey, survey};
+use std::io;
+use tinkerbell_core::words::Lsn;
+
+/// What opening found and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// Whether the journal had been closed in order, or is new.
+    pub clean: bool,
+    /// Bytes that were cut because they were never acknowledged.
+    pub cut_bytes: u64,
+    /// The newest record that stands; 0 when there is none.
+    pub tip: Lsn,
+    /// Segments that were read.
+    pub segments: usize,
+}
+
+/// A journal that is fit to go on.
+pub(crate) struct Recovered {
+    pub(crate) index: Index,
+    pub(crate) next: u64,
+    pub(crate) head: Head,
+    pub(crate) epoch: u64,
+    /// Segments without a batch, to be removed once a new one stands.
+    pub(crate) empty: Vec<String>,
+    pub(crate) report: Recovery,
+}
+
+/// Reads the journal in `disk` and puts its tail in order.
+pub(crate) fn recover(disk: &dyn Disk) -> Result<Recovered, Error> {
+    remove_unfinished(disk)?;
+    let mut index = Index::default();
+    let found = survey(disk, &mut |name, span, _| index.add(name, &span))?;
+    if let Some(damage) = found.damage {
+        return Err(damage);
+    }
+    let clean = found.clean();
+    let cut_bytes = match found.segments.last() {
+        Some(last) => settle(disk, last).map_err(|e| Error::io("repair", disk.path().join(&last.name), e))?,
+        None => 0,
+    };
+    if let Some(why) = &found.torn {
+        tracing::warn!(cut_bytes, next = found.next, why, "cut an unacknowledged tail of the journal");
+    }
+    Ok(finish(index, &found, clean, cut_bytes))
+}
+
+fn finish(index: Index, found: &Survey, clean: bool, cut_bytes: u64) -> Recovered {
+    let report = Recovery { clean, cut_bytes, tip: Lsn(found.tip), segments: found.segments.len() };
+    let empty = found.segments.iter().filter(|s| s.batches == 0).map(|s| s.name.clone()).collect();
+    Recovered { index, next: found.next, head: found.head, epoch: found.epoch, empty, report }
+}
+
+/// A segment that was being made when the process ended holds no records.
+fn remove_unfinished(disk: &dyn Disk) -> Result<(), Error> {
+    let names = disk.list().map_err(|e| Error::io("read the directory", disk.path(), e))?;
+    for name in names.iter().filter(|name| name.ends_with(NEW_SUFFIX)) {
+        disk.remove(name).map_err(|e| Error::io("remove", disk.path().join(name), e))?;
+    }
+    Ok(())
+}
+
+/// Cuts what stands behind the last batch and makes the last batch durable.
+fn settle(disk: &dyn Disk, segment: &Segment) -> io::Result<u64> {
+    let cut = segment.size.saturating_sub(segment.end_offset);
+    let shut = segment.last.is_some_and(|span| span.shutdown);
+    if cut == 0 && shut {
+        return Ok(0);
+    }
+    let file = disk.open(&segment.name, Mode::Edit)?;
+    if cut > 0 {
+        file.truncate(segment.end_offset)?;
+    }
+    if let Some(Span { offset, len, .. }) = segment.last {
+        // The last batch may stand in the page cache alone. After a failed sync the kernel calls
+        // such pages clean and a new sync writes nothing, so they are written again first.
+        let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        write_full(&*file, offset, &read_full(&*file, offset, len)?)?;
+    }
+    file.sync()?;
+    Ok(cut)
+}

@@ -1,0 +1,226 @@
+//! Reading one segment's bytes: which batches stand, and what the bytes behind them mean.
+//!
+//! Pure; it neither opens nor cuts files. Invariant: bytes are called torn only when nothing shows
+//! that they were ever acknowledged. Batch n+1 is written only after the sync of batch n returned,
+//! so damaged bytes are corrupt when their number is at most the `acked` of any later trailer, or
+//! when a valid record lies behind the trailer of their own batch.
+
+use crate::format::{
+    FLAG_AEAD, FLAG_ZSTD, Frame, HEADER_BYTES, Head, Header, Invalid, KIND_FIRST_USER, KIND_SHUTDOWN, Trailer, chain,
+};
+
+/// One batch that stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Span {
+    /// Where it begins in the segment.
+    pub(crate) offset: u64,
+    /// Its length with the trailer.
+    pub(crate) len: u64,
+    /// Its first number.
+    pub(crate) first: u64,
+    /// Its trailer's number.
+    pub(crate) last: u64,
+    /// The last number of a kind that readers see; 0 when there is none.
+    pub(crate) tip: u64,
+    /// Records without the trailer.
+    pub(crate) records: u64,
+    /// Whether it is the mark of a clean shutdown.
+    pub(crate) shutdown: bool,
+}
+
+/// What follows the last batch that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Nothing, or zeros only.
+    Clean,
+    /// Bytes that were never acknowledged.
+    Torn {
+        /// What is wrong with them.
+        why: String,
+    },
+    /// Bytes that were acknowledged and are damaged.
+    Corrupt {
+        offset: u64,
+        lsn: u64,
+        why: String,
+    },
+    /// Valid bytes of a newer release.
+    Unreadable { offset: u64, what: String },
+}
+
+/// One segment's batches and end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scanned {
+    /// Number that would come next.
+    pub(crate) next: u64,
+    /// The chain's head after the last batch.
+    pub(crate) head: Head,
+    /// Where the last batch ends.
+    pub(crate) end_offset: u64,
+    pub(crate) end: End,
+}
+
+enum Step {
+    Batch(Span, Head),
+    Bad(End),
+}
+
+/// Walks a whole segment and hands each batch that stands to `on_batch` with its bytes.
+pub(crate) fn scan(bytes: &[u8], header: &Header, on_batch: &mut dyn FnMut(Span, &[u8])) -> Scanned {
+    let mut found =
+        Scanned { next: header.first_lsn, head: header.chain, end_offset: HEADER_BYTES as u64, end: End::Clean };
+    let mut rest = bytes.get(HEADER_BYTES..).unwrap_or_default();
+    while !rest.is_empty() {
+        match batch(rest, header.incarnation, &found) {
+            Step::Batch(span, head) => {
+                let (whole, tail) = split(rest, span.len);
+                on_batch(span, whole);
+                rest = tail;
+                found.next = span.last.saturating_add(1);
+                found.head = head;
+                found.end_offset = span.offset.saturating_add(span.len);
+            }
+            Step::Bad(end) => {
+                let blank = rest.iter().all(|byte| *byte == 0);
+                found.end = if blank { End::Clean } else { end };
+                break;
+            }
+        }
+    }
+    found
+}
+
+fn split(bytes: &[u8], at: u64) -> (&[u8], &[u8]) {
+    usize::try_from(at).ok().and_then(|at| bytes.split_at_checked(at)).unwrap_or((bytes, &[]))
+}
+
+/// Reads one batch at the beginning of `rest`.
+fn batch(rest: &[u8], incarnation: u64, before: &Scanned) -> Step {
+    let mut span = Span { offset: before.end_offset, first: before.next, ..Span::default() };
+    let mut lsn = before.next;
+    let mut at = 0_usize;
+    loop {
+        let offset = before.end_offset.saturating_add(at as u64);
+        let tail = rest.get(at..).unwrap_or_default();
+        let frame = match check(tail, incarnation, lsn) {
+            Ok(frame) => frame,
+            Err(why) => return Step::Bad(judge(tail, incarnation, offset, lsn, why)),
+        };
+        if let Some(what) = too_new(&frame) {
+            return Step::Bad(End::Unreadable { offset, what });
+        }
+        if frame.is_trailer() {
+            return end_of_batch(rest, at, &frame, span, &before.head);
+        }
+        span.records += 1;
+        if frame.kind >= KIND_FIRST_USER {
+            span.tip = lsn;
+        }
+        span.shutdown = frame.kind == KIND_SHUTDOWN;
+        at += frame.size();
+        lsn = lsn.saturating_add(1);
+    }
+}
+
+fn check(bytes: &[u8], incarnation: u64, lsn: u64) -> Result<Frame<'_>, String> {
+    let frame = Frame::decode(bytes).map_err(|invalid: Invalid| format!("record {lsn} is damaged: {invalid}"))?;
+    if frame.incarnation != incarnation {
+        return Err("a record of an earlier use of this file".to_owned());
+    }
+    if frame.lsn != lsn {
+        return Err(format!("record {} stands where {lsn} belongs", frame.lsn));
+    }
+    Ok(frame)
+}
+
+fn too_new(frame: &Frame<'_>) -> Option<String> {
+    let flags = frame.unknown_flags();
+    if flags & FLAG_AEAD != 0 {
+        return Some(format!("record {} is encrypted", frame.lsn));
+    }
+    if flags & FLAG_ZSTD != 0 {
+        return Some(format!("record {} is compressed", frame.lsn));
+    }
+    if flags != 0 {
+        return Some(format!("record {} has unknown flags {flags:#04x}", frame.lsn));
+    }
+    (frame.is_trailer() && frame.schema != 1).then(|| format!("trailer {} has version {}", frame.lsn, frame.schema))
+}
+
+/// A trailer whose checksum holds can not be a torn one, so any contradiction in it is damage.
+fn end_of_batch(rest: &[u8], at: usize, frame: &Frame<'_>, mut span: Span, before: &Head) -> Step {
+    let offset = span.offset.saturating_add(at as u64);
+    let corrupt = |why: &str| Step::Bad(End::Corrupt { offset, lsn: span.first, why: why.to_owned() });
+    let Some(trailer) = Trailer::decode(frame.payload) else {
+        return corrupt("the batch's trailer has the wrong length");
+    };
+    if trailer.acked.checked_add(1) != Some(span.first) || trailer.last.checked_add(1) != Some(frame.lsn) {
+        return corrupt("the batch's trailer names other records");
+    }
+    let (frames, tail) = split(rest, at as u64);
+    if chain(before, frames, tail) != Some(trailer.head) {
+        return corrupt("the hash chain is broken: the batch or one before it was replaced");
+    }
+    span.last = frame.lsn;
+    span.len = (at + frame.size()) as u64;
+    Step::Batch(span, trailer.head)
+}
+
+/// Decides between torn and corrupt for the bytes at `offset`, where `lsn` was expected.
+fn judge(tail: &[u8], incarnation: u64, offset: u64, lsn: u64, why: String) -> End {
+    let acked = acknowledged(tail, incarnation);
+    if acked >= lsn {
+        return End::Corrupt { offset, lsn, why: format!("{why}, and records up to {acked} were acknowledged") };
+    }
+    End::Torn { why }
+}
+
+/// The highest number that the frames found anywhere in `bytes` prove to have been acknowledged.
+fn acknowledged(bytes: &[u8], incarnation: u64) -> u64 {
+    let needle = incarnation.to_le_bytes();
+    let (mut acked, mut newest, mut first_trailer) = (0, 0, None);
+    let mut at = 0_usize;
+    while let Some(found) = find(bytes.get(at..).unwrap_or_default(), needle) {
+        let start = (at + found).checked_sub(16);
+        let frame = start.and_then(|start| bytes.get(start..)).and_then(|bytes| Frame::decode(bytes).ok());
+        let (Some(frame), Some(start)) = (frame, start) else {
+            at += found + 1;
+            continue;
+        };
+        newest = newest.max(frame.lsn);
+        if let Some(trailer) = frame.is_trailer().then(|| Trailer::decode(frame.payload)).flatten() {
+            acked = acked.max(trailer.acked);
+            first_trailer = first_trailer.or(Some(frame.lsn));
+        }
+        at = start + frame.size();
+    }
+    match first_trailer {
+        Some(trailer) if newest > trailer => acked.max(trailer),
+        _ => acked,
+    }
+}
+
+fn find(bytes: &[u8], needle: [u8; 8]) -> Option<usize> {
+    let [first, ..] = needle;
+    let mut at = 0_usize;
+    while let Some(skip) = bytes.get(at..)?.iter().position(|byte| *byte == first) {
+        at += skip;
+        if bytes.get(at..)?.starts_with(&needle) {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The frames of a batch that stands, with their offsets in it.
+pub(crate) fn frames(bytes: &[u8]) -> impl Iterator<Item = (u64, Result<Frame<'_>, Invalid>)> {
+    let mut at = 0_usize;
+    std::iter::from_fn(move || {
+        let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
+        let offset = at as u64;
+        let frame = Frame::decode(rest);
+        at = frame.as_ref().map_or(usize::MAX, |frame| at.saturating_add(frame.size()));
+        Some((offset, frame))
+    })
+}
