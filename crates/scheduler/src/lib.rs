@@ -5,6 +5,8 @@
 //! process: those are behind ports. Invariant: nothing is acknowledged before it is durable, and
 //! no effect whose observation is recorded is ever acted again.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod drive;
 mod effects;
 mod engine;

@@ -2,3 +2,4 @@
 
 pub mod contract;
 pub mod fake;
+pub mod memory;

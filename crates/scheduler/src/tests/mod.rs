@@ -1,0 +1,201 @@
+//! The engine against a world that counts: crash at every record, and what the user can do.
+
+mod world;
+
+use std::time::Duration;
+use tinkerbell_core::event::Caps;
+use tinkerbell_core::lifecycle::{Status, Task};
+use tinkerbell_core::port::{Command, Runtime as _, Seen, Submission};
+use tinkerbell_core::words::{Lsn, TaskId};
+use tinkerbell_testkit::memory::MemDisk;
+use world::{Script, World};
+
+fn submission() -> Submission {
+    Submission { goal: "do it".into(), cwd: "/".into(), model: "fake/model".into(), ..Submission::default() }
+}
+
+/// Waits until the task is as wanted; bounded, so that a hang fails.
+async fn until(engine: &crate::Engine, id: TaskId, what: &str, wanted: impl Fn(&Task) -> bool) -> Task {
+    let look = async {
+        loop {
+            let task = engine.get(&id.to_string()).unwrap();
+            if wanted(&task) {
+                return task;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    match tokio::time::timeout(Duration::from_secs(10), look).await {
+        Ok(task) => task,
+        Err(_) => panic!("never {what}: {:?}", engine.get(&id.to_string()).unwrap().status),
+    }
+}
+
+#[tokio::test]
+async fn a_task_runs_to_its_end_and_watchers_see_it_in_order() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let engine = world.engine(&disk, None, Script::effects(3)).await;
+    let (id, lsn) = engine.submit(submission()).await.unwrap();
+    assert_eq!(lsn, Lsn(1));
+    let task = until(&engine, id, "finished", |task| task.status == Status::Finished).await;
+    assert_eq!(world.counts(id), [1, 1, 1]);
+    assert_eq!(task.finished.unwrap().text, "done");
+    let seen = world.names(&engine, id, Lsn(0)).await;
+    assert_eq!(
+        seen.join(" "),
+        "submitted started state-saved intent observed op-done state-saved intent observed op-done \
+         state-saved intent observed op-done state-saved finished"
+    );
+    assert_eq!(world.names(&engine, id, Lsn(14)).await, ["state-saved", "finished"]);
+}
+
+#[tokio::test]
+async fn a_crash_at_any_record_loses_nothing_and_repeats_nothing() {
+    for fuse in 0..16 {
+        let (disk, world) = (MemDisk::default(), World::default());
+        let engine = world.engine(&disk, Some(fuse), Script::effects(3)).await;
+        let accepted = tokio::time::timeout(Duration::from_millis(50), engine.submit(submission())).await;
+        world.settle().await;
+        drop(engine);
+        let engine = world.engine(&disk, None, Script::effects(3)).await;
+        let Ok(Ok((id, _))) = accepted else {
+            // Never acknowledged: it may be there or not, but must not be half there.
+            assert!(engine.list().len() <= 1, "fuse {fuse}");
+            continue;
+        };
+        let task = until(&engine, id, "finished", |task| task.status == Status::Finished).await;
+        assert_eq!(world.counts(id), [1, 1, 1], "fuse {fuse}");
+        assert_eq!(task.finished.unwrap().exit, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_question_waits_through_a_restart_and_is_answered_once() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let script = Script { ask_at: Some(2), ..Script::effects(2) };
+    let engine = world.engine(&disk, None, script.clone()).await;
+    let (id, _) = engine.submit(submission()).await.unwrap();
+    until(&engine, id, "asking", |task| task.paused_for("person")).await;
+    drop(engine);
+    let engine = world.engine(&disk, None, script).await;
+    let task = engine.get(&id.to_string()).unwrap();
+    assert!(task.paused_for("person"));
+    let answer = Command::Answer { id: 1, yes: true, text: String::new(), uid: 0 };
+    assert_eq!(engine.command(id, answer.clone()).await.unwrap(), "approved");
+    until(&engine, id, "finished", |task| task.status == Status::Finished).await;
+    assert_eq!(world.counts(id), [1, 1]);
+    assert!(engine.command(id, answer).await.is_err());
+}
+
+#[tokio::test]
+async fn a_cap_pauses_before_the_spend_and_a_raise_goes_on() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let engine = world.engine(&disk, None, Script { hold: 40, ..Script::effects(3) }).await;
+    let caps = Caps { nano_usd: Some(100), ..Caps::default() };
+    let (id, _) = engine.submit(Submission { caps, ..submission() }).await.unwrap();
+    let task = until(&engine, id, "over budget", |task| task.paused_for("budget")).await;
+    assert_eq!((world.counts(id), task.spent.0, task.held.len()), (vec![1, 1, 0], 80, 0));
+    assert_eq!(engine.command(id, Command::Resume(None)).await.unwrap_err().exit, 5);
+    let raise = Caps { nano_usd: Some(200), ..Caps::default() };
+    engine.command(id, Command::Resume(Some(raise))).await.unwrap();
+    let task = until(&engine, id, "finished", |task| task.status == Status::Finished).await;
+    assert_eq!((world.counts(id), task.spent.0), (vec![1, 1, 1], 120));
+}
+
+#[tokio::test]
+async fn pause_leaves_the_effect_and_resume_takes_it_up_again() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let engine = world.engine(&disk, None, Script { hang_at: Some(2), ..Script::effects(3) }).await;
+    let (id, _) = engine.submit(submission()).await.unwrap();
+    until(&engine, id, "at effect 2", |task| task.open.as_ref().is_some_and(|(_, intent)| intent.seq == 2)).await;
+    assert_eq!(engine.command(id, Command::Pause).await.unwrap(), "paused");
+    assert!(engine.get(&id.to_string()).unwrap().paused_for("user"));
+    world.release();
+    assert_eq!(engine.command(id, Command::Resume(None)).await.unwrap(), "resumed");
+    until(&engine, id, "finished", |task| task.status == Status::Finished).await;
+    assert_eq!(world.counts(id), [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn cancel_quiets_the_commands_and_ends_the_task_once() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let engine = world.engine(&disk, None, Script { hang_at: Some(1), ..Script::effects(1) }).await;
+    let (id, _) = engine.submit(submission()).await.unwrap();
+    until(&engine, id, "at effect 1", |task| task.open.is_some()).await;
+    assert_eq!(engine.command(id, Command::Cancel).await.unwrap(), "stopped");
+    let task = engine.get(&id.to_string()).unwrap();
+    assert_eq!(task.finished.as_ref().map(|f| (f.status.as_str(), f.exit)), Some(("cancelled", 6)));
+    assert_eq!(world.quiets(), 1);
+    assert_eq!(engine.command(id, Command::Cancel).await.unwrap(), "it had ended already");
+}
+
+#[tokio::test]
+async fn words_to_a_finished_task_make_it_go_on() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let engine = world.engine(&disk, None, Script::effects(1)).await;
+    let (id, _) = engine.submit(submission()).await.unwrap();
+    until(&engine, id, "finished", |task| task.status == Status::Finished).await;
+    engine.command(id, Command::Tell("more".into())).await.unwrap();
+    until(&engine, id, "finished again", |task| task.status == Status::Finished && !task.has_unheard()).await;
+    assert_eq!(world.counts(id), [1, 1]);
+}
+
+#[tokio::test]
+async fn undo_is_an_effect_that_survives_a_crash() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let engine = world.engine(&disk, None, Script::effects(2)).await;
+    let (id, _) = engine.submit(submission()).await.unwrap();
+    until(&engine, id, "finished", |task| task.status == Status::Finished).await;
+    assert_eq!(engine.command(id, Command::Undo { all: false }).await.unwrap(), "undo done");
+    let task = engine.get(&id.to_string()).unwrap();
+    assert_eq!((task.ops.entries().len(), task.ops.in_force(2)), (3, false));
+    drop(engine);
+    let engine = world.engine(&disk, None, Script::effects(2)).await;
+    assert_eq!(engine.command(id, Command::Redo).await.unwrap(), "redo done");
+    assert_eq!(engine.command(id, Command::Redo).await.unwrap_err().code.0, "TB-TASK-006");
+    assert_eq!(engine.command(id, Command::Remove { force: false }).await.unwrap(), "remove done\nremoved");
+    assert!(engine.list().is_empty());
+}
+
+#[tokio::test]
+async fn the_same_key_is_the_same_task() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let engine = world.engine(&disk, None, Script::effects(1)).await;
+    let keyed = Submission { idempotency_key: Some("k".into()), ..submission() };
+    let (first, _) = engine.submit(keyed.clone()).await.unwrap();
+    assert_eq!(engine.submit(keyed.clone()).await.unwrap().0, first);
+    let other = Submission { goal: "else".into(), ..keyed };
+    assert_eq!(engine.submit(other).await.unwrap_err().code.0, "TB-TASK-009");
+    assert_eq!(engine.submit(Submission::default()).await.unwrap_err().exit, 2);
+}
+
+#[tokio::test]
+async fn prefixes_name_one_task_or_say_why_not() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let engine = world.engine(&disk, None, Script::effects(1)).await;
+    let (id, _) = engine.submit(submission()).await.unwrap();
+    assert_eq!(engine.get(&id.to_string()[..6]).unwrap().id, id);
+    for prefix in ["", "ab", "zzzzzz"] {
+        assert_eq!(engine.get(prefix).unwrap_err().code.0, "TB-TASK-001");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_watcher_misses_nothing() {
+    use futures_util::StreamExt as _;
+    let (disk, world) = (MemDisk::default(), World::default());
+    let engine = world.engine(&disk, None, Script::effects(40)).await;
+    let mut slow = engine.watch(None, Lsn(0));
+    // Begins to listen before anything happened, and reads only when far more than its slots are.
+    assert!(matches!(slow.next().await, Some(Ok(Seen::CaughtUp(Lsn(0))))));
+    let (id, _) = engine.submit(submission()).await.unwrap();
+    until(&engine, id, "finished", |task| task.status == Status::Finished).await;
+    let total = engine.get(&id.to_string()).unwrap().last_lsn.0;
+    let mut lsns = Vec::new();
+    while lsns.last() != Some(&total) {
+        if let Some(Ok(Seen::Event(event))) = slow.next().await {
+            lsns.push(event.lsn.0);
+        }
+    }
+    assert_eq!(lsns, (1..=total).collect::<Vec<_>>());
+}
