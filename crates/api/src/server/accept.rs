@@ -1,0 +1,114 @@
+//! Connections: who they are and how many.
+//!
+//! Knows nothing of requests. Invariant: the peer's user id comes from the kernel, and at most
+//! [`HARD_LIMIT`] connections are open at once.
+
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Connections beyond this many are told to come back later.
+const SOFT_LIMIT: usize = 256;
+/// Beyond this many, the next ones wait in the kernel's queue: answering costs a descriptor too.
+const HARD_LIMIT: usize = 320;
+
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    /// Its user id, as the kernel says.
+    pub uid: Option<u32>,
+    /// Whether too many connections were open when it came.
+    pub is_crowded: bool,
+}
+
+/// The listener with its count.
+pub(super) struct Door {
+    listener: UnixListener,
+    slots: Arc<Semaphore>,
+    clients: Arc<AtomicUsize>,
+}
+
+impl Door {
+    pub(super) fn new(listener: UnixListener, clients: Arc<AtomicUsize>) -> Self {
+        Self { listener, slots: Arc::new(Semaphore::new(HARD_LIMIT)), clients }
+    }
+}
+
+impl Listener for Door {
+    type Io = Visit;
+    type Addr = Peer;
+
+    async fn accept(&mut self) -> (Visit, Peer) {
+        loop {
+            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
+                // The semaphore is never closed while the door stands.
+                std::future::pending::<()>().await;
+                continue;
+            };
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let uid = stream.peer_cred().ok().map(|cred| cred.uid());
+                    let open = self.clients.fetch_add(1, Ordering::Relaxed);
+                    let visit = Visit { stream, clients: Arc::clone(&self.clients), _slot: slot };
+                    return (visit, Peer { uid, is_crowded: open >= SOFT_LIMIT });
+                }
+                Err(error) => {
+                    // Mostly "too many open files": waiting lets some of them close.
+                    tracing::warn!(%error, "accepting a client failed");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Peer> {
+        Ok(Peer { uid: None, is_crowded: false })
+    }
+}
+
+impl Connected<IncomingStream<'_, Door>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+        stream.remote_addr().clone()
+    }
+}
+
+/// One open connection; leaving is counted by dropping it.
+pub(super) struct Visit {
+    stream: UnixStream,
+    clients: Arc<AtomicUsize>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl AsyncRead for Visit {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Visit {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,160 @@
+//! The server: `/v1` resources over a Unix socket.
+//!
+//! Routes and wiring only; handlers stand in `tasks`, streams in `stream`, connections in `accept`.
+//! Invariant: each request's peer was proven to be the daemon's own user before a handler runs.
+
+mod accept;
+mod answer;
+mod house;
+mod stream;
+mod tasks;
+
+use accept::{Door, Peer};
+use answer::Answer;
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use tinkerbell_core::clock::Clock;
+use tinkerbell_core::code::{Fault, exit};
+use tinkerbell_core::port::Runtime;
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+/// Largest body of a request in bytes.
+pub const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// What the server must know of the process around it.
+pub trait Daemon: Send + Sync {
+    /// Facts that only the process knows.
+    fn status(&self) -> DaemonStatus;
+    /// Whether it can do work now: replay done, journal writable.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn ready(&self) -> Result<(), Fault>;
+    /// Begins an orderly shutdown; returns at once.
+    fn stop(&self);
+    /// Takes names and values of a client's environment, to be kept in memory only. Called before
+    /// the submission that brought them.
+    fn environment(&self, values: Vec<(String, String)>);
+}
+
+/// Facts of the daemon's process.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DaemonStatus {
+    /// Process id.
+    pub pid: u32,
+    /// Release.
+    pub version: String,
+    /// Time since it became ready, in milliseconds.
+    pub uptime_ms: u64,
+    /// Newest record in the log.
+    pub lsn: u64,
+    /// Sandbox level of commands, once known.
+    pub level: Option<String>,
+    /// The data directory.
+    pub data_dir: String,
+}
+
+/// All that the server stands on.
+#[derive(Clone)]
+pub struct ServerState {
+    /// The engine.
+    pub runtime: Arc<dyn Runtime>,
+    /// The process.
+    pub daemon: Arc<dyn Daemon>,
+    /// For the time of live events.
+    pub clock: Arc<dyn Clock>,
+    /// Ends the server: no new connections, streams end, open requests are finished.
+    pub stop: CancellationToken,
+    /// Counts open connections; the roof reads it to know whether anybody is there.
+    pub clients: Arc<AtomicUsize>,
+    /// The only user id that is served.
+    pub uid: u32,
+}
+
+impl ServerState {
+    /// A state that serves the process's own user.
+    #[must_use]
+    pub fn new(runtime: Arc<dyn Runtime>, daemon: Arc<dyn Daemon>, clock: Arc<dyn Clock>, stop: CancellationToken) -> Self {
+        let uid = rustix::process::geteuid().as_raw();
+        Self { runtime, daemon, clock, stop, clients: Arc::new(AtomicUsize::new(0)), uid }
+    }
+}
+
+/// Serves until `state.stop` is cancelled and open requests are answered.
+///
+/// # Errors
+/// When the listener breaks.
+pub async fn serve(listener: UnixListener, state: ServerState) -> io::Result<()> {
+    let stop = state.stop.clone();
+    let door = Door::new(listener, Arc::clone(&state.clients));
+    let service = router(state).into_make_service_with_connect_info::<Peer>();
+    axum::serve(door, service).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+fn router(state: ServerState) -> Router {
+    Router::new()
+        .route("/healthz", get(house::health))
+        .route("/readyz", get(house::ready))
+        .route("/version", get(house::version))
+        .route("/v1/daemon", get(house::status))
+        .route("/v1/daemon/stop", post(house::stop))
+        .route("/v1/env", post(house::environment))
+        .route("/v1/tasks", get(tasks::list).post(tasks::submit))
+        .route("/v1/tasks/{prefix}", get(tasks::show))
+        .route("/v1/tasks/{prefix}/commands", post(tasks::command))
+        .route("/v1/tasks/{prefix}/diff", get(tasks::diff))
+        .route("/v1/tasks/{prefix}/events", get(stream::task))
+        .route("/v1/events", get(stream::all))
+        .route("/v1/approvals", get(tasks::approvals))
+        .route("/v1/blobs/{blob}", get(tasks::blob))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(not_so)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(state.clone(), gate))
+        .with_state(state)
+}
+
+/// Refuses foreign users and crowds before anything else is looked at.
+async fn gate(State(state): State<ServerState>, ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
+    let mut response = match judge(&state, &peer) {
+        Ok(()) => next.run(request).await,
+        Err(fault) => Answer(fault).into_response(),
+    };
+    response.headers_mut().insert("tinkerbell-version", axum::http::HeaderValue::from_static(crate::RELEASE));
+    response
+}
+
+fn judge(state: &ServerState, peer: &Peer) -> Result<(), Fault> {
+    if peer.uid != Some(state.uid) {
+        let who = peer.uid.map_or_else(|| "an unknown user".to_owned(), |uid| format!("user {uid}"));
+        return Err(Fault::new("TB-API-006", exit::NO_AUTH, format!("this daemon belongs to user {} and refuses {who}", state.uid))
+            .hint("run `tinkerbell` as the user who started the daemon"));
+    }
+    if peer.is_crowded {
+        return Err(Fault::new("TB-API-007", exit::UNAVAILABLE, "too many clients are connected at the same time")
+            .hint("close some `attach` or `logs -f`, then try again")
+            .transient());
+    }
+    Ok(())
+}
+
+async fn nothing_here(request: Request) -> Answer {
+    Answer(
+        Fault::new("TB-API-005", exit::USAGE, format!("there is no resource `{}`", request.uri().path())).hint("resources begin with /v1/"),
+    )
+}
+
+async fn not_so(request: Request) -> Answer {
+    let text = format!("`{}` does not take {}", request.uri().path(), request.method());
+    Answer(Fault::new("TB-API-010", exit::USAGE, text))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! The public JSON: events, views, requests, problems. Version 1.
+//!
+//! Data and conversions only; nothing here does I/O. Readers skip event types they do not know,
+//! the server refuses request fields it does not know. Invariant: a published field never changes
+//! its name or meaning; `tests/golden/v1` holds one example of each.
+
+pub mod event;
+mod from;
+pub mod problem;
+pub mod request;
+pub mod view;
+
+pub use event::{
+    ApprovalRequested, ApprovalResolved, Body, Caps, Delta, Envelope, FileChange, Halt, ItemCompleted, ItemKind, ItemStarted, ItemUpdated,
+    Operation, PlanStep, PlanUpdated, ResultBody, ResultError, TaskStarted, ToolUse, Usage,
+};
+pub use from::{Facts, envelope, live, task_view, timestamp};
+pub(crate) use from::{asked, files};
+pub use problem::Problem;
+pub use request::{CommandRequest, EnvironmentRequest, SubmitRequest};
+pub use view::{ApprovalView, DaemonView, DiffView, OpView, PausedView, Said, Submitted, TaskList, TaskView, VersionView};
+
+/// The version of everything in this module.
+pub const VERSION: u32 = 1;
+
+/// The JSON Schema of the event envelope, for publication.
+#[must_use]
+pub fn event_schema() -> serde_json::Value {
+    serde_json::to_value(schemars::schema_for!(Envelope)).unwrap_or_default()
+}
+
+/// The JSON Schemas of all resources by name, for publication.
+#[must_use]
+pub fn schemas() -> serde_json::Value {
+    let schemas = [
+        ("event", schemars::schema_for!(Envelope)),
+        ("task", schemars::schema_for!(TaskView)),
+        ("submit", schemars::schema_for!(SubmitRequest)),
+        ("command", schemars::schema_for!(CommandRequest)),
+        ("problem", schemars::schema_for!(Problem)),
+        ("daemon", schemars::schema_for!(DaemonView)),
+    ];
+    schemas.into_iter().map(|(name, schema)| (name.to_owned(), schema.to_value())).collect()
+}

@@ -1,0 +1,202 @@
+//! Views: what the resources answer.
+//!
+//! Snapshots of a fold at one moment. Invariant: ids are whole; `short` is for people only.
+
+use super::event::{ApprovalRequested, Caps, FileChange, PlanStep, ResultBody, Usage};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The answer to a submission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Submitted {
+    /// The task's whole id.
+    pub task: String,
+    /// Its shortest unique prefix of at least six digits.
+    pub short: String,
+    /// Where the submission stands in the log.
+    pub lsn: u64,
+}
+
+/// A task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskView {
+    /// Whole id.
+    pub id: String,
+    /// Shortest unique prefix of at least six digits.
+    pub short: String,
+    /// `queued`, `running`, `paused`, `needs-you`, `over-budget`, `needs-key`, `finished`.
+    pub status: String,
+    /// Whether it still has work to do.
+    pub open: bool,
+    /// The user's words.
+    pub goal: String,
+    /// `provider/model`.
+    pub model: String,
+    /// The model that answered last, as its provider names it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub served: String,
+    /// Directory in which it was given.
+    pub cwd: String,
+    /// RFC 3339.
+    pub created: String,
+    /// RFC 3339.
+    pub updated: String,
+    /// Time in milliseconds since it was created, up to its newest event.
+    pub age_ms: u64,
+    /// Model calls made.
+    pub steps: u32,
+    /// Tokens used.
+    pub usage: Usage,
+    /// Money spent in millionths of a US dollar; null where a price is unknown.
+    pub cost_micros: Option<u64>,
+    /// Limits in force.
+    pub caps: Caps,
+    /// Whether nobody can be asked.
+    pub no_input: bool,
+    /// Why it stands still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<PausedView>,
+    /// The question that waits, oldest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<ApprovalRequested>,
+    /// The plan.
+    pub plan: Vec<PlanStep>,
+    /// Operations, oldest first.
+    pub ops: Vec<OpView>,
+    /// Number of micro-commits.
+    pub commits: u32,
+    /// The user's repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
+    /// The task's own tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
+    /// The task's branch, short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The commit it starts on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// Sandbox level of its commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// The verification command in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<String>,
+    /// Where that command came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify_origin: Option<String>,
+    /// Things the user should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<ResultBody>,
+    /// Its newest record.
+    pub lsn: u64,
+}
+
+/// Why a task stands still.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PausedView {
+    /// `user`, `budget`, `person`, `key`, `disk`.
+    pub why: String,
+    /// Details.
+    pub text: String,
+}
+
+/// An operation in a task's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OpView {
+    /// Its number, for `restore`.
+    pub number: u32,
+    /// Whether it is in force (not undone).
+    pub in_force: bool,
+    /// RFC 3339.
+    pub time: String,
+    /// Where it stands in the log.
+    pub lsn: u64,
+    /// `tool`, `undo`, `redo`, `restore`, `land`, `unland`.
+    pub kind: String,
+    /// One line for people.
+    pub summary: String,
+    /// Files that it changed.
+    pub files: Vec<FileChange>,
+    /// The commit that it made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The operations that it took or brought back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ops: Vec<u32>,
+}
+
+/// All tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskList {
+    /// Oldest first.
+    pub tasks: Vec<TaskView>,
+}
+
+/// An open question of some task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApprovalView {
+    /// The task's whole id.
+    pub task: String,
+    /// Its short id.
+    pub short: String,
+    /// The task's goal.
+    pub goal: String,
+    /// When it was asked, RFC 3339.
+    pub time: String,
+    /// The question.
+    pub question: ApprovalRequested,
+}
+
+/// What a command to a task gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Said {
+    /// One line for people.
+    pub text: String,
+}
+
+/// A difference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DiffView {
+    /// Changed files.
+    pub files: Vec<FileChange>,
+    /// Unified diff.
+    pub text: String,
+}
+
+/// The daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DaemonView {
+    /// Process id.
+    pub pid: u32,
+    /// Release.
+    pub version: String,
+    /// Time since it became ready, in milliseconds.
+    pub uptime_ms: u64,
+    /// Tasks that are not removed.
+    pub tasks: u64,
+    /// Of those, tasks with work to do.
+    pub open_tasks: u64,
+    /// Connections of clients.
+    pub clients: u64,
+    /// Newest record in the log.
+    pub lsn: u64,
+    /// Sandbox level of commands, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// The data directory.
+    pub data_dir: String,
+}
+
+/// Release of the daemon and version of the interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VersionView {
+    /// Release.
+    pub version: String,
+    /// Version of the public JSON.
+    pub wire: u32,
+}
