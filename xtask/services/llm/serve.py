@@ -1,10 +1,10 @@
 """Serves the test model as an OpenAI-compatible server on loopback, until it is told to stop.
 
-usage: serve.py MODEL ALIAS CTX_TOKENS READY_FILE
+usage: serve.py MODEL ALIAS READY_FILE CTX_TOKENS THREADS
 
 Writes READY_FILE (JSON: pid, url, model, ctx_tokens) by rename once it listens, so that a reader
-never sees half of it. One thread for prompt and for generation: on two shared cores the spin
-barriers of a second thread cost far more than it computes.
+never sees half of it. THREADS counts for prompt and for generation alike: one where the cores are
+shared, because the spin barriers of a second thread then cost far more than it computes.
 """
 
 import json
@@ -19,7 +19,7 @@ NICENESS = 10
 PROMPT_CACHE_MIB = 512
 
 
-def settings(xllamacpp, model, alias, ctx_tokens):
+def settings(xllamacpp, model, alias, ctx_tokens, threads):
     params = xllamacpp.CommonParams()
     params.model.path = model
     params.model_alias = {alias}
@@ -27,8 +27,8 @@ def settings(xllamacpp, model, alias, ctx_tokens):
     params.port = 0
     params.n_ctx = ctx_tokens
     params.n_parallel = 1
-    params.cpuparams.n_threads = 1
-    params.cpuparams_batch.n_threads = 1
+    params.cpuparams.n_threads = threads
+    params.cpuparams_batch.n_threads = threads
     params.sampling.temp = 0.0
     params.use_jinja = True
     params.cache_ram_mib = PROMPT_CACHE_MIB
@@ -36,7 +36,8 @@ def settings(xllamacpp, model, alias, ctx_tokens):
 
 
 def main():
-    model, alias, ctx_tokens, ready = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    model, alias, ready = sys.argv[1:4]
+    ctx_tokens, threads = int(sys.argv[4]), int(sys.argv[5])
     os.setsid()
     os.nice(NICENESS)
     stop = threading.Event()
@@ -44,7 +45,7 @@ def main():
         signal.signal(name, lambda *_: stop.set())
     import xllamacpp
 
-    server = xllamacpp.Server(settings(xllamacpp, model, alias, ctx_tokens))
+    server = xllamacpp.Server(settings(xllamacpp, model, alias, ctx_tokens, threads))
     state = {
         "pid": os.getpid(),
         "url": server.listening_address + "/v1",

@@ -26,6 +26,8 @@ const MODEL_SHA256: &str = "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6e
 const ALIAS: &str = "qwen2.5-coder-1.5b";
 /// Room for a first request of 16 kB and a dozen steps; the model itself can do 32,768.
 const CONTEXT_TOKENS: u32 = 16_384;
+/// On contended cores a second thread spins more than it computes; `--threads 2` suits a quiet machine.
+const THREADS: u32 = 1;
 /// Loading 1.1 GB takes two seconds from a warm page cache and half a minute from a slow disk.
 const START_DEADLINE: Duration = Duration::from_secs(120);
 /// The probe's few dozen tokens take ten seconds where the cores are shared.
@@ -34,15 +36,29 @@ const HEALTH_DEADLINE: Duration = Duration::from_secs(5);
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 
-/// Reads `--ctx TOKENS` after `up llm`.
-///
-/// # Errors
-/// Another word, or no number.
-pub fn context_tokens(words: &[&str]) -> Result<u32> {
-    match words {
-        [] => Ok(CONTEXT_TOKENS),
-        ["--ctx", tokens] => tokens.parse().with_context(|| format!("--ctx wants a number of tokens, not `{tokens}`")),
-        _ => bail!("`up llm` takes only --ctx TOKENS"),
+/// How the server shall run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    ctx_tokens: u32,
+    threads: u32,
+}
+
+impl Settings {
+    /// Reads `--ctx TOKENS` and `--threads N` after `up llm`.
+    ///
+    /// # Errors
+    /// Another word, or no number.
+    pub fn parse(words: &[&str]) -> Result<Self> {
+        let mut settings = Self { ctx_tokens: CONTEXT_TOKENS, threads: THREADS };
+        for pair in words.chunks(2) {
+            let number = |text: &str| text.parse::<u32>().with_context(|| format!("`{text}` is no number"));
+            match pair {
+                ["--ctx", tokens] => settings.ctx_tokens = number(tokens)?,
+                ["--threads", threads] => settings.threads = number(threads)?.max(1),
+                _ => bail!("`up llm` takes --ctx TOKENS and --threads N, not `{}`", pair.join(" ")),
+            }
+        }
+        Ok(settings)
     }
 }
 
@@ -50,7 +66,7 @@ pub fn context_tokens(words: &[&str]) -> Result<u32> {
 ///
 /// # Errors
 /// A download, the check of a hash, the start or the probe failed.
-pub fn up(home: &Path, ctx_tokens: u32) -> Result<ExitCode> {
+pub fn up(home: &Path, settings: Settings) -> Result<ExitCode> {
     if let Some(url) = std::env::var_os(LLM_URL) {
         let Some(state) = given() else {
             bail!("{LLM_URL} is {}, but nothing answers there; unset it to use our own server", url.display());
@@ -70,9 +86,11 @@ pub fn up(home: &Path, ctx_tokens: u32) -> Result<ExitCode> {
     let place = Place::of(home);
     install_server(&place)?;
     fetch_model(&place)?;
-    let state = start(&place, ctx_tokens)?;
+    let state = start(&place, settings)?;
     let timings = probe(&state)?;
-    println!("up: {} at {} (pid {}, context {ctx_tokens} tokens)", state.model, state.url, state.pid);
+    let Settings { ctx_tokens, threads } = settings;
+    println!("up: {} at {} (pid {})", state.model, state.url, state.pid);
+    println!("context {ctx_tokens} tokens, {threads} thread(s), niceness 10, temperature 0");
     println!(
         "probe: schema-bound completion is valid; prompt {:.1} tok/s, generation {:.1} tok/s, memory {} MB",
         timings.prompt_per_second,
@@ -212,12 +230,13 @@ fn fetch_model(place: &Place) -> Result<()> {
     Ok(())
 }
 
-fn start(place: &Place, ctx_tokens: u32) -> Result<State> {
+fn start(place: &Place, settings: Settings) -> Result<State> {
     fs::remove_file(&place.state).ok(); // of an earlier server that is gone
     let log = fs::File::create(&place.log).with_context(|| format!("cannot write {}", place.log.display()))?;
     let mut command = Command::new("python3");
     command.arg(shell::root().join("xtask/services/llm/serve.py"));
-    command.arg(&place.model).arg(ALIAS).arg(ctx_tokens.to_string()).arg(&place.state);
+    command.arg(&place.model).arg(ALIAS).arg(&place.state);
+    command.args([settings.ctx_tokens.to_string(), settings.threads.to_string()]);
     command.env("PYTHONPATH", &place.python).stdin(Stdio::null());
     command.stdout(log.try_clone()?).stderr(log);
     let mut child = command.spawn().context("cannot start python3")?;
@@ -310,7 +329,7 @@ fn resident_mb(pid: i32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{context_tokens, judge, recorded};
+    use super::{Settings, judge, recorded};
 
     #[test]
     fn the_probe_accepts_only_whole_answers_that_keep_the_schema() {
@@ -336,10 +355,15 @@ mod tests {
     }
 
     #[test]
-    fn the_context_is_a_number() {
-        assert_eq!(context_tokens(&[]).unwrap(), super::CONTEXT_TOKENS);
-        assert_eq!(context_tokens(&["--ctx", "8192"]).unwrap(), 8192);
-        assert!(context_tokens(&["--ctx", "big"]).is_err());
-        assert!(context_tokens(&["--gpu"]).is_err());
+    fn settings_are_numbers() {
+        let check = |words: &[&str], ctx_tokens, threads| {
+            assert_eq!(Settings::parse(words).unwrap(), Settings { ctx_tokens, threads });
+        };
+        check(&[], super::CONTEXT_TOKENS, 1);
+        check(&["--ctx", "8192"], 8192, 1);
+        check(&["--threads", "2", "--ctx", "8192"], 8192, 2);
+        for bad in [&["--ctx", "big"][..], &["--ctx"], &["--gpu", "1"], &["--threads", "-1"]] {
+            assert!(Settings::parse(bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -28,10 +28,10 @@ pub const LLM_MODEL: &str = "TINKERBELL_TEST_LLM_MODEL";
 /// Unknown words, or the service failed in a way that is not "cannot be had here".
 pub fn run(words: &[&str]) -> Result<ExitCode> {
     match words {
-        ["up", "llm", rest @ ..] => llm::up(&home("llm"), llm::context_tokens(rest)?),
+        ["up", "llm", rest @ ..] => llm::up(&home("llm"), llm::Settings::parse(rest)?),
         ["down", "llm"] => llm::down(&home("llm")),
         ["status"] | ["status", "llm"] => llm::status(&home("llm")),
-        _ => bail!("usage: cargo xtask services up llm [--ctx TOKENS] | down llm | status"),
+        _ => bail!("usage: cargo xtask services up llm [--ctx TOKENS] [--threads N] | down llm | status"),
     }
 }
 
