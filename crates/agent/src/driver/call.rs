@@ -1,0 +1,277 @@
+//! Call: validate, judge, perhaps ask a person, run the tool, checkpoint, record.
+//!
+//! Whatever goes wrong with a call is a result that the model reads. Invariant: nothing runs that the
+//! guard did not allow for these exact bytes, and a refusal is recorded like any other result.
+
+use super::stage::{Stage, broken};
+use crate::builtin;
+use crate::turn::unit_of;
+use sha2::{Digest as _, Sha256};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use tinkerbell_core::effect::{Acted, Answer, Attempt, EffectClass, Fallback, Intended, Question, QuestionKind, Stall};
+use tinkerbell_core::event::{Call, Observation, Observed, PlanStep, ResultSeen};
+use tinkerbell_core::port::{Deed, Judgement, Level, Tool};
+use tinkerbell_core::tool::{ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolStatus};
+use tinkerbell_core::words::Seq;
+
+/// What is going to become of a call.
+enum Fate {
+    /// A text for the model; nothing runs.
+    Tell { status: &'static str, text: String, plan: Vec<PlanStep> },
+    /// The tool runs.
+    Run { tool: Arc<dyn Tool>, plan: ToolPlan },
+}
+
+impl Fate {
+    fn tell(status: &'static str, text: impl Into<String>) -> Self {
+        Self::Tell { status, text: text.into(), plan: Vec::new() }
+    }
+}
+
+pub async fn perform(stage: Arc<Stage>, mut intended: Intended, call: Call) -> Result<Observed, Stall> {
+    let seq = intended.seq;
+    let (acting, asked) = (stage.clone(), call.clone());
+    let observed = match fate(&stage, seq, &call).await? {
+        Fate::Tell { status, text, plan } => {
+            intended.class = EffectClass::Pure;
+            stage.once(intended, move |_| async move { tell(&acting, &asked, (status, text, plan)).await }).await?
+        }
+        Fate::Run { tool, plan } => {
+            intended.class = plan.class;
+            stage.once(intended, move |attempt| run(acting, seq, asked, (tool, plan), attempt)).await?
+        }
+    };
+    let_go(&stage, seq, &call, &observed).await;
+    Ok(observed)
+}
+
+/// Lets the keeper of a command go once its end is on record.
+async fn let_go(stage: &Stage, seq: Seq, call: &Call, observed: &Observed) {
+    let Some(Observation::Result(result)) = &observed.observation else { return };
+    if !matches!(result.status.as_str(), "exited" | "signalled" | "lost") {
+        return;
+    }
+    let unit = if call.tool == "exec" { Some(seq) } else { unit_of(&call.args) };
+    if let Some(unit) = unit {
+        stage.release(stage.run(unit)).await;
+    }
+}
+
+async fn fate(stage: &Stage, seq: Seq, call: &Call) -> Result<Fate, Stall> {
+    match call.tool.as_str() {
+        "plan" => return Ok(planned(&call.args)),
+        "ask" => return question(stage, seq, call).await,
+        _ => {}
+    }
+    let Some(tool) = stage.house.tool(&call.tool) else {
+        let names: Vec<&str> = stage.house.specs.iter().map(|spec| spec.name).collect();
+        return Ok(Fate::tell("failed", format!("there is no tool `{}`; the tools are: {}", call.tool, names.join(", "))));
+    };
+    if let Err(why) = object(&call.args) {
+        return Ok(Fate::tell("failed", format!("{why}; the call was not run. Send it again with the arguments as one JSON object")));
+    }
+    let plan = tool.plan(&call.args);
+    if stage.is_observed(seq).await? {
+        // `once` gives the record back; asking a person about what already happened helps nobody.
+        return Ok(Fate::Run { tool, plan });
+    }
+    judge(stage, seq, call, tool, plan).await
+}
+
+async fn judge(stage: &Stage, seq: Seq, call: &Call, tool: Arc<dyn Tool>, plan: ToolPlan) -> Result<Fate, Stall> {
+    let commands = plan.command.is_some() || call.tool == "exec_send";
+    let level = if commands { stage.house.deps.sandbox.level().await } else { Ok(Level::Full) };
+    let tool_call = ToolCall { id: call.call_id.clone(), name: call.tool.clone(), args: call.args.clone() };
+    let deed = Deed {
+        task: stage.task.id,
+        call: tool_call,
+        plan: plan.clone(),
+        level: level.as_ref().ok().copied(),
+        workspace: stage.workspace()?,
+    };
+    match stage.house.deps.guard.judge(&deed) {
+        Judgement::Allow => Ok(Fate::Run { tool, plan }),
+        Judgement::Refuse { why } => {
+            let cause = level.err().map_or(String::new(), |fault| format!(": {}", fault.message));
+            Ok(Fate::tell("failed", format!("refused by policy: {why}{cause}. This will not change by trying again or differently")))
+        }
+        Judgement::Ask { why, digest } => {
+            let body = body(&call.args, plan.command.as_deref());
+            let title = format!("{}: {why}", call.tool);
+            let asked = Question { seq, kind: QuestionKind::Approval, title, body: stage.clean(&body), options: Vec::new(), digest };
+            let answer = stage.effects.person(asked).await?;
+            Ok(if answer.yes { Fate::Run { tool, plan } } else { Fate::tell("denied", denied(&answer)) })
+        }
+    }
+}
+
+fn denied(answer: &Answer) -> String {
+    let said = if answer.text.is_empty() { String::new() } else { format!(" and said: {}", answer.text) };
+    format!("The user denied this{said}. Do not try to get around it; go on without it, or end and say what is blocked.")
+}
+
+/// What a person sees before deciding: the command or the edit, whole.
+fn body(args: &str, command: Option<&str>) -> String {
+    if let Some(command) = command {
+        return command.to_owned();
+    }
+    let value: serde_json::Value = serde_json::from_str(args).unwrap_or_default();
+    let field = |name: &str| value.get(name).and_then(serde_json::Value::as_str);
+    let led = |mark: &str, text: &str| text.lines().map(|line| format!("{mark}{line}\n")).collect::<String>();
+    if let Some(patch) = field("patch") {
+        return patch.to_owned();
+    }
+    match (field("path"), field("old"), field("new"), field("content")) {
+        (Some(path), Some(old), Some(new), _) => format!("{path}\n{}{}", led("-", old), led("+", new)),
+        (Some(path), _, _, Some(content)) => format!("{path}\n{}", led("+", content)),
+        _ => args.to_owned(),
+    }
+}
+
+fn object(args: &str) -> Result<(), String> {
+    let value: serde_json::Value = serde_json::from_str(args).map_err(|error| format!("the arguments are no valid JSON: {error}"))?;
+    if value.is_object() { Ok(()) } else { Err("the arguments must be a JSON object".to_owned()) }
+}
+
+fn planned(args: &str) -> Fate {
+    match builtin::plan(args) {
+        Ok(plan) => Fate::Tell { status: "done", text: "plan recorded".to_owned(), plan },
+        Err(why) => Fate::tell("failed", why),
+    }
+}
+
+async fn question(stage: &Stage, seq: Seq, call: &Call) -> Result<Fate, Stall> {
+    let (title, options) = match builtin::ask(&call.args) {
+        Ok(asked) => asked,
+        Err(why) => return Ok(Fate::tell("failed", why)),
+    };
+    let digest = digest(&["ask", &title, &options.join("\n")]);
+    let title = stage.clean(&title);
+    let asked = Question { seq, kind: QuestionKind::Answer, body: title.clone(), title, options, digest };
+    let answer = stage.effects.person(asked).await?;
+    Ok(match (answer.yes, answer.text.as_str()) {
+        (true, "") => Fate::tell("done", "The user says yes."),
+        (true, text) => Fate::tell("done", format!("The user answers: {text}")),
+        (false, "") => Fate::tell("denied", "The user declines to answer; decide yourself and say so at the end."),
+        (false, text) => Fate::tell("denied", format!("The user declines: {text}")),
+    })
+}
+
+/// SHA-256 over length-led parts, hexadecimal.
+fn digest(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().fold(String::new(), |mut out, byte| {
+        // Writing into a string can not fail.
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+async fn tell(stage: &Stage, call: &Call, (status, text, plan): (&'static str, String, Vec<PlanStep>)) -> Result<Acted, Stall> {
+    let (text, _) = stage.cut(&text, None, stage.result_tokens()).await?;
+    let first: String = text.lines().next().unwrap_or_default().chars().take(100).collect();
+    let summary = if plan.is_empty() { format!("{} → {first}", call.tool) } else { format!("plan of {} steps", plan.len()) };
+    let result = ResultSeen { text, status: status.to_owned(), summary, plan, ..ResultSeen::default() };
+    Ok(Acted::from(Observation::Result(result)))
+}
+
+async fn run(
+    stage: Arc<Stage>,
+    seq: Seq,
+    call: Call,
+    (tool, plan): (Arc<dyn Tool>, ToolPlan),
+    attempt: Attempt,
+) -> Result<Acted, Stall> {
+    let context = ToolContext {
+        task: stage.task.id,
+        seq,
+        workspace: stage.workspace()?,
+        fence: stage.fence,
+        attempt,
+        max_output_tokens: stage.result_tokens(),
+        env: (stage.house.deps.env)(stage.task.id),
+    };
+    let mut outcome = tool.call(context, call.args.clone()).await?;
+    if outcome.status == ToolStatus::Lost {
+        outcome.text = lost(&stage, seq, &plan, &outcome).await?;
+    }
+    let mut result = seen(&stage, &outcome).await?;
+    if touches(&call, &plan, &outcome) {
+        checkpoint(&stage, &call, &plan, &mut result).await?;
+    }
+    Ok(Acted::from(Observation::Result(result)))
+}
+
+/// What the model reads of a command whose outcome is unknown. A person decides whether it may run
+/// again; it then runs as a new call, because a keeper never starts the same run twice.
+async fn lost(stage: &Stage, seq: Seq, plan: &ToolPlan, outcome: &ToolOutcome) -> Result<String, Stall> {
+    let known = outcome.text.trim_end();
+    if !matches!(plan.class, EffectClass::Unsafe | EffectClass::Adoptable(Fallback::Unsafe)) {
+        return Ok(format!("{known}\nThe outcome of this command is unknown. It may be run again: look at the state first, then decide."));
+    }
+    let command = plan.command.clone().unwrap_or_default();
+    let digest = digest(&["unknown", &command]);
+    let title = "the outcome of this command is unknown; may it run again?".to_owned();
+    let asked = Question { seq, kind: QuestionKind::Unknown, title, body: stage.clean(&command), options: Vec::new(), digest };
+    let answer = stage.effects.person(asked).await?;
+    let said = if answer.text.is_empty() { String::new() } else { format!(" The user said: {}", answer.text) };
+    let next = if answer.yes {
+        "The user allows to run it again: call it again if it is still needed."
+    } else {
+        "The user does not want it run again: inspect what it did and go on from there."
+    };
+    Ok(format!("{known}\nThe outcome of this command is unknown. {next}{said}"))
+}
+
+async fn seen(stage: &Stage, outcome: &ToolOutcome) -> Result<ResultSeen, Stall> {
+    let (status, number) = match outcome.status {
+        ToolStatus::Done => ("done", 0),
+        ToolStatus::Failed => ("failed", 0),
+        ToolStatus::Exited(code) => ("exited", code),
+        ToolStatus::Signalled(signal) => ("signalled", signal),
+        ToolStatus::Running => ("running", 0),
+        ToolStatus::Lost => ("lost", 0),
+    };
+    let (text, full) = stage.cut(&outcome.text, outcome.full.clone(), stage.result_tokens()).await?;
+    Ok(ResultSeen {
+        text,
+        status: status.to_owned(),
+        number,
+        full,
+        summary: stage.clean(&outcome.summary),
+        wall_ms: outcome.wall_ms,
+        level: outcome.level.clone().unwrap_or_default(),
+        ..ResultSeen::default()
+    })
+}
+
+/// Whether the tree may differ after the call. Waiting for a command may see what it wrote.
+fn touches(call: &Call, plan: &ToolPlan, outcome: &ToolOutcome) -> bool {
+    let commands = plan.command.is_some() || matches!(call.tool.as_str(), "exec_wait" | "exec_send");
+    let changes = plan.class != EffectClass::Pure || commands;
+    changes && outcome.status != ToolStatus::Failed
+}
+
+async fn checkpoint(stage: &Stage, call: &Call, plan: &ToolPlan, result: &mut ResultSeen) -> Result<(), Stall> {
+    let before = stage.before()?;
+    let commands = plan.command.is_some() || matches!(call.tool.as_str(), "exec_wait" | "exec_send");
+    // On `full` the protected set is read-only for commands; edits of it by file tools were approved.
+    let open = result.level != Level::Full.name() && stage.task.prepared.as_ref().is_none_or(|p| p.level != Level::Full.name());
+    let guard = (commands && open).then(|| before.clone());
+    let taken = stage.house.deps.canvas.checkpoint(stage.workspace()?, guard).await.map_err(broken)?;
+    let files = stage.changes(&before, &taken.id).await?;
+    result.before = before.to_string();
+    // Checkpoints of the same tree may have different ids; only a difference makes an operation.
+    result.after = if files.is_empty() { before.to_string() } else { taken.id.to_string() };
+    result.files = files;
+    if !taken.restored.is_empty() {
+        let names = taken.restored.join(", ");
+        result.text.push_str(&format!("\n[protected files cannot be changed by commands and were put back: {names}]"));
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! Verify: the runtime's own run of the gate.
+//!
+//! Background units are stopped first; what the command changes in the tree is put back after.
+//! Invariant: only exit code 0 of the gate itself passes.
+
+use super::prepare::failed;
+use super::stage::{FULL_BYTES, Stage, broken};
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+use std::time::Duration;
+use tinkerbell_core::code::{Fault, exit};
+use tinkerbell_core::effect::{Acted, Attempt, Intended, LiveDelta, Stall};
+use tinkerbell_core::event::{Observation, Observed, Verdict, Verify};
+use tinkerbell_core::port::{Ended, ExecSpec, Found, Unit, UnitState, Until};
+use tinkerbell_core::text::fold_output;
+use tinkerbell_core::words::{GitId, Seq};
+
+/// How long one wait is; between two, new output is shown.
+const SLICE: Duration = Duration::from_secs(2);
+/// Slices beyond the deadline that the keeper gets for ending the command itself.
+const GRACE: u32 = 30;
+/// Bytes that are read at once.
+const CHUNK: usize = 256 * 1024;
+/// Most tokens of a verdict.
+const VERDICT_TOKENS: u32 = 2_500;
+
+pub async fn perform(stage: Arc<Stage>, intended: Intended, verify: Verify) -> Result<Observed, Stall> {
+    let (seq, acting) = (intended.seq, stage.clone());
+    let observed = stage.once(intended, move |attempt| act(acting, seq, verify, attempt)).await?;
+    stage.release(stage.run(seq)).await;
+    Ok(observed)
+}
+
+async fn act(stage: Arc<Stage>, seq: Seq, verify: Verify, attempt: Attempt) -> Result<Acted, Stall> {
+    let sandbox = &stage.house.deps.sandbox;
+    let mut before = stage.before()?;
+    let found = match attempt {
+        Attempt::First => Found::NeverRan,
+        Attempt::Recover => sandbox.attach(stage.run(seq)).await.map_err(broken)?,
+    };
+    let unit = match found {
+        Found::Unit(unit) => unit,
+        Found::Lost(_) => return lost(&stage, &before).await,
+        Found::NeverRan => {
+            sandbox.stop(stage.task.id).await.map_err(broken)?;
+            // What a background unit wrote since the last checkpoint must survive the putting back.
+            before = stage.house.deps.canvas.checkpoint(stage.workspace()?, None).await.map_err(broken)?.id;
+            start(&stage, seq, &verify).await?
+        }
+    };
+    match watch(&stage, seq, unit.as_ref()).await? {
+        Some(ended) => verdict(&stage, unit.as_ref(), &ended, &before).await,
+        None => lost(&stage, &before).await,
+    }
+}
+
+async fn start(stage: &Stage, seq: Seq, verify: &Verify) -> Result<Arc<dyn Unit>, Stall> {
+    let given = stage.task.prepared.as_ref().filter(|prepared| prepared.verify_origin == "given");
+    let spec = ExecSpec {
+        run: stage.run(seq),
+        fence: stage.fence,
+        command: verify.command.clone(),
+        // The user's own command means the directory in which it was given.
+        workdir: given.map(|prepared| prepared.subdir.clone()).unwrap_or_default(),
+        workspace: stage.workspace()?,
+        env: (stage.house.deps.env)(stage.task.id),
+        deadline: stage.options.verify_deadline,
+    };
+    stage.house.deps.sandbox.start(spec).await.map_err(broken)
+}
+
+/// Waits for the end and shows output meanwhile; `None` when the keeper is lost.
+async fn watch(stage: &Stage, seq: Seq, unit: &dyn Unit) -> Result<Option<Ended>, Stall> {
+    let slices = u32::try_from(stage.options.verify_deadline.as_secs() / SLICE.as_secs()).unwrap_or(u32::MAX);
+    let mut shown = 0;
+    for _ in 0..slices.saturating_add(GRACE) {
+        let state = unit.wait(Until { timeout: SLICE, line: None, from: 0 }).await.map_err(broken)?;
+        let chunk = unit.output(shown, CHUNK).await.map_err(broken)?;
+        shown = chunk.next;
+        if !chunk.bytes.is_empty() {
+            stage.live(seq, LiveDelta::Output(stage.clean(&fold_output(&chunk.bytes))));
+        }
+        match state {
+            UnitState::Running => {}
+            UnitState::Ended(ended) => return Ok(Some(ended)),
+            UnitState::Lost => return Ok(None),
+        }
+    }
+    stage.house.deps.sandbox.stop(stage.task.id).await.map_err(broken)?;
+    Ok(None)
+}
+
+async fn verdict(stage: &Stage, unit: &dyn Unit, ended: &Ended, before: &GitId) -> Result<Acted, Stall> {
+    let raw = whole(unit).await?;
+    let tokens = stage.result_tokens().min(VERDICT_TOKENS);
+    let (text, full) = stage.cut(&fold_output(&raw), None, tokens).await?;
+    let cause = if ended.cause.is_empty() { String::new() } else { format!("[ended by: {}]\n", ended.cause) };
+    let verdict = Verdict {
+        passed: ended.code == Some(0),
+        text: format!("{cause}{text}"),
+        exit: ended.code.unwrap_or_else(|| ended.signal.map_or(-1, |signal| -signal)),
+        wall_ms: ended.wall_ms,
+        restored: put_back(stage, before).await?,
+        full,
+    };
+    Ok(Acted::from(Observation::Verdict(verdict)))
+}
+
+/// All output, up to what is kept of one command.
+async fn whole(unit: &dyn Unit) -> Result<Bytes, Stall> {
+    let mut all = BytesMut::new();
+    let mut from = 0;
+    while all.len() < FULL_BYTES {
+        let chunk = unit.output(from, CHUNK).await.map_err(broken)?;
+        if chunk.bytes.is_empty() {
+            break;
+        }
+        all.extend_from_slice(&chunk.bytes);
+        from = chunk.next;
+    }
+    Ok(all.freeze())
+}
+
+/// Puts the tree back to `before`; names the files that had existed and differed.
+async fn put_back(stage: &Stage, before: &GitId) -> Result<Vec<String>, Stall> {
+    let (workspace, canvas) = (stage.workspace()?, &stage.house.deps.canvas);
+    let after = canvas.checkpoint(workspace.clone(), None).await.map_err(broken)?.id;
+    let changed = stage.changes(before, &after).await?;
+    if changed.is_empty() {
+        return Ok(Vec::new());
+    }
+    canvas.restore(workspace, before.clone()).await.map_err(broken)?;
+    Ok(changed.into_iter().filter(|change| change.kind != "added").map(|change| change.path).collect())
+}
+
+async fn lost(stage: &Stage, before: &GitId) -> Result<Acted, Stall> {
+    put_back(stage, before).await?;
+    let fault = Fault::new("TB-AGENT-007", exit::FAILED, "the outcome of the verification command was lost").transient();
+    Ok(Acted::from(Observation::Failed(failed(fault))))
+}
