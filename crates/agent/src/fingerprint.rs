@@ -56,8 +56,8 @@ fn canon(value: &Value, out: &mut String) {
             keys.sort();
             out.push('{');
             for key in keys {
-                // Writing into a string can not fail.
-                let _ = write!(out, "{}:", Value::String(key.clone()));
+                // Writing into a string can not fail, here and below.
+                write!(out, "{}:", Value::String(key.clone())).unwrap_or_default();
                 if let Some(inner) = map.get(key) {
                     canon(inner, out);
                 }
@@ -65,10 +65,7 @@ fn canon(value: &Value, out: &mut String) {
             }
             out.push('}');
         }
-        // Writing into a string can not fail.
-        other => {
-            let _ = write!(out, "{other}");
-        }
+        other => write!(out, "{other}").unwrap_or_default(),
     }
 }
 

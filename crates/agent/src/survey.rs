@@ -94,10 +94,10 @@ fn entries(dir: &Path) -> Vec<(String, bool)> {
 
 /// A command that a manifest suggests: in the task's directory first, then at the root.
 fn detect(tree: &Path, subdir: &str) -> Option<(String, String)> {
-    if !subdir.is_empty() {
-        if let Some((command, origin)) = detect_in(tree, subdir) {
-            return Some((format!("cd '{}' && {command}", subdir.replace('\'', r"'\''")), format!("{subdir}/{origin}")));
-        }
+    if !subdir.is_empty()
+        && let Some((command, origin)) = detect_in(tree, subdir)
+    {
+        return Some((format!("cd '{}' && {command}", subdir.replace('\'', r"'\''")), format!("{subdir}/{origin}")));
     }
     detect_in(tree, "")
 }

@@ -167,7 +167,7 @@ fn digest(parts: &[&str]) -> String {
     }
     hash.finalize().iter().fold(String::new(), |mut out, byte| {
         // Writing into a string can not fail.
-        let _ = write!(out, "{byte:02x}");
+        write!(out, "{byte:02x}").unwrap_or_default();
         out
     })
 }

@@ -78,10 +78,12 @@ impl Turn {
             self.state.units.push(cause);
             return;
         }
-        if matches!(call.tool.as_str(), "exec_wait" | "exec_send") && matches!(result.status.as_str(), "exited" | "signalled" | "lost") {
-            if let Some(unit) = unit_of(&call.args) {
-                self.state.units.retain(|known| *known != unit);
-            }
+        let ended = matches!(result.status.as_str(), "exited" | "signalled" | "lost");
+        if ended
+            && matches!(call.tool.as_str(), "exec_wait" | "exec_send")
+            && let Some(unit) = unit_of(&call.args)
+        {
+            self.state.units.retain(|known| *known != unit);
         }
     }
 }
