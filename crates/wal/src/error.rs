@@ -64,7 +64,9 @@ pub enum Error {
         limit: usize,
     },
     /// One append is larger than a batch may be.
-    #[error("an append of {records} records and {size} bytes is too large: at most {max_records} records and {max_bytes} bytes; store large payloads as blobs")]
+    #[error(
+        "an append of {records} records and {size} bytes is too large: at most {max_records} records and {max_bytes} bytes; store large payloads as blobs"
+    )]
     TooLarge {
         /// Records in the append.
         records: usize,

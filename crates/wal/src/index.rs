@@ -42,13 +42,7 @@ impl Index {
                 last.end = end;
                 last.len = last.len.saturating_add(span.len);
             }
-            _ => self.extents.push(Extent {
-                segment: number,
-                first: span.first,
-                end,
-                offset: span.offset,
-                len: span.len,
-            }),
+            _ => self.extents.push(Extent { segment: number, first: span.first, end, offset: span.offset, len: span.len }),
         }
     }
 

@@ -56,8 +56,7 @@ impl Wal {
     /// When another process holds it, when acknowledged records are damaged or missing, when a
     /// newer release wrote it, or when the file system refuses; see [`Error`].
     pub fn open(options: Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Arc<Self>, Fault> {
-        let disk =
-            RealDisk::create(options.dir.clone()).map_err(|e| Error::io("create the directory", &options.dir, e))?;
+        let disk = RealDisk::create(options.dir.clone()).map_err(|e| Error::io("create the directory", &options.dir, e))?;
         Ok(Self::open_on(Arc::new(disk), &options, clock, entropy)?)
     }
 
@@ -65,12 +64,7 @@ impl Wal {
     ///
     /// # Errors
     /// As [`Wal::open`].
-    pub fn open_on(
-        disk: Arc<dyn Disk>,
-        options: &Options,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-    ) -> Result<Arc<Self>, Error> {
+    pub fn open_on(disk: Arc<dyn Disk>, options: &Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Arc<Self>, Error> {
         let guard = match disk.lock().map_err(|e| Error::io("lock", disk.path().join("lock"), e))? {
             Lock::Held(guard) => guard,
             Lock::Taken { pid } => return Err(Error::Locked { dir: disk.path().to_owned(), pid }),
@@ -80,11 +74,7 @@ impl Wal {
         let tools = Tools { disk: Arc::clone(&disk), clock, entropy };
         let writer = Writer::start(tools, options, epoch, next, head)?;
         remove_empty(&*disk, &empty)?;
-        let limits = Limits {
-            batch_bytes: options.batch_bytes,
-            batch_records: options.batch_records,
-            queue_bytes: options.queue_bytes,
-        };
+        let limits = Limits { batch_bytes: options.batch_bytes, batch_records: options.batch_records, queue_bytes: options.queue_bytes };
         let flusher = Flusher {
             queue: Arc::new(Queue::new(next, limits)),
             index: Arc::new(Mutex::new(index)),
@@ -191,10 +181,10 @@ impl Journal for Wal {
 impl Drop for Wal {
     fn drop(&mut self) {
         self.queue.close(false, None);
-        if let Some(thread) = lock(&self.flusher).take() {
-            if thread.join().is_err() {
-                tracing::error!("the journal's flusher had panicked");
-            }
+        if let Some(thread) = lock(&self.flusher).take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the journal's flusher had panicked");
         }
         lock(&self.held).take();
     }

@@ -73,8 +73,7 @@ pub(crate) struct Queue {
 impl Queue {
     pub(crate) const fn new(next: u64, limits: Limits) -> Self {
         let open = Batch { first: next, records: 0, bytes: 0, chunks: Vec::new() };
-        let state =
-            State { next, open, sealed: VecDeque::new(), waiting: 0, phase: Phase::Open, closers: Vec::new() };
+        let state = State { next, open, sealed: VecDeque::new(), waiting: 0, phase: Phase::Open, closers: Vec::new() };
         Self { limits, state: Mutex::new(state), wake: Condvar::new() }
     }
 

@@ -5,9 +5,7 @@
 //! so damaged bytes are corrupt when their number is at most the `acked` of any later trailer, or
 //! when a valid record lies behind the trailer of their own batch.
 
-use crate::format::{
-    FLAG_AEAD, FLAG_ZSTD, Frame, HEADER_BYTES, Head, Header, Invalid, KIND_FIRST_USER, KIND_SHUTDOWN, Trailer, chain,
-};
+use crate::format::{FLAG_AEAD, FLAG_ZSTD, Frame, HEADER_BYTES, Head, Header, Invalid, KIND_FIRST_USER, KIND_SHUTDOWN, Trailer, chain};
 
 /// One batch that stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,11 +37,7 @@ pub(crate) enum End {
         why: String,
     },
     /// Bytes that were acknowledged and are damaged.
-    Corrupt {
-        offset: u64,
-        lsn: u64,
-        why: String,
-    },
+    Corrupt { offset: u64, lsn: u64, why: String },
     /// Valid bytes of a newer release.
     Unreadable { offset: u64, what: String },
 }
@@ -67,8 +61,7 @@ enum Step {
 
 /// Walks a whole segment and hands each batch that stands to `on_batch` with its bytes.
 pub(crate) fn scan(bytes: &[u8], header: &Header, on_batch: &mut dyn FnMut(Span, &[u8])) -> Scanned {
-    let mut found =
-        Scanned { next: header.first_lsn, head: header.chain, end_offset: HEADER_BYTES as u64, end: End::Clean };
+    let mut found = Scanned { next: header.first_lsn, head: header.chain, end_offset: HEADER_BYTES as u64, end: End::Clean };
     let mut rest = bytes.get(HEADER_BYTES..).unwrap_or_default();
     while !rest.is_empty() {
         match batch(rest, header.incarnation, &found) {

@@ -67,8 +67,7 @@ pub(crate) fn segment_names(disk: &dyn Disk) -> Result<Vec<String>, Error> {
 /// Reads everything; `on_batch` gets each batch that stands, its segment's name, and its bytes.
 pub(crate) fn survey(disk: &dyn Disk, on_batch: &mut dyn FnMut(&str, Span, &[u8])) -> Result<Survey, Error> {
     let names = segment_names(disk)?;
-    let mut found =
-        Survey { segments: Vec::new(), next: 1, head: GENESIS, epoch: 0, tip: 0, torn: None, damage: None };
+    let mut found = Survey { segments: Vec::new(), next: 1, head: GENESIS, epoch: 0, tip: 0, torn: None, damage: None };
     for name in names {
         match one(disk, &name, &mut found, on_batch) {
             Ok(()) => {}

@@ -91,8 +91,7 @@ impl Writer {
     pub(crate) fn mark(&mut self, lsn: u64) -> Result<Span, WriteError> {
         let mut body = Vec::with_capacity(FRAME_BYTES);
         let payload = self.epoch.to_le_bytes();
-        Frame { lsn, incarnation: 0, kind: KIND_SHUTDOWN, schema: 1, flags: 0, key_id: 0, task: 0, payload: &payload }
-            .push(&mut body);
+        Frame { lsn, incarnation: 0, kind: KIND_SHUTDOWN, schema: 1, flags: 0, key_id: 0, task: 0, payload: &payload }.push(&mut body);
         self.write(lsn, body, 1)
     }
 
@@ -114,9 +113,11 @@ impl Writer {
             if !is_full(&e) {
                 return Err(WriteError::Doubt(format!("writing {} failed: {e}", self.name)));
             }
-            // Nothing was synced, so nothing is in doubt once the half batch is gone.
+            // Nothing was synced, so nothing is in doubt once the half batch is gone for good: its
+            // numbers are used again, and its sectors must not mix with theirs after a power cut.
             self.file
                 .truncate(self.offset)
+                .and_then(|()| self.file.sync())
                 .map_err(|e| WriteError::Doubt(format!("taking a half batch back from {} failed: {e}", self.name)))?;
             return Err(WriteError::Full(Error::DiskFull { needed: bytes.len() as u64, file: self.name.clone() }));
         }

@@ -180,11 +180,7 @@ async fn concurrent_appends_are_all_kept(open: &impl Open) {
         expected.extend(writer.await.expect("writer ends"));
     }
     expected.sort();
-    let seen: Vec<(Lsn, String)> = all(&journal)
-        .await
-        .iter()
-        .filter(|r| r.kind == 16)
-        .map(|r| (r.lsn, String::from_utf8_lossy(&r.payload).into_owned()))
-        .collect();
+    let seen: Vec<(Lsn, String)> =
+        all(&journal).await.iter().filter(|r| r.kind == 16).map(|r| (r.lsn, String::from_utf8_lossy(&r.payload).into_owned())).collect();
     assert_eq!(seen, expected, "every acknowledged append is read, in the order of its number");
 }

@@ -1,1 +1,57 @@
-//! Tests of the whole journal.
+//! Tests of the whole journal on a disk that lives in memory, and on the real one.
+
+mod crash;
+mod damage;
+mod faults;
+mod format;
+mod memory;
+mod real;
+
+use crate::disk::Disk;
+use crate::index::Index;
+use crate::read::read;
+use crate::recover::recover;
+use crate::{Error, Options, Wal};
+use bytes::Bytes;
+use memory::MemDisk;
+use std::sync::Arc;
+use tinkerbell_core::code::Fault;
+use tinkerbell_core::port::{Appended, Journal, NewRecord};
+use tinkerbell_core::words::{Lsn, TaskId};
+use tinkerbell_testkit::fake::{FakeClock, SeedEntropy};
+
+/// Small segments, so that a short trace crosses several.
+fn options() -> Options {
+    Options { segment_bytes: 6 * 1024, boot_id: [0xb0; 16], ..Options::new("/nowhere") }
+}
+
+fn open_with(disk: &MemDisk, options: &Options, seed: u64) -> Result<Arc<Wal>, Error> {
+    Wal::open_on(Arc::new(disk.clone()), options, Arc::new(FakeClock::new()), Arc::new(SeedEntropy::new(seed)))
+}
+
+fn open(disk: &MemDisk) -> Arc<Wal> {
+    open_with(disk, &options(), 1).unwrap()
+}
+
+/// A record whose payload is `text`, padded to `size`.
+fn record(text: &str, size: usize) -> NewRecord {
+    let payload = format!("{text:<size$}");
+    NewRecord { kind: 16, schema: 1, task: Some(TaskId(0xabc)), blob: false, payload: Bytes::from(payload) }
+}
+
+fn append(wal: &Wal, text: &str, size: usize) -> Appended {
+    wal.append(vec![record(text, size)]).unwrap()
+}
+
+async fn put(wal: &Wal, text: &str, size: usize) -> Result<Lsn, Fault> {
+    let appended = wal.append(vec![record(text, size)])?;
+    appended.durable.await?;
+    Ok(appended.last)
+}
+
+/// What recovery finds: the records' texts, in order.
+fn recovered(disk: &dyn Disk) -> Result<Vec<String>, Error> {
+    let index: Index = recover(disk)?.index;
+    let records = read(disk, &|lsn| index.find(lsn), 1, usize::MAX)?;
+    Ok(records.iter().map(|r| String::from_utf8_lossy(&r.payload).trim_end().to_owned()).collect())
+}

@@ -1,0 +1,114 @@
+//! The journal on real files: the port's contract, the lock, and looking from outside.
+
+use super::{put, record};
+use crate::inspect::{Filter, dump, stat, verify};
+use crate::{Options, Wal};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use tinkerbell_core::code::Fault;
+use tinkerbell_core::port::{Journal, NewRecord};
+use tinkerbell_core::words::{Lsn, TaskId};
+use tinkerbell_testkit::contract;
+use tinkerbell_testkit::fake::{FakeClock, SeedEntropy};
+
+fn open(dir: &Path, seed: u64) -> Result<Arc<Wal>, Fault> {
+    let options = Options { segment_bytes: 100_000, ..Options::new(dir) };
+    Wal::open(options, Arc::new(FakeClock::new()), Arc::new(SeedEntropy::new(seed)))
+}
+
+#[tokio::test]
+async fn it_keeps_the_contract() {
+    let dir = tempfile::tempdir().unwrap();
+    let seed = std::sync::atomic::AtomicU64::new(0);
+    let next = || seed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    contract::journal::suite(|name| Ok(open(&dir.path().join(name), next())? as Arc<dyn Journal>)).await;
+}
+
+#[tokio::test]
+async fn a_second_opener_is_told_who_holds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path(), 1).unwrap();
+    let fault = open(dir.path(), 2).unwrap_err();
+    assert_eq!(fault.code.0, "TB-WAL-001");
+    assert!(fault.message.contains(&format!("in use by process {}", std::process::id())), "{fault}");
+    drop(wal);
+    assert_eq!(open(dir.path(), 3).unwrap().epoch(), 2);
+}
+
+#[tokio::test]
+async fn a_directory_that_can_not_be_made_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let fault = open(&dir.path().join("file/journal"), 1).unwrap_err();
+    assert_eq!(fault.code.0, "TB-WAL-003");
+    assert!(fault.message.contains("file/journal"), "{fault}");
+}
+
+#[tokio::test]
+async fn it_can_be_looked_at_while_it_runs_and_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path(), 1).unwrap();
+    for n in 0..5 {
+        put(&wal, &format!("n{n}"), 10).await.unwrap();
+    }
+    let other = NewRecord { task: None, kind: 20, ..record("other", 5) };
+    wal.append(vec![other]).unwrap().durable.await.unwrap();
+
+    let running = stat(dir.path()).unwrap();
+    assert_eq!((running.batches, running.records, running.tip, running.next), (6, 6, Lsn(11), Lsn(13)));
+    assert!(!running.clean);
+    let checked = verify(dir.path()).unwrap();
+    assert!(checked.damage.is_none() && checked.torn.is_none() && checked.notes.is_empty());
+    assert_eq!(checked.head.len(), 64);
+
+    wal.close().await.unwrap();
+    let closed = stat(dir.path()).unwrap();
+    assert!(closed.clean);
+    assert_eq!((closed.tip, closed.segments.len()), (Lsn(11), 1));
+
+    let of_task = Filter { task: Some(TaskId(0xabc)), from: Lsn(3), limit: 2, ..Filter::default() };
+    let entries = dump(dir.path(), &of_task).unwrap();
+    assert_eq!(entries.iter().map(|e| e.lsn.0).collect::<Vec<_>>(), [3, 5]);
+    let everything = dump(dir.path(), &Filter { own: true, ..Filter::default() }).unwrap();
+    assert_eq!(everything.iter().map(|e| e.lsn.0).collect::<Vec<_>>(), (1..=14).collect::<Vec<_>>());
+    assert_eq!(everything.last().unwrap().kind, 1);
+    assert!(everything.iter().all(|e| e.batch_wall_ms > 0));
+}
+
+#[tokio::test]
+async fn torn_tails_and_damage_are_shown_without_being_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path(), 1).unwrap();
+    for n in 0..3 {
+        put(&wal, &format!("n{n}"), 10).await.unwrap();
+    }
+    drop(wal);
+    let path = dir.path().join("0000000000000001-0000000000000001.wal");
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 30]).unwrap();
+    let torn = verify(dir.path()).unwrap();
+    assert_eq!((torn.records, torn.torn.unwrap().0), (2, 156));
+    assert_eq!(stat(dir.path()).unwrap().torn_bytes, 156);
+
+    let mut bytes = whole.clone();
+    bytes[4096 + 50] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let damage = verify(dir.path()).unwrap().damage.unwrap();
+    assert_eq!(damage.code(), "TB-WAL-002");
+    assert!(damage.to_string().contains("corrupt at record 1"), "{damage}");
+    assert!(stat(dir.path()).unwrap().damage.is_some());
+    assert!(dump(dir.path(), &Filter::default()).unwrap().is_empty());
+    let fault = open(dir.path(), 2).unwrap_err();
+    assert_eq!(fault.code.0, "TB-WAL-002");
+    assert_eq!(fault.hints.len(), 3);
+    assert_eq!(fs::read(&path).unwrap(), bytes, "nothing was changed");
+}
+
+#[tokio::test]
+async fn an_empty_or_missing_directory_is_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = stat(dir.path()).unwrap();
+    assert_eq!((empty.tip, empty.next, empty.segments.len()), (Lsn(0), Lsn(1), 0));
+    assert!(stat(&dir.path().join("missing")).is_err());
+}
