@@ -28,14 +28,18 @@ pub(crate) fn read(disk: &dyn Disk, find: Find<'_>, from: u64, limit: usize) -> 
             None => (name.clone(), disk.open(&name, Mode::Read).map_err(failed)?),
         };
         let bytes = read_full(&*file.1, extent.offset, usize::try_from(extent.len).unwrap_or(usize::MAX)).map_err(failed)?;
-        pick(&bytes, &name, &extent, at, limit, &mut out)?;
+        let records = check(&bytes, &name, &extent)?;
+        let left = limit - out.len();
+        out.extend(records.iter().filter(|frame| frame.lsn >= at && frame.kind >= KIND_FIRST_USER).take(left).map(record));
         at = extent.end;
         open = Some(file);
     }
     Ok(out)
 }
 
-fn pick(bytes: &[u8], name: &str, extent: &Extent, from: u64, limit: usize, out: &mut Vec<Record>) -> Result<(), Error> {
+/// All frames of a stretch, each with its own number and an intact checksum.
+fn check<'a>(bytes: &'a [u8], name: &str, extent: &Extent) -> Result<Vec<Frame<'a>>, Error> {
+    let mut good = Vec::new();
     let mut expected = extent.first;
     for (offset, frame) in frames(bytes) {
         let damaged = |why: String| Error::Corrupt {
@@ -49,23 +53,17 @@ fn pick(bytes: &[u8], name: &str, extent: &Extent, from: u64, limit: usize, out:
             return Err(damaged(format!("record {} stands where {expected} belongs", frame.lsn)));
         }
         expected = expected.saturating_add(1);
-        if frame.lsn < from || frame.kind < KIND_FIRST_USER {
-            continue;
-        }
-        if out.len() >= limit {
-            return Ok(());
-        }
-        out.push(record(&frame));
+        good.push(frame);
     }
     if expected < extent.end {
         let why = "the file is shorter than it was".to_owned();
         return Err(Error::Corrupt { lsn: expected, file: name.to_owned(), offset: extent.offset, why });
     }
-    Ok(())
+    Ok(good)
 }
 
 /// The payload is copied: a slice would keep a whole stretch in memory for one small record.
-pub(crate) fn record(frame: &Frame<'_>) -> Record {
+fn record(frame: &Frame<'_>) -> Record {
     Record {
         lsn: Lsn(frame.lsn),
         kind: frame.kind,

@@ -86,7 +86,7 @@ async fn every_byte_of_a_small_trace_recovers() {
 
 /// Which acts a power cut may undo: writes without a later sync of their file, names without a
 /// later sync of the directory.
-fn is_pending(ops: &[Op], at: usize) -> bool {
+pub(super) fn is_pending(ops: &[Op], at: usize) -> bool {
     let later = &ops[at + 1..];
     match &ops[at] {
         Op::Write { id, .. } | Op::Truncate { id, .. } => !later.iter().any(|op| matches!(op, Op::Sync { id: i } if i == id)),

@@ -1,5 +1,6 @@
 //! A disk that fails: no false acknowledgement, and the way back.
 
+use super::crash::is_pending;
 use super::memory::MemDisk;
 use super::{append, open, open_with, options, put, record, recovered};
 use crate::{Error, Options};
@@ -34,6 +35,10 @@ async fn a_failed_sync_poisons_and_is_never_tried_again() {
     let wal = open_with(&disk, &options(), 2).unwrap();
     put(&wal, "after", 10).await.unwrap();
     drop(wal);
+    // What the failed sync left in the cache counts now, so it must have been written again.
+    let ops = disk.ops();
+    let durable = (0..ops.len()).filter(|at| !is_pending(&ops, *at)).map(|at| &ops[at]);
+    assert_eq!(recovered(&MemDisk::replay(durable)).unwrap(), recovered(&disk).unwrap());
     let found = recovered(&disk).unwrap();
     assert_eq!((found.first().unwrap().as_str(), found.last().unwrap().as_str()), ("safe", "after"));
 }

@@ -112,3 +112,23 @@ async fn an_empty_or_missing_directory_is_told_apart() {
     assert_eq!((empty.tip, empty.next, empty.segments.len()), (Lsn(0), Lsn(1), 0));
     assert!(stat(&dir.path().join("missing")).is_err());
 }
+
+#[tokio::test]
+async fn damage_while_running_is_told_and_not_given_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path(), 1).unwrap();
+    for n in 0..3 {
+        put(&wal, &format!("n{n}"), 10).await.unwrap();
+    }
+    let path = dir.path().join("0000000000000001-0000000000000001.wal");
+    let whole = fs::read(&path).unwrap();
+    let mut bytes = whole.clone();
+    bytes[4096 + 50] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let fault = wal.read(Lsn(1), 10).await.unwrap_err();
+    assert!(fault.message.contains("corrupt at record 1") && fault.message.contains("was intact"), "{fault}");
+    fs::write(&path, &whole[..whole.len() - 10]).unwrap();
+    assert_eq!(wal.read(Lsn(1), 10).await.unwrap_err().code.0, "TB-WAL-002");
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(wal.read(Lsn(2), 10).await.unwrap().len(), 2);
+}
