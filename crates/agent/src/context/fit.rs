@@ -77,10 +77,10 @@ pub fn fit(blocks: &mut Vec<Block>, fixed: usize, limit: u64) -> Result<(), Faul
 
 fn shorten(item: &mut Item) {
     let Some(reference) = item.reference.take() else { return };
-    if let Message::Tool { text, .. } = &mut item.message {
-        if reference.len() < text.len() {
-            *text = reference;
-        }
+    if let Message::Tool { text, .. } = &mut item.message
+        && reference.len() < text.len()
+    {
+        *text = reference;
     }
 }
 

@@ -135,10 +135,10 @@ impl Stage {
     /// Lets a keeper go whose end is recorded. Losing this costs an idle process until the sweep.
     pub async fn release(&self, run: RunId) {
         let found = self.house.deps.sandbox.attach(run).await;
-        if let Ok(Found::Unit(unit) | Found::Lost(unit)) = found {
-            if let Err(fault) = unit.release().await {
-                tracing::debug!(%run, %fault, "the keeper was not released");
-            }
+        if let Ok(Found::Unit(unit) | Found::Lost(unit)) = found
+            && let Err(fault) = unit.release().await
+        {
+            tracing::debug!(%run, %fault, "the keeper was not released");
         }
     }
 }
