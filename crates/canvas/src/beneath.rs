@@ -1,0 +1,329 @@
+//! Files below one directory, reached component by component without following links.
+//!
+//! Not a general file API: only what a tree of git needs (regular files, links, directories).
+//! Invariant: no operation leaves the root, because a command may swap a directory for a link at
+//! any moment and the daemon must not read or write through it.
+
+use crate::error::{Error, Result};
+use gix::bstr::{BStr, BString, ByteSlice};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Name of a half-written file; walks leave it out, and the next write replaces it.
+pub const PARTIAL: &[u8] = b".tinkerbell~partial";
+
+/// What to do when something of another type stands in the way of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Remove it: the tree is the task's own.
+    Clear,
+    /// Fail: the tree is the user's.
+    Refuse,
+}
+
+/// A directory and everything below it.
+#[derive(Debug)]
+pub struct Root {
+    fd: OwnedFd,
+    path: PathBuf,
+    obstacle: Obstacle,
+}
+
+const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+impl Root {
+    /// Opens the directory.
+    ///
+    /// # Errors
+    /// When it is not there or not a directory.
+    pub fn open(path: &Path, obstacle: Obstacle) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::io("open", path)(e.into()))?;
+        Ok(Self { fd, path: path.to_owned(), obstacle })
+    }
+
+    /// The directory's own descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The absolute path of something below, for messages.
+    pub fn full(&self, path: &BStr) -> PathBuf {
+        self.path.join(OsStr::from_bytes(path))
+    }
+
+    fn fail(&self, what: &'static str, path: &BStr) -> impl FnOnce(Errno) -> Error + use<> {
+        let full = self.full(path);
+        move |errno| Error::Io { what, path: full, why: errno.into() }
+    }
+
+    /// Opens the directory that holds `path`; `None` when a component is missing or no directory.
+    fn parent(&self, path: &BStr) -> Result<Option<(OwnedFd, BString)>> {
+        let (dirs, name) = split(path);
+        let mut at = rustix::io::dup(&self.fd).map_err(self.fail("open", path))?;
+        for part in dirs.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
+            match open_dir(&at, part) {
+                Ok(next) => at = next,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                Err(errno) => return Err(self.fail("open directory", path)(errno)),
+            }
+        }
+        Ok(Some((at, name.into())))
+    }
+
+    /// Opens the directory that holds `path`, making what is missing.
+    fn parent_made(&self, path: &BStr) -> Result<(OwnedFd, BString)> {
+        let (dirs, name) = split(path);
+        let mut at = rustix::io::dup(&self.fd).map_err(self.fail("open", path))?;
+        for part in dirs.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
+            at = self.enter_made(&at, part).map_err(self.fail("make directory", path))?;
+        }
+        Ok((at, name.into()))
+    }
+
+    fn enter_made(&self, at: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+        match open_dir(at, name) {
+            Err(Errno::NOENT) => {}
+            Err(Errno::NOTDIR | Errno::LOOP) if self.obstacle == Obstacle::Clear => {
+                rustix::fs::unlinkat(at, name, AtFlags::empty())?;
+            }
+            other => return other,
+        }
+        match rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => open_dir(at, name),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// What stands at `path`, without following a link; `None` when nothing does.
+    pub fn stat(&self, path: &BStr) -> Result<Option<Stat>> {
+        let Some((dir, name)) = self.parent(path)? else { return Ok(None) };
+        stat_at(dir.as_fd(), &name).map_err(self.fail("stat", path))
+    }
+
+    /// Opens a regular file for reading.
+    pub fn file(&self, path: &BStr) -> Result<File> {
+        let missing = || self.fail("open", path)(Errno::NOENT);
+        let (dir, name) = self.parent(path)?.ok_or_else(missing)?;
+        open_file(dir.as_fd(), &name).map_err(Error::io("open", &self.full(path)))
+    }
+
+    /// All bytes of a regular file.
+    pub fn read(&self, path: &BStr) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.file(path)?.read_to_end(&mut bytes).map_err(Error::io("read", &self.full(path)))?;
+        Ok(bytes)
+    }
+
+    /// Where a link points.
+    pub fn link(&self, path: &BStr) -> Result<Vec<u8>> {
+        let missing = || self.fail("read link", path)(Errno::NOENT);
+        let (dir, name) = self.parent(path)?.ok_or_else(missing)?;
+        read_link(dir.as_fd(), &name).map_err(self.fail("read link", path))
+    }
+
+    /// Writes a file whole: the old content or the new one is there, never a half. With `perm` the
+    /// permission bits are exactly those; without, the process' mask decides on `0o666`.
+    pub fn write(&self, path: &BStr, content: &mut dyn Read, mode: FileMode) -> Result<()> {
+        let (dir, name) = self.parent_made(path)?;
+        let full = self.full(path);
+        unlink_if_there(&dir, PARTIAL).map_err(self.fail("write", path))?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let start = if mode == FileMode::Executable { 0o777 } else { 0o666 };
+        let fd = rustix::fs::openat(&dir, PARTIAL, flags, Mode::from_raw_mode(start)).map_err(self.fail("create", path))?;
+        let mut file = File::from(fd);
+        std::io::copy(content, &mut file).and_then(|_| file.flush()).map_err(Error::io("write", &full))?;
+        if let FileMode::Exactly(bits) = mode {
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(bits)).map_err(self.fail("set mode", path))?;
+        }
+        self.clear_for(&dir, &name).map_err(self.fail("replace", path))?;
+        rustix::fs::renameat(&dir, PARTIAL, &dir, name.as_slice()).map_err(self.fail("write", path))
+    }
+
+    /// Writes a link whole.
+    pub fn write_link(&self, path: &BStr, target: &[u8]) -> Result<()> {
+        let (dir, name) = self.parent_made(path)?;
+        unlink_if_there(&dir, PARTIAL).map_err(self.fail("write link", path))?;
+        rustix::fs::symlinkat(target, &dir, PARTIAL).map_err(self.fail("write link", path))?;
+        self.clear_for(&dir, &name).map_err(self.fail("replace", path))?;
+        rustix::fs::renameat(&dir, PARTIAL, &dir, name.as_slice()).map_err(self.fail("write link", path))
+    }
+
+    /// A rename replaces files and links by itself; only a directory must go first.
+    fn clear_for(&self, dir: &OwnedFd, name: &BString) -> Result<(), Errno> {
+        let Some(stat) = stat_at(dir.as_fd(), name)? else { return Ok(()) };
+        if kind_of(&stat) != FileType::Directory {
+            return Ok(());
+        }
+        match self.obstacle {
+            Obstacle::Clear => clear_dir(dir.as_fd(), name),
+            Obstacle::Refuse => rustix::fs::unlinkat(dir, name.as_slice(), AtFlags::REMOVEDIR),
+        }
+    }
+
+    /// Sets the permission bits of a file or directory.
+    pub fn chmod(&self, path: &BStr, bits: u32) -> Result<()> {
+        let Some((dir, name)) = self.parent(path)? else { return Ok(()) };
+        rustix::fs::chmodat(&dir, name.as_slice(), Mode::from_raw_mode(bits), AtFlags::empty()).map_err(self.fail("set mode", path))
+    }
+
+    /// Makes a directory with its parents.
+    pub fn make_dir(&self, path: &BStr) -> Result<()> {
+        let (dir, name) = self.parent_made(path)?;
+        self.enter_made(&dir, &name).map(drop).map_err(self.fail("make directory", path))
+    }
+
+    /// Removes a file or link; what is missing, or a directory, stays as it is.
+    pub fn remove(&self, path: &BStr) -> Result<()> {
+        let Some((dir, name)) = self.parent(path)? else { return Ok(()) };
+        match stat_at(dir.as_fd(), &name).map_err(self.fail("remove", path))? {
+            Some(stat) if kind_of(&stat) != FileType::Directory => unlink_if_there(&dir, &name).map_err(self.fail("remove", path)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a directory if it is empty; tells whether it went.
+    pub fn remove_empty_dir(&self, path: &BStr) -> Result<bool> {
+        let Some((dir, name)) = self.parent(path)? else { return Ok(false) };
+        match rustix::fs::unlinkat(&dir, name.as_slice(), AtFlags::REMOVEDIR) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(errno) => Err(self.fail("remove directory", path)(errno)),
+        }
+    }
+
+    /// Removes the directories above `path` that have become empty, up to the root.
+    pub fn prune_above(&self, path: &BStr) -> Result<()> {
+        let mut at: &BStr = split(path).0.as_bstr();
+        while !at.is_empty() && self.remove_empty_dir(at)? {
+            at = split(at).0.as_bstr();
+        }
+        Ok(())
+    }
+
+    /// Empties the root itself.
+    pub fn empty(&self) -> Result<()> {
+        for name in list(self.fd.as_fd()).map_err(Error::io("list", &self.path))? {
+            clear(self.fd.as_fd(), &name).map_err(self.fail("remove", name.as_bstr()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The permission bits that a written file gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileMode {
+    /// `0o666` less the process' mask.
+    Plain,
+    /// `0o777` less the process' mask.
+    Executable,
+    /// Exactly these.
+    Exactly(u32),
+}
+
+/// Directory part and last component.
+pub fn split(path: &BStr) -> (&[u8], &[u8]) {
+    let cut = path.rfind_byte(b'/');
+    match cut {
+        Some(at) => (path.get(..at).unwrap_or_default(), path.get(at + 1..).unwrap_or_default()),
+        None => (b"", path),
+    }
+}
+
+/// The type in a stat.
+pub fn kind_of(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Opens a directory below another, never through a link; opens it to us when only its mode forbids.
+pub fn open_dir(at: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    match rustix::fs::openat(&at, name, DIR, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            // A command may take its own rights away; the tree is still ours to read.
+            rustix::fs::chmodat(&at, name, Mode::from_raw_mode(0o700), AtFlags::empty())?;
+            rustix::fs::openat(&at, name, DIR, Mode::empty())
+        }
+        other => other,
+    }
+}
+
+/// Stats without following; `None` when missing.
+pub fn stat_at(at: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>, Errno> {
+    match rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Opens a regular file, never a link, a pipe or a device; one that its mode hides is still read.
+pub fn open_file(at: BorrowedFd<'_>, name: &[u8]) -> std::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = match rustix::fs::openat(at, name, flags, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            let before = rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if kind_of(&before) != FileType::RegularFile {
+                return Err(Errno::ACCESS.into());
+            }
+            rustix::fs::chmodat(at, name, Mode::from_raw_mode(0o600), AtFlags::empty())?;
+            let opened = rustix::fs::openat(at, name, flags, Mode::empty());
+            rustix::fs::chmodat(at, name, Mode::from_raw_mode(before.st_mode & 0o7777), AtFlags::empty())?;
+            opened?
+        }
+        other => other?,
+    };
+    if kind_of(&rustix::fs::fstat(&opened)?) != FileType::RegularFile {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok(File::from(opened))
+}
+
+/// Where a link points.
+pub fn read_link(at: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>, Errno> {
+    rustix::fs::readlinkat(at, name, Vec::new()).map(std::ffi::CString::into_bytes)
+}
+
+/// Names in a directory, sorted.
+pub fn list(at: BorrowedFd<'_>) -> std::io::Result<Vec<BString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(at)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(BString::from(name));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn unlink_if_there(dir: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn clear(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match stat_at(at, name)? {
+        None => Ok(()),
+        Some(stat) if kind_of(&stat) == FileType::Directory => clear_dir(at, name),
+        Some(_) => rustix::fs::unlinkat(at, name, AtFlags::empty()),
+    }
+}
+
+/// Removes a directory with all it holds, whatever its modes are.
+pub fn clear_dir(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    let dir = open_dir(at, name)?;
+    rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o700))?;
+    for child in list(dir.as_fd()).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))? {
+        clear(dir.as_fd(), &child)?;
+    }
+    rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR)
+}

@@ -1,0 +1,278 @@
+//! One task's desk: the user's repository, the store and the tree, opened for one operation.
+//!
+//! Everything here blocks; the ports' futures run it on threads made for that. Invariant: one
+//! operation at a time works on a task, so a checkpoint never sees a half-made restore of ours.
+
+use crate::base::{self, Base};
+use crate::beneath::{Obstacle, Root};
+use crate::error::{Error, Result};
+use crate::ignored::Ignored;
+use crate::options::{IgnoredFiles, Options};
+use crate::snapshot::{self, Memory, Moment, Source};
+use crate::store::{Pin, Store, git_id, object_id};
+use crate::trees::{self, Leaves, shown};
+use crate::user::{self, Move};
+use crate::walk::Tracked;
+use crate::{restore, worktree};
+use gix::ObjectId;
+use gix::bstr::ByteSlice;
+use std::collections::HashSet;
+use std::path::Path;
+use tinkerbell_core::port::{Checkpoint, OpenSpec, Opened};
+use tinkerbell_core::words::{GitId, Workspace};
+
+/// What is remembered of a task between two operations; it can always be made again.
+#[derive(Debug, Default)]
+pub struct Past {
+    memory: Memory,
+    base: Option<Anchor>,
+}
+
+/// The task's base, flattened.
+#[derive(Debug, Clone)]
+pub struct Anchor {
+    /// The commit.
+    pub commit: ObjectId,
+    /// Its leaves.
+    pub leaves: std::sync::Arc<Leaves>,
+    tracked: std::sync::Arc<Tracked>,
+    pinned: std::sync::Arc<HashSet<ObjectId>>,
+}
+
+/// The opened desk.
+pub struct Desk<'a> {
+    /// The canvas' options.
+    pub options: &'a Options,
+    /// Where the task works.
+    pub ws: Workspace,
+    /// The user's repository.
+    pub user: gix::Repository,
+    /// The checkpoints.
+    pub store: Store,
+    past: &'a mut Past,
+}
+
+/// Makes the task's worktree, or finds it again, or makes it again from its newest checkpoint.
+pub fn open(options: &Options, spec: &OpenSpec, past: &mut Past) -> Result<Opened> {
+    let user = user::discover(&spec.cwd, options.home_config)?;
+    let repo = user::workdir(&user)?;
+    let common_dir = user::common_dir(&user)?;
+    let subdir = subdir(&repo, &spec.cwd)?;
+    let store = Store::open(&options.data_dir, &common_dir)?;
+    worktree::make_private(&worktree::home(&options.data_dir, spec.task))?;
+    let Base { commit, mut notes } = match store.pinned(spec.task, Pin::Base)? {
+        Some(commit) => Base { commit, notes: Vec::new() },
+        None => {
+            let base = match &spec.base {
+                Some(name) => base::revision(&user, name)?,
+                None => base::snapshot(&user, spec.task, now(options, spec.task)?, options.excludes.as_deref())?,
+            };
+            store.pin(spec.task, Pin::Base, base.commit)?;
+            base
+        }
+    };
+    let ws = Workspace {
+        task: spec.task,
+        repo,
+        tree: worktree::tree_dir(&options.data_dir, spec.task),
+        git_dir: worktree::git_dir(&common_dir, spec.task),
+        common_dir,
+        branch: format!("refs/heads/tinkerbell/{}", spec.task),
+        base: git_id(commit)?,
+    };
+    let mut desk = Desk { options, ws, user, store, past };
+    desk.branch(commit)?;
+    let (checkpoint, more) = desk.stand(commit)?;
+    notes.extend(more);
+    Ok(Opened { workspace: desk.ws, subdir, checkpoint, notes })
+}
+
+/// The working directory relative to the repository's root.
+fn subdir(repo: &Path, cwd: &Path) -> Result<String> {
+    let cwd = cwd.canonicalize().map_err(Error::io("open", cwd))?;
+    Ok(cwd.strip_prefix(repo).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default())
+}
+
+/// The file system's own time where the tree stands: the time that stats are compared with.
+fn now(options: &Options, task: tinkerbell_core::words::TaskId) -> Result<Moment> {
+    let path = worktree::home(&options.data_dir, task).join("now");
+    std::fs::write(&path, b"").map_err(Error::io("write", &path))?;
+    // Writing nothing into an empty file need not move its time; setting its times does.
+    let times = rustix::fs::Timestamps {
+        last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
+        last_modification: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
+    };
+    rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::empty()).map_err(|e| Error::io("touch", &path)(e.into()))?;
+    let stat = rustix::fs::stat(&path).map_err(|e| Error::io("stat", &path)(e.into()))?;
+    Ok(snapshot::changed(&stat))
+}
+
+impl<'a> Desk<'a> {
+    /// Opens the desk of a workspace by its recorded directories.
+    pub fn of(options: &'a Options, ws: Workspace, past: &'a mut Past) -> Result<Self> {
+        let user = user::open_git_dir(&ws.common_dir, options.home_config)?;
+        let store = Store::open(&options.data_dir, &ws.common_dir)?;
+        Ok(Self { options, ws, user, store, past })
+    }
+
+    /// Makes the task's branch where it is missing.
+    fn branch(&self, base: ObjectId) -> Result<()> {
+        if user::tip(&self.user, &self.ws.branch)?.is_some() {
+            return Ok(());
+        }
+        let time_s = u64::try_from(now(self.options, self.ws.task)?.0).unwrap_or(0);
+        user::move_ref(&self.user, &Move { name: &self.ws.branch, from: None, to: Some(base), why: "tinkerbell: task begins", time_s })
+    }
+
+    /// Makes the tree stand: filled from the base the first time, from the newest checkpoint when
+    /// somebody deleted it. Gives the first checkpoint.
+    fn stand(&mut self, base: ObjectId) -> Result<(GitId, Vec<String>)> {
+        let mut notes = Vec::new();
+        let first = self.store.pinned(self.ws.task, Pin::First)?;
+        let missing = !self.ws.tree.is_dir();
+        if missing || first.is_none() {
+            std::fs::create_dir_all(&self.ws.tree).map_err(Error::io("make directory", &self.ws.tree))?;
+            self.root()?.empty()?;
+        }
+        worktree::register(&self.ws)?;
+        let tree = user::tree_of(&self.user, base)?;
+        if missing || first.is_none() {
+            notes.extend(worktree::fill(&self.user, &self.ws, tree)?);
+        } else if !self.ws.git_dir.join("index").is_file() {
+            worktree::refresh_index(&self.user, &self.ws, self.tip_tree()?)?;
+        }
+        let Some(first) = first else {
+            notes.extend(crate::carry::carry(&self.options.carry, &self.ws.repo, &self.ws.tree)?);
+            let first = self.take(None)?.id;
+            self.store.pin(self.ws.task, Pin::First, object_id(&first)?)?;
+            return Ok((first, notes));
+        };
+        if let (true, Some(newest)) = (missing, self.store.pinned(self.ws.task, Pin::Newest)?) {
+            self.restore(&git_id(newest)?)?;
+            worktree::refresh_index(&self.user, &self.ws, self.tip_tree()?)?;
+            notes.push("the task's worktree was missing and was made again from its newest checkpoint".to_owned());
+        }
+        Ok((git_id(first)?, notes))
+    }
+
+    fn tip_tree(&self) -> Result<ObjectId> {
+        let gone = || Error::Moved { branch: self.ws.branch.clone(), expected: "a commit".to_owned(), found: "nothing".to_owned() };
+        let tip = user::tip(&self.user, &self.ws.branch)?.ok_or_else(gone)?;
+        user::tree_of(&self.user, tip)
+    }
+
+    /// The task's tree.
+    pub fn root(&self) -> Result<Root> {
+        if !self.ws.tree.is_dir() {
+            return Err(Error::WorktreeGone(self.ws.tree.clone()));
+        }
+        Root::open(&self.ws.tree, Obstacle::Clear)
+    }
+
+    /// The task's base, flattened once.
+    pub fn anchor(&mut self) -> Result<Anchor> {
+        let commit = object_id(&self.ws.base)?;
+        if let Some(anchor) = self.past.base.as_ref().filter(|anchor| anchor.commit == commit) {
+            return Ok(anchor.clone());
+        }
+        let leaves = trees::flatten(&self.user, user::tree_of(&self.user, commit)?)?;
+        let mut tracked = Tracked::default();
+        leaves.keys().for_each(|path| tracked.add(path.as_bstr()));
+        let pinned = leaves.values().map(|leaf| leaf.id).collect();
+        let anchor = Anchor { commit, leaves: leaves.into(), tracked: std::sync::Arc::new(tracked), pinned: std::sync::Arc::new(pinned) };
+        self.past.base = Some(anchor.clone());
+        Ok(anchor)
+    }
+
+    /// Records the tree; protected paths that differ from `guard` are put back first.
+    pub fn take(&mut self, guard: Option<&GitId>) -> Result<Checkpoint> {
+        let root = self.root()?;
+        let tracked = self.anchor()?.tracked;
+        let mut id = self.walk(&root, &tracked)?;
+        let mut restored = Vec::new();
+        if let Some(guard) = guard {
+            restored = self.put_back(&root, guard, id)?;
+            if !restored.is_empty() {
+                id = self.walk(&root, &tracked)?;
+            }
+        }
+        self.keep(id)?;
+        Ok(Checkpoint { id: git_id(id)?, restored })
+    }
+
+    fn keep(&self, id: ObjectId) -> Result<()> {
+        self.store.pin(self.ws.task, Pin::At(&id.to_string()), id)?;
+        self.store.pin(self.ws.task, Pin::Newest, id)
+    }
+
+    fn walk(&mut self, root: &Root, tracked: &Tracked) -> Result<ObjectId> {
+        let pinned = self.anchor()?.pinned;
+        let source = Source {
+            store: &self.store,
+            pinned: &pinned,
+            ignored: Ignored::of(&self.user, self.options.excludes.as_deref())?,
+            tracked,
+            keep_ignored: self.options.ignored == IgnoredFiles::Keep,
+            now: now(self.options, self.ws.task)?,
+        };
+        snapshot::take(root, &source, &mut self.past.memory)
+    }
+
+    /// Puts protected paths back as the guard has them; names them.
+    fn put_back(&self, root: &Root, guard: &GitId, now: ObjectId) -> Result<Vec<String>> {
+        let (was, is) = (self.store.get(guard)?, self.store.get(&git_id(now)?)?);
+        let mut names = Vec::new();
+        for change in trees::diff(&self.store.repo, was.files, is.files)? {
+            let path = change.path.as_bstr();
+            // A nested repository's own directory is the command's business; ours is checked below.
+            if !snapshot::is_protected(path) || path.split(|b| *b == b'/').any(|part| part == b".git") {
+                continue;
+            }
+            match change.old {
+                Some(leaf) => restore::put(root, &self.store, path, leaf, crate::beneath::FileMode::Exactly(was.modes.of(path, leaf.kind)))?,
+                None => {
+                    root.remove(path)?;
+                    root.prune_above(path)?;
+                }
+            }
+            names.push(shown(path));
+        }
+        let link = b".git".as_bstr();
+        let regular = root.stat(link)?.is_some_and(|stat| crate::beneath::kind_of(&stat) == rustix::fs::FileType::RegularFile);
+        if !regular || root.read(link)? != worktree::dot_git(&self.ws) {
+            root.write(link, &mut worktree::dot_git(&self.ws).as_slice(), crate::beneath::FileMode::Plain)?;
+            names.push(".git".to_owned());
+        }
+        Ok(names)
+    }
+
+    /// Brings the tree to a checkpoint; gives the checkpoint of what it replaced.
+    pub fn restore(&mut self, to: &GitId) -> Result<GitId> {
+        let target = self.store.get(to)?;
+        let root = self.root()?;
+        // What the target records counts even if an ignore file of today names it, so that it is
+        // recorded before it is overwritten.
+        let mut tracked = (*self.anchor()?.tracked).clone();
+        trees::flatten(&self.store.repo, target.files)?.keys().for_each(|path| tracked.add(path.as_bstr()));
+        let before = self.walk(&root, &tracked)?;
+        self.keep(before)?;
+        let from = self.store.get(&git_id(before)?)?;
+        if from != target {
+            let ignored = Ignored::of(&self.user, self.options.excludes.as_deref())?;
+            restore::bring(&root, &self.store, &from, &target, &ignored)?;
+        }
+        let after = self.walk(&root, &tracked)?;
+        restore::settled(to.as_str(), &after.to_string())?;
+        self.keep(after)?;
+        git_id(before)
+    }
+
+    /// Removes worktree, branch and checkpoints.
+    pub fn remove(&mut self) -> Result<()> {
+        worktree::remove(&self.ws, &self.options.data_dir)?;
+        if let Some(tip) = user::tip(&self.user, &self.ws.branch)? {
+            user::move_ref(&self.user, &Move { name: &self.ws.branch, from: Some(tip), to: None, why: "", time_s: 0 })?;
+        }
+        self.store.forget(self.ws.task)
+    }
+}

@@ -1,0 +1,122 @@
+//! What changed between two checkpoints, for people and for the record.
+//!
+//! Reads the store only. Invariant: the text never passes its cap, and says when it was cut.
+
+use crate::error::Result;
+use crate::store::Store;
+use crate::trees::{self, Change, Leaf, shown};
+use gix::bstr::ByteSlice;
+use gix::objs::tree::EntryKind;
+use similar::{ChangeTag, TextDiff};
+use std::fmt::Write as _;
+use std::time::Duration;
+use tinkerbell_core::event::FileChange;
+use tinkerbell_core::port::Difference;
+use tinkerbell_core::words::GitId;
+
+/// Most bytes of diff text.
+const TEXT_BYTES: usize = 1 << 20;
+/// Files beyond this size are named, not compared.
+const FILE_BYTES: usize = 8 << 20;
+/// Git's own rule: a zero byte this early makes a file binary.
+const SNIFF_BYTES: usize = 8000;
+/// One file's comparison becomes coarser after this long.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The difference between two checkpoints; ignored files are no part of it.
+///
+/// # Errors
+/// When a checkpoint can not be read.
+pub fn difference(store: &Store, from: &GitId, to: &GitId, text: bool) -> Result<Difference> {
+    let (was, is) = (store.get(from)?, store.get(to)?);
+    let mut out = Difference::default();
+    let mut cut = 0_usize;
+    for change in trees::diff(&store.repo, was.files, is.files)? {
+        let hidden = was.ignored.contains(&change.path) || is.ignored.contains(&change.path);
+        if hidden && !crate::snapshot::is_protected(change.path.as_bstr()) {
+            continue;
+        }
+        let (file, hunks) = one(store, &change, text && out.text.len() < TEXT_BYTES)?;
+        out.files.push(file);
+        if out.text.len() + hunks.len() <= TEXT_BYTES && (!text || !hunks.is_empty()) {
+            out.text.push_str(&hunks);
+        } else if text {
+            cut += 1;
+        }
+    }
+    if cut > 0 {
+        // Writing to a string can not fail.
+        let _ = writeln!(out.text, "\\ cut at {TEXT_BYTES} bytes: the changes of {cut} more file(s) are not shown");
+    }
+    Ok(out)
+}
+
+fn one(store: &Store, change: &Change, text: bool) -> Result<(FileChange, String)> {
+    let kind = match (change.old, change.new) {
+        (None, _) => "added",
+        (_, None) => "deleted",
+        _ => "changed",
+    };
+    let mut file = FileChange { path: shown(change.path.as_bstr()), kind: kind.to_owned(), plus: 0, minus: 0 };
+    let read = |leaf: Option<Leaf>| leaf.filter(|l| l.kind != EntryKind::Commit).map_or_else(|| Ok(Vec::new()), |leaf| store.read(leaf.id));
+    let mut out = if text { header(change, &file.path) } else { String::new() };
+    if change.old.map(|leaf| leaf.id) == change.new.map(|leaf| leaf.id) {
+        return Ok((file, out));
+    }
+    let (old, new) = (read(change.old)?, read(change.new)?);
+    if is_binary(&old) || is_binary(&new) || old.len().max(new.len()) > FILE_BYTES {
+        if text {
+            out.push_str(&binary(change, &file.path));
+        }
+        return Ok((file, out));
+    }
+    let (old, new) = (old.to_str_lossy(), new.to_str_lossy());
+    let diff = TextDiff::configure().timeout(PATIENCE).diff_lines(old.as_ref(), new.as_ref());
+    for change in diff.iter_all_changes() {
+        match change.tag() {
+            ChangeTag::Insert => file.plus += 1,
+            ChangeTag::Delete => file.minus += 1,
+            ChangeTag::Equal => {}
+        }
+    }
+    if text {
+        let (a, b) = sides(change, &file.path);
+        out.push_str(&diff.unified_diff().header(&a, &b).to_string());
+    }
+    Ok((file, out))
+}
+
+fn is_binary(bytes: &[u8]) -> bool {
+    bytes.iter().take(SNIFF_BYTES).any(|b| *b == 0)
+}
+
+fn sides(change: &Change, path: &str) -> (String, String) {
+    let side = |leaf: Option<Leaf>, letter: &str| leaf.map_or_else(|| "/dev/null".to_owned(), |_| format!("{letter}/{path}"));
+    (side(change.old, "a"), side(change.new, "b"))
+}
+
+fn binary(change: &Change, path: &str) -> String {
+    let (a, b) = sides(change, path);
+    format!("Binary files {a} and {b} differ\n")
+}
+
+fn header(change: &Change, path: &str) -> String {
+    let mut out = format!("diff --git a/{path} b/{path}\n");
+    // Writing to a string can not fail.
+    let _ = match (change.old, change.new) {
+        (None, Some(new)) => writeln!(out, "new file mode {}", mode(new)),
+        (Some(old), None) => writeln!(out, "deleted file mode {}", mode(old)),
+        (Some(old), Some(new)) if old.kind != new.kind => writeln!(out, "old mode {}\nnew mode {}", mode(old), mode(new)),
+        _ => Ok(()),
+    };
+    out
+}
+
+const fn mode(leaf: Leaf) -> &'static str {
+    match leaf.kind {
+        EntryKind::BlobExecutable => "100755",
+        EntryKind::Link => "120000",
+        EntryKind::Commit => "160000",
+        EntryKind::Blob | EntryKind::Tree => "100644",
+    }
+}

@@ -1,0 +1,115 @@
+//! Bringing a tree on disk to a checkpoint: compare two trees, write the difference.
+//!
+//! It writes only below the task's own tree. Invariant: what neither checkpoint records stays as it
+//! is, ignored files first of all.
+
+use crate::beneath::{FileMode, Root};
+use crate::error::{Error, Result};
+use crate::ignored::Ignored;
+use crate::store::{Content, Store};
+use crate::trees::{self, Leaf};
+use gix::bstr::{BStr, BString, ByteSlice};
+use gix::objs::tree::EntryKind;
+use std::collections::BTreeSet;
+
+/// Writes what stands in `to` and not in `from`, and removes what stands in `from` only.
+///
+/// # Errors
+/// When something can not be read or written; the tree is then between the two, and running it
+/// again from a new checkpoint finishes it.
+pub fn bring(root: &Root, store: &Store, from: &Content, to: &Content, ignored: &Ignored) -> Result<()> {
+    let changes = trees::diff(&store.repo, from.files, to.files)?;
+    for change in &changes {
+        if let Some(leaf) = change.new {
+            put(root, store, change.path.as_bstr(), leaf, FileMode::Exactly(to.modes.of(change.path.as_bstr(), leaf.kind)))?;
+        }
+    }
+    for change in changes.iter().filter(|change| change.new.is_none()) {
+        // The ignore files already are those of the target, and what they name is left alone.
+        if !to.ignored.contains(&change.path) && !from.ignored.contains(&change.path) && ignored.holds(root, change.path.as_bstr())? {
+            continue;
+        }
+        root.remove(change.path.as_bstr())?;
+        prune(root, change.path.as_bstr(), to)?;
+    }
+    modes(root, store, from, to)?;
+    dirs(root, from, to)
+}
+
+/// Writes one leaf; a submodule's commit is nothing on disk.
+pub fn put(root: &Root, store: &Store, path: &BStr, leaf: Leaf, mode: FileMode) -> Result<()> {
+    match leaf.kind {
+        EntryKind::Link => root.write_link(path, &store.read(leaf.id)?),
+        EntryKind::Blob | EntryKind::BlobExecutable => {
+            let bytes = store.read(leaf.id)?;
+            root.write(path, &mut bytes.as_slice(), mode)
+        }
+        EntryKind::Tree | EntryKind::Commit => Ok(()),
+    }
+}
+
+/// Removes the directories above a removed file that hold nothing, unless the target has them.
+fn prune(root: &Root, path: &BStr, to: &Content) -> Result<()> {
+    let mut at = crate::beneath::split(path).0.as_bstr();
+    while !at.is_empty() && !to.dirs.contains_key(at) && root.remove_empty_dir(at)? {
+        at = crate::beneath::split(at).0.as_bstr();
+    }
+    Ok(())
+}
+
+/// Sets the modes of files whose content is the same in both but whose bits are not.
+fn modes(root: &Root, store: &Store, from: &Content, to: &Content) -> Result<()> {
+    let same_usual = from.modes.plain == to.modes.plain && from.modes.executable == to.modes.executable;
+    if same_usual && from.modes.odd == to.modes.odd {
+        return Ok(());
+    }
+    let was = trees::flatten(&store.repo, from.files)?;
+    for (path, leaf) in trees::flatten(&store.repo, to.files)? {
+        let file = matches!(leaf.kind, EntryKind::Blob | EntryKind::BlobExecutable);
+        let bits = to.modes.of(path.as_bstr(), leaf.kind);
+        if file && was.get(&path) == Some(&leaf) && from.modes.of(path.as_bstr(), leaf.kind) != bits {
+            root.chmod(path.as_bstr(), bits)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the target's bare directories, removes the others, and sets directory modes last, because
+/// a read-only directory would refuse the writes before.
+fn dirs(root: &Root, from: &Content, to: &Content) -> Result<()> {
+    for path in from.dirs.keys().rev().filter(|path| !to.dirs.contains_key(*path)) {
+        if root.remove_empty_dir(path.as_bstr())? {
+            prune(root, path.as_bstr(), to)?;
+        } else if root.stat(path.as_bstr())?.is_some() {
+            root.chmod(path.as_bstr(), to.modes.dir)?;
+        }
+    }
+    for path in to.dirs.keys() {
+        root.make_dir(path.as_bstr())?;
+    }
+    let made: BTreeSet<BString> = implied(to);
+    for path in made.iter().rev() {
+        root.chmod(path.as_bstr(), to.dirs.get(path).copied().unwrap_or(to.modes.dir))?;
+    }
+    Ok(())
+}
+
+/// The listed directories and those above them.
+fn implied(to: &Content) -> BTreeSet<BString> {
+    let mut all = BTreeSet::new();
+    for path in to.dirs.keys() {
+        let mut at: &BStr = path.as_bstr();
+        while !at.is_empty() && all.insert(BString::from(at.to_vec())) {
+            at = crate::beneath::split(at).0.as_bstr();
+        }
+    }
+    all
+}
+
+/// Fails unless the tree now is what was asked for.
+pub fn settled(want: &str, have: &str) -> Result<()> {
+    if want == have {
+        return Ok(());
+    }
+    Err(Error::Unsettled(format!("it should be checkpoint {want} and is {have}")))
+}

@@ -1,0 +1,201 @@
+//! A checkpoint's making: the task's tree as raw bytes, modes, links and empty directories.
+//!
+//! It reads the disk and writes the store, and knows no references. Invariant: a file whose stat
+//! is remembered is not read again only if its change time lies before the walk that remembered it,
+//! so a write in the same tick of the clock is never missed.
+
+use crate::beneath::{self, Root};
+use crate::error::{Error, Result};
+use crate::ignored::Ignored;
+use crate::store::{Content, Modes, Store};
+use crate::trees::{Leaf, Leaves};
+use crate::walk::{Seen, Tracked, Visitor, Walk};
+use gix::ObjectId;
+use gix::bstr::{BStr, BString, ByteSlice};
+use gix::objs::tree::EntryKind;
+use rustix::fs::{FileType, Stat};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io::Read;
+
+/// Files beyond this size are streamed instead of held in memory.
+const STREAM_BYTES: u64 = 8 << 20;
+/// Files beyond this size stop the checkpoint: undo could not keep its promise in useful time.
+pub const FILE_BYTES: u64 = 4 << 30;
+
+/// A file's stat, as far as it tells that its content is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sig {
+    ino: u64,
+    size: i64,
+    mtime: (i64, i64),
+    ctime: (i64, i64),
+}
+
+/// A change time: seconds and nanoseconds.
+pub type Moment = (i64, i64);
+
+#[allow(clippy::unnecessary_cast, reason = "the field types differ between systems")]
+impl Sig {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            ino: stat.st_ino as u64,
+            size: stat.st_size as i64,
+            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            ctime: changed(stat),
+        }
+    }
+}
+
+/// When a file was changed last, by the file system's own clock.
+#[allow(clippy::unnecessary_cast, reason = "the field types differ between systems")]
+pub fn changed(stat: &Stat) -> Moment {
+    (stat.st_ctime as i64, stat.st_ctime_nsec as i64)
+}
+
+/// What is remembered of a tree between two checkpoints.
+#[derive(Debug, Default)]
+pub struct Memory {
+    known: HashMap<BString, (Sig, ObjectId)>,
+}
+
+/// What a checkpoint is made from, beside the tree.
+pub struct Source<'a> {
+    /// Where objects go.
+    pub store: &'a Store,
+    /// Objects that the task's branch pins in the user's repository.
+    pub pinned: &'a HashSet<ObjectId>,
+    /// Patterns outside the tree.
+    pub ignored: Ignored,
+    /// What counts although ignored.
+    pub tracked: &'a Tracked,
+    /// Whether all ignored files count.
+    pub keep_ignored: bool,
+    /// The file system's time before the walk.
+    pub now: Moment,
+}
+
+/// Takes a checkpoint of the tree below `root`; gives its id.
+///
+/// # Errors
+/// When the tree can not be read or the store not written.
+pub fn take(root: &Root, source: &Source<'_>, memory: &mut Memory) -> Result<ObjectId> {
+    let mut raw = Raw { root, source, old: &memory.known, new: HashMap::new(), files: Leaves::new(), perms: BTreeMap::new(), dirs: Vec::new(), ignored: BTreeSet::new() };
+    let mut walk = Walk { ignored: source.ignored.clone(), tracked: source.tracked, keep_ignored: source.keep_ignored, always: is_protected };
+    walk.run(root, &mut raw)?;
+    let Raw { new, files, perms, dirs, ignored, .. } = raw;
+    let (modes, dirs) = usual(&files, perms, dirs);
+    let id = source.store.put(&files, &Content { files: ObjectId::empty_tree(source.store.repo.object_hash()), dirs, ignored, modes })?;
+    memory.known = new;
+    Ok(id)
+}
+
+/// Whether the protected set has the path; ignored or not, such a file counts.
+pub fn is_protected(path: &BStr) -> bool {
+    tinkerbell_core::protected::is_protected(&path.to_str_lossy())
+}
+
+struct Raw<'a> {
+    root: &'a Root,
+    source: &'a Source<'a>,
+    old: &'a HashMap<BString, (Sig, ObjectId)>,
+    new: HashMap<BString, (Sig, ObjectId)>,
+    files: Leaves,
+    perms: BTreeMap<BString, u32>,
+    dirs: Vec<(BString, u32, bool)>,
+    ignored: BTreeSet<BString>,
+}
+
+impl Visitor for Raw<'_> {
+    fn file(&mut self, seen: &Seen<'_>) -> Result<()> {
+        let leaf = if beneath::kind_of(&seen.stat) == FileType::Symlink {
+            let target = match beneath::read_link(seen.dir, seen.name) {
+                Ok(target) => target,
+                Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => return Ok(()),
+                Err(errno) => return Err(Error::io("read link", &self.root.full(seen.path))(errno.into())),
+            };
+            Leaf { kind: EntryKind::Link, id: self.source.store.blob(&target, self.source.pinned)? }
+        } else {
+            let Some(id) = self.content(seen)? else { return Ok(()) };
+            let bits = seen.stat.st_mode & 0o777;
+            self.perms.insert(seen.path.into(), bits);
+            Leaf { kind: if bits & 0o100 == 0 { EntryKind::Blob } else { EntryKind::BlobExecutable }, id }
+        };
+        if seen.ignored {
+            self.ignored.insert(seen.path.into());
+        }
+        self.files.insert(seen.path.into(), leaf);
+        Ok(())
+    }
+
+    fn dir(&mut self, seen: &Seen<'_>) -> Result<()> {
+        self.dirs.push((seen.path.into(), seen.stat.st_mode & 0o777, seen.bare));
+        Ok(())
+    }
+
+    fn enters(&mut self, _path: &BStr, _nested: bool) -> bool {
+        true
+    }
+}
+
+impl Raw<'_> {
+    /// The id of a file's content; `None` when the file went away meanwhile.
+    fn content(&mut self, seen: &Seen<'_>) -> Result<Option<ObjectId>> {
+        let sig = Sig::of(&seen.stat);
+        if let Some((_, id)) = self.old.get(seen.path).filter(|(old, _)| *old == sig) {
+            self.new.insert(seen.path.into(), (sig, *id));
+            return Ok(Some(*id));
+        }
+        let size = u64::try_from(seen.stat.st_size).unwrap_or(0);
+        if size > FILE_BYTES {
+            return Err(Error::TooMuch(self.root.full(seen.path), format!("a file of {size} bytes can not be kept for undo")));
+        }
+        let file = match beneath::open_file(seen.dir, seen.name) {
+            Ok(file) => file,
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(why) => return Err(Error::io("open", &self.root.full(seen.path))(why)),
+        };
+        let id = self.store(file, size).map_err(|e| match e {
+            Error::Io { what, why, .. } => Error::Io { what, path: self.root.full(seen.path), why },
+            other => other,
+        })?;
+        if sig.ctime < self.source.now {
+            self.new.insert(seen.path.into(), (sig, id));
+        }
+        Ok(Some(id))
+    }
+
+    fn store(&self, file: std::fs::File, size: u64) -> Result<ObjectId> {
+        if size > STREAM_BYTES {
+            // The object's header names the size, so a file that shrinks meanwhile is filled up:
+            // the object stays valid, and the next checkpoint has the settled content.
+            let mut exact = file.take(size).chain(std::io::repeat(0)).take(size);
+            return self.source.store.blob_stream(size, &mut exact);
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        file.take(size).read_to_end(&mut bytes).map_err(Error::io("read", self.source.store.path()))?;
+        self.source.store.blob(&bytes, self.source.pinned)
+    }
+}
+
+/// Splits modes into the usual ones and the rest, and keeps the directories worth a line.
+fn usual(files: &Leaves, perms: BTreeMap<BString, u32>, dirs: Vec<(BString, u32, bool)>) -> (Modes, BTreeMap<BString, u32>) {
+    let of_kind = |kind| files.iter().filter(move |(_, leaf)| leaf.kind == kind).filter_map(|(path, _)| perms.get(path).copied());
+    let plain = most_common(of_kind(EntryKind::Blob)).unwrap_or(0o644);
+    let executable = most_common(of_kind(EntryKind::BlobExecutable)).unwrap_or(0o755);
+    let dir = most_common(dirs.iter().map(|d| d.1)).unwrap_or(0o755);
+    let is_odd = |path: &BString, bits: u32| match files.get(path).map(|leaf| leaf.kind) {
+        Some(EntryKind::BlobExecutable) => bits != executable,
+        _ => bits != plain,
+    };
+    let odd = perms.into_iter().filter(|(path, bits)| is_odd(path, *bits)).collect();
+    let dirs = dirs.into_iter().filter(|d| d.2 || d.1 != dir).map(|d| (d.0, d.1)).collect();
+    (Modes { plain, executable, dir, odd }, dirs)
+}
+
+fn most_common(bits: impl Iterator<Item = u32>) -> Option<u32> {
+    let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+    for bits in bits {
+        *counts.entry(bits).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|(bits, count)| (*count, std::cmp::Reverse(*bits))).map(|(bits, _)| bits)
+}

@@ -1,0 +1,175 @@
+//! The walk over a tree on disk: what is there, what of it counts.
+//!
+//! It knows names, types and ignore patterns, never objects: what a file's content is, its visitor
+//! decides. Invariant: the walk goes by descriptors and never through a link, so it sees the tree
+//! and nothing else, whatever a command does to the tree meanwhile.
+
+use crate::beneath::{self, PARTIAL, Root};
+use crate::error::{Error, Result};
+use crate::ignored::{Ignored, join};
+use gix::bstr::{BStr, BString, ByteSlice};
+use rustix::fs::{AtFlags, FileType, Stat};
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Deepest nesting that is followed; each level holds a descriptor open.
+const DEPTH: usize = 200;
+
+/// Paths that count although a pattern ignores them, because git tracks them.
+#[derive(Debug, Clone, Default)]
+pub struct Tracked {
+    files: BTreeSet<BString>,
+    dirs: BTreeSet<BString>,
+}
+
+impl Tracked {
+    /// Adds a path and the directories above it.
+    pub fn add(&mut self, path: &BStr) {
+        let mut dir = beneath::split(path).0.as_bstr();
+        while !dir.is_empty() && self.dirs.insert(dir.into()) {
+            dir = beneath::split(dir).0.as_bstr();
+        }
+        self.files.insert(path.into());
+    }
+
+    /// Whether the path itself is tracked.
+    pub fn has(&self, path: &BStr) -> bool {
+        self.files.contains(path)
+    }
+
+    /// Whether something below the directory is tracked.
+    pub fn has_below(&self, dir: &BStr) -> bool {
+        self.dirs.contains(dir)
+    }
+}
+
+/// Something on disk that counts.
+pub struct Seen<'a> {
+    /// Path from the root.
+    pub path: &'a BStr,
+    /// The directory it stands in.
+    pub dir: BorrowedFd<'a>,
+    /// Its name there.
+    pub name: &'a [u8],
+    /// Its stat.
+    pub stat: Stat,
+    /// Whether only a rule or an option made it count although it is ignored.
+    pub ignored: bool,
+    /// For a directory: nothing in it counts.
+    pub bare: bool,
+}
+
+/// What the walk tells.
+pub trait Visitor {
+    /// A regular file or a link.
+    fn file(&mut self, seen: &Seen<'_>) -> Result<()>;
+    /// A directory, after what is in it.
+    fn dir(&mut self, seen: &Seen<'_>) -> Result<()>;
+    /// Whether to look into a directory; `nested` when it is a repository of its own.
+    fn enters(&mut self, path: &BStr, nested: bool) -> bool;
+}
+
+/// A walk over one tree.
+pub struct Walk<'a> {
+    /// The patterns; empty of directories' own before and after.
+    pub ignored: Ignored,
+    /// What counts although ignored.
+    pub tracked: &'a Tracked,
+    /// Whether ignored things count too.
+    pub keep_ignored: bool,
+    /// Whether an ignored path counts by its name.
+    pub always: fn(&BStr) -> bool,
+}
+
+impl Walk<'_> {
+    /// Walks the tree below `root`.
+    ///
+    /// # Errors
+    /// When something can not be read, or the tree is nested deeper than 200 levels.
+    pub fn run(&mut self, root: &Root, visitor: &mut dyn Visitor) -> Result<()> {
+        let at = At { root, dir: root.fd(), path: BStr::new(""), below_ignored: false, depth: 0 };
+        self.children(at, visitor).map(drop)
+    }
+
+    /// Visits a directory's children; tells whether any counted.
+    fn children(&mut self, at: At<'_>, visitor: &mut dyn Visitor) -> Result<bool> {
+        if at.depth > DEPTH {
+            return Err(Error::TooMuch(at.root.full(at.path), format!("nested deeper than {DEPTH} directories")));
+        }
+        let names = match beneath::list(at.dir) {
+            Ok(names) => names,
+            Err(why) => return Err(Error::io("list", &at.root.full(at.path))(why)),
+        };
+        let entered = names.iter().any(|name| name == ".gitignore") && self.ignored.enter(at.dir, at.path);
+        let mut any = false;
+        for name in names {
+            any |= self.child(&at, &name, visitor)?;
+        }
+        if entered {
+            self.ignored.leave();
+        }
+        Ok(any)
+    }
+
+    fn child(&mut self, at: &At<'_>, name: &BString, visitor: &mut dyn Visitor) -> Result<bool> {
+        if at.depth == 0 && name == ".git" {
+            return Ok(false);
+        }
+        if name == PARTIAL {
+            // Left by a crash in mid-write; its content was never the tree's.
+            return rustix::fs::unlinkat(at.dir, name.as_slice(), AtFlags::empty()).map(|()| false).or(Ok(false));
+        }
+        let path = join(at.path, name);
+        let stat = beneath::stat_at(at.dir, name).map_err(|e| Error::io("stat", &at.root.full(path.as_bstr()))(e.into()))?;
+        // A running command may have removed it since the listing.
+        let Some(stat) = stat else { return Ok(false) };
+        match beneath::kind_of(&stat) {
+            FileType::Directory => self.directory(at, name, (path, stat), visitor),
+            FileType::RegularFile | FileType::Symlink => self.leaf(at, name, (path, stat), visitor),
+            _ => Ok(false),
+        }
+    }
+
+    fn leaf(&mut self, at: &At<'_>, name: &BString, (path, stat): (BString, Stat), visitor: &mut dyn Visitor) -> Result<bool> {
+        let path = path.as_bstr();
+        let ignored = (at.below_ignored || self.ignored.matches(path, false)) && !self.tracked.has(path);
+        if ignored && !self.keep_ignored && !(self.always)(path) {
+            return Ok(false);
+        }
+        visitor.file(&Seen { path, dir: at.dir, name, stat, ignored, bare: false })?;
+        Ok(true)
+    }
+
+    fn directory(&mut self, at: &At<'_>, name: &BString, (path, stat): (BString, Stat), visitor: &mut dyn Visitor) -> Result<bool> {
+        let path = path.as_bstr();
+        let ignored = at.below_ignored || self.ignored.matches(path, true);
+        let wanted = !ignored || self.keep_ignored || (self.always)(path);
+        if !wanted && !self.tracked.has_below(path) {
+            return Ok(false);
+        }
+        let dir = match beneath::open_dir(at.dir, name) {
+            Ok(dir) => dir,
+            Err(rustix::io::Errno::NOENT) => return Ok(false),
+            Err(errno) => return Err(Error::io("open directory", &at.root.full(path))(errno.into())),
+        };
+        let nested = matches!(beneath::stat_at(dir.as_fd(), b".git"), Ok(Some(_)));
+        if !visitor.enters(path, nested) {
+            return Ok(false);
+        }
+        let inner = At { root: at.root, dir: dir.as_fd(), path, below_ignored: ignored, depth: at.depth + 1 };
+        let any = self.children(inner, visitor)?;
+        if wanted || any {
+            visitor.dir(&Seen { path, dir: at.dir, name, stat, ignored, bare: !any })?;
+        }
+        Ok(wanted || any)
+    }
+}
+
+/// Where the walk stands.
+struct At<'a> {
+    root: &'a Root,
+    dir: BorrowedFd<'a>,
+    path: &'a BStr,
+    below_ignored: bool,
+    depth: usize,
+}
