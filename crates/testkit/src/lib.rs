@@ -2,4 +2,5 @@
 
 pub mod contract;
 pub mod fake;
+pub mod llm;
 pub mod memory;
