@@ -1,1 +1,29 @@
-//! Which model, at what price, with what retries; speaks to providers.
+//! Models, whatever the provider: which one a name means, what it costs, how it is asked, and what
+//! is done when it fails.
+//!
+//! Knows nothing of tasks beyond their id, and never runs a tool. Invariant: an answer leaves here
+//! only when its provider said why it stopped; half a stream never becomes a tool call.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod answer;
+mod attempt;
+mod catalog;
+mod classify;
+mod client;
+mod detect;
+mod driven;
+mod fault;
+mod frames;
+pub mod options;
+mod probe;
+mod provider;
+mod render;
+mod replay;
+mod retry;
+mod router;
+mod union;
+
+pub use detect::{Detection, KeySeen, ServerSeen, ServerState, detect};
+pub use options::Options;
+pub use provider::{Environment, Target};
+pub use router::{Router, default_model};

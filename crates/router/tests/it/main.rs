@@ -1,0 +1,8 @@
+//! The router against the scripted server: every wire, every fault, real sockets on loopback.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod faults;
+mod house;
+mod modes;
+mod prefix;
+mod replays;
