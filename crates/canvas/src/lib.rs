@@ -21,6 +21,7 @@ mod options;
 mod restore;
 mod snapshot;
 mod store;
+pub mod tools;
 mod trees;
 mod user;
 mod walk;

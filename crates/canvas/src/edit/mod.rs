@@ -21,7 +21,7 @@ pub use ladder::{Level, Shift};
 pub use op::{Edit, Entry, Hunk, HunkLine, Sign, View};
 pub use patch::parse;
 pub use path::relative;
-pub use refusal::Refusal;
+pub use refusal::{Refusal, quote};
 pub use text::{NotText, Text};
 
 #[cfg(test)]
