@@ -241,7 +241,7 @@ fn malformed_empty_and_failing_answers_end_after_a_demand() {
     assert_eq!(executed(&trace), 10, "{trace}");
     let empty = World { replies: (0..9).map(|_| says(" ")).collect(), ..World::default() };
     let (trace, _) = play(empty);
-    assert_eq!(trace.matches("ask").count(), 4, "{trace}");
+    assert_eq!(trace.matches("· ask").count(), 4, "{trace}");
     assert!(trace.contains("was empty") && trace.ends_with("failed 1"), "{trace}");
     let one = World { replies: [says("")].into(), ..World::default() };
     assert!(play(one).0.ends_with("unverified 0"));
@@ -253,7 +253,7 @@ fn calls_of_a_cut_answer_do_not_run() {
     let (trace, _) = play(World { replies: [cut].into(), ..World::default() });
     assert!(executed(&trace) == 0 && trace.contains("its calls were not run"), "{trace}");
     let (trace, _) = play(World { replies: (0..9).map(|_| reply(Vec::new(), "length")).collect(), ..World::default() });
-    assert_eq!(trace.matches("ask").count(), 6, "{trace}");
+    assert_eq!(trace.matches("· ask").count(), 6, "{trace}");
 }
 
 #[test]
