@@ -9,7 +9,7 @@ use super::refusal::{clip, quote};
 /// Sent lines that are compared at each position; more would not find a better place.
 const SAMPLE_LINES: usize = 24;
 /// Most comparisons in all.
-const MAX_COMPARISONS: usize = 4_000_000;
+const MAX_COMPARISONS: usize = 1_000_000;
 /// Most characters of a differing piece that is shown.
 const PIECE_CHARS: usize = 40;
 

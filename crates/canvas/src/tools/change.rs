@@ -128,6 +128,11 @@ impl Call<'_> {
         let mut fresh: BTreeSet<&str> = BTreeSet::new();
         for edit in edits {
             let paths = edit.paths();
+            if let (Edit::Write { path, .. }, Some(_)) = (edit, &self.replaces)
+                && view.get(path) == Some(&Entry::Missing)
+            {
+                return Err(Refusal::Missing { path: path.clone(), advice: "leave `replaces` out to create it" }.into());
+            }
             let (Some(path), Some(Entry::File(bytes))) = (paths.first().copied(), paths.first().and_then(|p| view.get(*p))) else {
                 continue;
             };
@@ -145,7 +150,8 @@ impl Call<'_> {
                     self.memory.saw(self.ctx, path, bytes);
                     return Err(stale(path, read.as_deref(), bytes).into());
                 }
-                Standing::Unread if edit.needs_reading() => {
+                // An interrupted edit was judged before; the memory of what was read may be gone since.
+                Standing::Unread if edit.needs_reading() && self.ctx.attempt == Attempt::First => {
                     self.memory.saw(self.ctx, path, bytes);
                     return Err(unread(path, bytes, view, edits).into());
                 }

@@ -283,7 +283,10 @@ fn whole_files_are_replaced_by_hash_only() {
     let shown = desk.read("n/e/w");
     let hash = shown.split("hash ").nth(1).unwrap().split(',').next().unwrap();
     has(&desk.call("write", serde_json::json!({"path": "n/e/w", "content": "y\n", "replaces": hash})), "edited n/e/w|-x\n+y");
-    has(&desk.call("write", serde_json::json!({"path": "z", "content": "y\n", "replaces": hash})), "created z");
+    has(
+        &desk.call("write", serde_json::json!({"path": "z", "content": "y\n", "replaces": hash})),
+        "!nothing changed: z does not exist; leave `replaces` out",
+    );
     assert_eq!(desk.get("n/e/w"), "y\n");
 }
 

@@ -209,3 +209,28 @@ pub fn names(dir: &OwnedFd) -> io::Result<Vec<String>> {
     all.sort();
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The way for kernels without `openat2` must refuse what the kernel would.
+    #[test]
+    fn walking_by_hand_follows_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("tree/sub")).unwrap();
+        std::fs::write(dir.path().join("tree/sub/f"), "x").unwrap();
+        std::fs::write(dir.path().join("outside"), "x").unwrap();
+        std::os::unix::fs::symlink("sub", dir.path().join("tree/link")).unwrap();
+        std::os::unix::fs::symlink("../../outside", dir.path().join("tree/sub/out")).unwrap();
+        let tree = Tree::open(&dir.path().join("tree")).unwrap();
+        let check = |rel: &str, want: Option<Errno>| assert_eq!(tree.walk(rel, READ).err(), want, "{rel}");
+        check("sub/f", None);
+        check("./sub", None);
+        check("link/f", Some(Errno::LOOP));
+        check("link", Some(Errno::LOOP));
+        check("sub/out", Some(Errno::LOOP));
+        check("sub/none", Some(Errno::NOENT));
+        check("sub/f/x", Some(Errno::NOTDIR));
+    }
+}
