@@ -58,7 +58,7 @@ pub fn assemble(raw: Raw, call: &ModelCall, target: &Target, mode: Mode) -> Resu
         return Err(Failure::Malformed("the answer was empty".to_owned()));
     }
     let stop = if calls.is_empty() { stop } else { StopReason::Calls };
-    let calls = with_ids(calls, call);
+    let calls = with_ids(calls, call, target.wire);
     let parts = parts(&raw, &reasoning, &words, &calls);
     let estimated = usage.is_none();
     let usage = usage.unwrap_or_else(|| Usage {
@@ -74,7 +74,7 @@ fn stop_reason(raw: &Raw, target: &Target) -> Result<StopReason, Failure> {
     let said = raw.end.as_ref().and_then(|end| end.captured_stop_reason.as_ref()).map(|reason| crate::frames::stop(reason.raw()));
     let stop = raw.heard.stop.or(said).ok_or_else(|| broken("the answer broke off"))?;
     // On these wires calls and seals come with the end event only.
-    if raw.end.is_none() && !matches!(target.wire, Wire::Openai | Wire::Ollama) {
+    if raw.end.is_none() && stop != StopReason::Filter && !matches!(target.wire, Wire::Openai | Wire::Ollama) {
         return Err(broken("the answer broke off before its end"));
     }
     Ok(stop)
@@ -220,7 +220,7 @@ fn split_thought(text: &str) -> (String, String) {
 }
 
 /// Missing and repeated ids get one of ours; it depends on the past only, so a re-ask gives it again.
-fn with_ids(mut calls: Vec<Call>, asked: &ModelCall) -> Vec<Call> {
+fn with_ids(mut calls: Vec<Call>, asked: &ModelCall, wire: Wire) -> Vec<Call> {
     let answers = asked.messages.iter().filter(|message| matches!(message, Message::Assistant { .. })).count();
     let mut taken: Vec<String> = asked
         .messages
@@ -235,7 +235,9 @@ fn with_ids(mut calls: Vec<Call>, asked: &ModelCall) -> Vec<Call> {
         .collect();
     for (at, call) in calls.iter_mut().enumerate() {
         if call.id.is_empty() || taken.contains(&call.id) {
-            call.id = format!("call_{answers}_{at}");
+            // genai leaves ids of this form out for Gemini, which gave none.
+            let is_made = wire == Wire::Gemini && call.id.starts_with("call#");
+            call.id = if is_made { format!("call#{}#{}", call.name, answers * 1_000 + at) } else { format!("call_{answers}_{at}") };
         }
         taken.push(call.id.clone());
     }

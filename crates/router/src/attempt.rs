@@ -4,7 +4,7 @@
 //! when nothing new comes for the stall limit; heartbeats are not news.
 
 use crate::answer::{self, Raw};
-use crate::classify::{Context, Failure, classify};
+use crate::classify::{Context, Failure, classify, in_stream};
 use crate::frames::Ear;
 use crate::options::Pacing;
 use crate::provider::Target;
@@ -14,7 +14,7 @@ use genai::Client;
 use genai::chat::{ChatStream, ChatStreamEvent};
 use std::sync::Arc;
 use std::time::Duration;
-use tinkerbell_core::model::{Completion, ModelCall, ModelError, ModelEvent};
+use tinkerbell_core::model::{Completion, ModelCall, ModelError, ModelEvent, StopReason};
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, timeout_at};
 
@@ -71,20 +71,24 @@ impl Try<'_> {
             };
             let event = match next {
                 None => break,
+                // Gemini's frames for a blocked prompt are none that genai can read.
+                Some(Err(_)) if ear.heard().stop == Some(StopReason::Filter) => break,
                 Some(event) => event.map_err(|error| self.failure(&error, ear))?,
             };
-            if is_news(&event) {
-                news = Instant::now();
-                begun = true;
-            }
+            let brings_news = is_news(&event);
             let ended = self.take(event, &mut raw, out).await?;
             if ended {
                 break;
             }
+            if brings_news {
+                // Counted from here, so that a slow reader is not taken for a slow model.
+                news = Instant::now();
+                begun = true;
+            }
         }
         raw.heard = ear.heard();
         match &raw.heard.error {
-            Some(said) => Err(classify(&genai::Error::Internal(String::new()), Some(said), self.context())),
+            Some(said) => Err(in_stream(said, self.context())),
             None => Ok(raw),
         }
     }
@@ -118,7 +122,8 @@ impl Try<'_> {
     }
 
     fn first_token(&self) -> Duration {
-        if self.target.is_local { self.call.stall.saturating_mul(self.pacing.local_first_token) } else { self.call.stall }
+        let longest = self.pacing.first_token.max(self.call.stall);
+        if self.target.is_local { self.call.stall.saturating_mul(self.pacing.local_first_token).min(longest) } else { self.call.stall }
     }
 
     const fn context(&self) -> Context<'_> {

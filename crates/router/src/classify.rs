@@ -22,8 +22,15 @@ pub enum Failure {
     TooLong(Option<u64>),
     /// The account has nothing left.
     Quota(String),
-    /// Overloaded or rate limited; how long to wait, where it was told.
-    Busy(u16, Option<Duration>),
+    /// Overloaded or rate limited.
+    Busy {
+        /// The status.
+        status: u16,
+        /// How long to wait, where it was told.
+        after: Option<Duration>,
+        /// The provider's sentence.
+        detail: String,
+    },
     /// No connection, or it was lost before the answer began.
     Unreachable(String),
     /// The answer broke off, stalled, or was no answer at all.
@@ -42,8 +49,9 @@ impl Failure {
             }
             Self::Request(status, detail) => format!("request refused ({status}): {detail}"),
             Self::TooLong(_) => "the prompt is too long".to_owned(),
-            Self::Busy(429, _) => "rate limit (429)".to_owned(),
-            Self::Busy(status, _) => format!("provider overloaded ({status})"),
+            Self::Busy { status: 429, .. } => "rate limit (429)".to_owned(),
+            Self::Busy { status, detail, .. } if detail.is_empty() => format!("provider overloaded ({status})"),
+            Self::Busy { status, detail, .. } => format!("provider overloaded ({status}): {detail}"),
         }
     }
 }
@@ -58,9 +66,9 @@ pub struct Context<'a> {
 }
 
 /// Classifies an error of a stream.
-pub fn classify(error: &Error, in_stream: Option<&InStream>, ctx: Context<'_>) -> Failure {
-    if let Some(reported) = in_stream {
-        return reported_in_stream(reported, ctx);
+pub fn classify(error: &Error, reported: Option<&InStream>, ctx: Context<'_>) -> Failure {
+    if let Some(reported) = reported {
+        return self::in_stream(reported, ctx);
     }
     match error {
         Error::WebStream { error, .. } => match error.downcast_ref::<Error>() {
@@ -68,7 +76,7 @@ pub fn classify(error: &Error, in_stream: Option<&InStream>, ctx: Context<'_>) -
             None => transport(error.as_ref()),
         },
         Error::HttpError { .. } | Error::WebModelCall { .. } | Error::WebAdapterCall { .. } => http(error, ctx),
-        Error::ChatResponse { body, .. } => reported_in_stream(&in_body(body), ctx),
+        Error::ChatResponse { body, .. } => self::in_stream(&in_body(body), ctx),
         Error::StreamParse { .. } | Error::InvalidJsonResponseElement { .. } | Error::JsonValueExt(_) | Error::SerdeJson(_) => {
             Failure::Broken("the provider sent something that is no answer".to_owned())
         }
@@ -108,14 +116,16 @@ pub fn of_status(status: u16, headers: Option<&HeaderMap>, body: &str, ctx: Cont
         402 => Failure::Quota(detail),
         404 => Failure::NoModel(detail),
         429 if said.kind.contains("quota") || said.kind.contains("billing") || given_up => Failure::Quota(detail),
-        408 | 409 | 425 | 429 | 500..=599 if !given_up => {
-            Failure::Busy(status, retry_after(header("retry-after-ms"), header("retry-after"), &parsed, ctx.wall_ms))
+        // "Not implemented" will not be implemented by asking again.
+        408 | 409 | 425 | 429 | 500 | 502..=599 if !given_up => {
+            Failure::Busy { status, after: retry_after(header("retry-after-ms"), header("retry-after"), &parsed, ctx.wall_ms), detail }
         }
         _ => Failure::Request(status, detail),
     }
 }
 
-fn reported_in_stream(said: &InStream, ctx: Context<'_>) -> Failure {
+/// Classifies an error that a stream reported.
+pub fn in_stream(said: &InStream, ctx: Context<'_>) -> Failure {
     let status = match said.kind.as_str() {
         "overloaded_error" => 529,
         "rate_limit_error" | "rate_limit_exceeded" | "429" | "RESOURCE_EXHAUSTED" => 429,
@@ -131,7 +141,7 @@ fn reported_in_stream(said: &InStream, ctx: Context<'_>) -> Failure {
     match status {
         400 => Failure::Request(400, sentence(&said.message, ctx)),
         500 => Failure::Broken(format!("the provider failed within its answer: {}", sentence(&said.message, ctx))),
-        status => Failure::Busy(status, None),
+        status => Failure::Busy { status, after: None, detail: sentence(&said.message, ctx) },
     }
 }
 
@@ -240,13 +250,13 @@ mod tests {
 
     #[test]
     fn waits_are_read_in_every_spelling() {
-        let busy = |millis| Failure::Busy(429, Some(Duration::from_millis(millis)));
+        let busy = |millis| Failure::Busy { status: 429, after: Some(Duration::from_millis(millis)), detail: String::new() };
         assert_eq!(check(429, &[("retry-after", "7")], ""), busy(7_000));
         assert_eq!(check(429, &[("retry-after", "0.5")], ""), busy(500));
         assert_eq!(check(429, &[("retry-after-ms", "120"), ("retry-after", "7")], ""), busy(120));
         assert_eq!(check(429, &[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")], ""), busy(10_000));
         assert_eq!(check(429, &[], r#"[{"error":{"details":[{"retryDelay":"34s"}]}}]"#), busy(34_000));
-        assert_eq!(check(529, &[], "overloaded"), Failure::Busy(529, None));
+        assert_eq!(check(529, &[], "overloaded"), Failure::Busy { status: 529, after: None, detail: "overloaded".to_owned() });
     }
 
     #[test]
@@ -273,7 +283,7 @@ mod tests {
                 Failure::TooLong(Some(200_000)),
             ),
             (413, "", Failure::TooLong(None)),
-            (503, "loading", Failure::Busy(503, None)),
+            (503, "loading", Failure::Busy { status: 503, after: None, detail: "loading".to_owned() }),
         ] {
             assert_eq!(check(status, &[], body), failure, "{status} {body}");
         }

@@ -66,10 +66,14 @@ pub fn broken(host: &str, tries: u32, detail: &str) -> Fault {
 }
 
 /// The provider is overloaded or limits the rate.
-pub fn overloaded(host: &str, tries: u32, status: u16) -> Fault {
-    Fault::new("TB-ROUTER-009", exit::UNAVAILABLE, format!("{host} is overloaded or limits the rate ({status}) after {tries} tries"))
-        .hint("try again later with `tinkerbell resume`, or choose another model with `-m`")
-        .transient()
+pub fn overloaded(host: &str, tries: u32, (status, detail): (u16, &str)) -> Fault {
+    Fault::new(
+        "TB-ROUTER-009",
+        exit::UNAVAILABLE,
+        format!("{host} is overloaded or limits the rate ({status}) after {tries} tries{}", tail(detail)),
+    )
+    .hint("try again later with `tinkerbell resume`, or choose another model with `-m`")
+    .transient()
 }
 
 /// A replay has no turn left, or its recording can not be read.

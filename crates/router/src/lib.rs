@@ -25,5 +25,5 @@ mod union;
 
 pub use detect::{Detection, KeySeen, ServerSeen, ServerState, detect};
 pub use options::Options;
-pub use provider::{Environment, Target};
+pub use provider::{Environment, Target, key_variables, variables};
 pub use router::{Router, default_model};

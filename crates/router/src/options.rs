@@ -143,6 +143,8 @@ pub struct Pacing {
     /// On loopback the first token may take this many times the stall limit: a small machine reads
     /// a long prompt for minutes before it says a word.
     pub local_first_token: u32,
+    /// But not longer than this.
+    pub first_token: Duration,
 }
 
 impl Default for Pacing {
@@ -154,6 +156,7 @@ impl Default for Pacing {
             patience: Duration::from_secs(300),
             deadline: Duration::from_secs(1_800),
             local_first_token: 5,
+            first_token: Duration::from_secs(600),
         }
     }
 }

@@ -48,16 +48,16 @@ impl Probes {
     }
 
     /// Keeps the mode; a cache that can not be written lives on in memory.
-    pub fn put(&self, target: &Target, mode: Mode) {
+    pub async fn put(&self, target: &Target, mode: Mode) {
         let word = if mode == Mode::Native { "native" } else { "json-schema" };
         let text = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.insert(name(target), json!(word));
             Value::Object(known.clone()).to_string()
         };
-        if let Some(file) = &self.file
-            && let Err(error) = write(file, &text)
-        {
+        let Some(file) = self.file.clone() else { return };
+        let written = tokio::task::spawn_blocking(move || write(&file, &text)).await;
+        if let Err(error) = written.unwrap_or_else(|gone| Err(std::io::Error::other(gone))) {
             tracing::debug!(%error, "probe cache not written");
         }
     }

@@ -57,6 +57,26 @@ pub fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
     BUILT_IN.iter().flat_map(|known| known.keys.iter().map(|key| (known.name, *key)))
 }
 
+/// Every variable that may hold a key: what must be redacted everywhere.
+#[must_use]
+pub fn key_variables(options: &Options) -> Vec<String> {
+    let own = options.providers.values().filter_map(|provider| provider.api_key_env.clone());
+    let mut names: Vec<String> = keys().map(|(_, key)| key.to_owned()).chain(own).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Every variable that a router may ask for: what a client sends along with its request.
+#[must_use]
+pub fn variables(options: &Options) -> Vec<String> {
+    const PROXIES: &[&str] = &["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "OLLAMA_CONTEXT_LENGTH"];
+    let moved = BUILT_IN.iter().map(|known| known.base_env).filter(|name| !name.is_empty());
+    let mut names = key_variables(options);
+    names.extend(moved.chain(PROXIES.iter().copied()).map(str::to_owned));
+    names
+}
+
 /// Names of all providers that `options` and the house know.
 pub fn names(options: &Options) -> Vec<String> {
     let mut names: Vec<String> = BUILT_IN.iter().map(|known| known.name.to_owned()).collect();

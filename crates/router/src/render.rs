@@ -161,7 +161,7 @@ fn native(row: Row, target: &Target) -> ChatMessage {
         Row::Results(results) => {
             let parts: Vec<ContentPart> = results
                 .into_iter()
-                .map(|(id, tool, text)| ContentPart::ToolResponse(ToolResponse::new(id, text).with_fn_name(tool)))
+                .map(|(id, tool, text)| ContentPart::ToolResponse(ToolResponse::new(wire_id(&id, target), text).with_fn_name(tool)))
                 .collect();
             ChatMessage::tool(MessageContent::from_parts(parts))
         }
@@ -185,7 +185,7 @@ fn assistant(parts: &[Part], is_own: bool, target: &Target) -> Vec<ContentPart> 
             let seals = sealed.get("calls").and_then(|calls| calls.get(&part.call_id)).and_then(Value::as_array);
             let seals = seals.map(|seals| seals.iter().filter_map(Value::as_str).map(str::to_owned).collect());
             out.push(ContentPart::ToolCall(ToolCall {
-                call_id: part.call_id.clone(),
+                call_id: wire_id(&part.call_id, target),
                 fn_name: part.tool.clone(),
                 fn_arguments: schema_free(&part.text),
                 thought_signatures: seals,
@@ -209,6 +209,23 @@ fn lead(entry: &Value, out: &mut Vec<ContentPart>) {
             out.push(ContentPart::ReasoningContent(text.to_owned()));
         }
     }
+}
+
+/// An id that the target accepts; the same one for a call and its result. Ids travel with the
+/// transcript from one provider to another, and each has its own idea of what an id looks like.
+fn wire_id(id: &str, target: &Target) -> String {
+    let plain = id.bytes().all(|b| b.is_ascii_alphanumeric());
+    let fits = match target.wire {
+        Wire::Gemini => true,
+        _ if target.host.ends_with("mistral.ai") => plain && id.len() == 9,
+        _ => !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')),
+    };
+    if fits { id.to_owned() } else { format!("t{:08x}", fnv(id)) }
+}
+
+/// FNV-1a (Fowler, Noll, Vo), 32 bits: ids of one transcript are few.
+fn fnv(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 fn schema_free(args: &str) -> Value {
@@ -312,4 +329,32 @@ fn keyless(target: &Target) -> AuthData {
         headers.merge(("anthropic-version", "2023-06-01"));
     }
     AuthData::RequestOverride { url: format!("{}{path}", target.base_url), headers }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use crate::provider::{Environment, resolve};
+    use std::sync::Arc;
+
+    #[test]
+    fn ids_fit_every_provider_and_pair() {
+        let env: Environment = Arc::new(|_| None);
+        let at = |model: &str| resolve(model, &Options::default(), &env).unwrap();
+        for (model, id, kept) in [
+            ("openai/gpt-5", "call_0_0", true),
+            ("openai/gpt-5", "call#read#0", false),
+            ("anthropic/claude-sonnet-5", "toolu_01-x", true),
+            ("anthropic/claude-sonnet-5", "", false),
+            ("mistral/devstral-latest", "aB3dE6gH9", true),
+            ("mistral/devstral-latest", "call_0_0", false),
+            ("gemini/gemini-2.5-pro", "call#read#0", true),
+        ] {
+            let wire = wire_id(id, &at(model));
+            assert_eq!(wire == id, kept, "{model} {id}");
+            assert!(kept || (wire.len() == 9 && wire.bytes().all(|b| b.is_ascii_alphanumeric())), "{wire}");
+            assert_eq!(wire, wire_id(id, &at(model)));
+        }
+    }
 }

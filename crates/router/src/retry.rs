@@ -26,7 +26,7 @@ pub enum Next {
 pub fn next(failure: &Failure, tried: u32, target: &Target, pacing: Pacing, seed: u64) -> Next {
     let most = if matches!(failure, Failure::Malformed(_)) { pacing.tries.min(MALFORMED_TRIES) } else { pacing.tries };
     let asked = match failure {
-        Failure::Busy(_, asked) => *asked,
+        Failure::Busy { after, .. } => *after,
         Failure::Unreachable(_) | Failure::Broken(_) | Failure::Malformed(_) => None,
         _ => return Next::Stop(give_up(failure, tried, target)),
     };
@@ -65,7 +65,7 @@ fn give_up(failure: &Failure, tried: u32, target: &Target) -> ModelError {
         Failure::Quota(detail) => fault::quota(host, detail),
         Failure::Unreachable(detail) => fault::unreachable(host, tried, detail),
         Failure::Broken(detail) | Failure::Malformed(detail) => fault::broken(host, tried, detail),
-        Failure::Busy(status, _) => fault::overloaded(host, tried, *status),
+        Failure::Busy { status, detail, .. } => fault::overloaded(host, tried, (*status, detail)),
     })
 }
 
@@ -75,6 +75,10 @@ mod tests {
     use crate::options::Options;
     use crate::provider::resolve;
     use std::sync::Arc;
+
+    fn busy(status: u16, secs: Option<u64>) -> Failure {
+        Failure::Busy { status, after: secs.map(Duration::from_secs), detail: String::new() }
+    }
 
     fn decide(failure: &Failure, tried: u32) -> Next {
         let env: crate::provider::Environment = Arc::new(|_| None);
@@ -99,9 +103,9 @@ mod tests {
             (Failure::Request(400, text()), 1, "TB-ROUTER-005"),
             (Failure::Quota(text()), 1, "TB-ROUTER-006"),
             (Failure::TooLong(Some(9)), 1, "the prompt does not fit into the model's context"),
-            (Failure::Busy(429, Some(Duration::from_secs(90))), 1, "wait 90"),
-            (Failure::Busy(429, Some(Duration::from_secs(301))), 1, "TB-ROUTER-006"),
-            (Failure::Busy(529, None), 5, "TB-ROUTER-009"),
+            (busy(429, Some(90)), 1, "wait 90"),
+            (busy(429, Some(301)), 1, "TB-ROUTER-006"),
+            (busy(529, None), 5, "TB-ROUTER-009"),
             (Failure::Unreachable(text()), 5, "TB-ROUTER-007"),
             (Failure::Broken(text()), 5, "TB-ROUTER-008"),
             (Failure::Malformed(text()), 3, "TB-ROUTER-008"),
@@ -113,10 +117,10 @@ mod tests {
     #[test]
     fn waits_double_within_a_quarter_and_are_the_same_every_time() {
         for (tried, millis) in [(1, 500), (2, 1_000), (3, 2_000), (4, 4_000)] {
-            let Next::Wait(wait) = decide(&Failure::Busy(503, None), tried) else { panic!("no wait") };
+            let Next::Wait(wait) = decide(&busy(503, None), tried) else { panic!("no wait") };
             let near = (millis * 3 / 4)..=(millis * 5 / 4);
             assert!(near.contains(&u64::try_from(wait.as_millis()).unwrap()), "{tried}: {wait:?}");
-            assert_eq!(decide(&Failure::Busy(503, None), tried), Next::Wait(wait));
+            assert_eq!(decide(&busy(503, None), tried), Next::Wait(wait));
         }
         assert!(backoff(40, Pacing::default(), 1) <= Pacing::default().cap);
     }

@@ -219,11 +219,13 @@ impl Asking<'_> {
         let mode = match self.attempt(&question, Mode::Native, None).await {
             Ok(answer) => probe::verdict(&answer),
             Err(Failure::Malformed(_)) => Mode::Union,
-            Err(Failure::Request(status, _) | Failure::Busy(status, None)) if probe::is_refusal(self.target.wire, status) => Mode::Union,
+            Err(Failure::Request(status, _) | Failure::Busy { status, after: None, .. }) if probe::is_refusal(self.target.wire, status) => {
+                Mode::Union
+            }
             // The server is not well: the question itself goes the long way, with all its tries.
             Err(_) => probe::verdict(&self.ask(&question, Mode::Native, Some(out)).await?),
         };
-        self.inner.probes.put(self.target, mode);
+        self.inner.probes.put(self.target, mode).await;
         Ok(mode)
     }
 

@@ -146,6 +146,22 @@ async fn a_dead_server_is_named() {
 }
 
 #[tokio::test]
+async fn dropping_the_stream_closes_the_connection() {
+    let server = Scripted::start(vec![exec().fault(Fault::Stall { bytes: 0 })]).await.unwrap();
+    let patient = tinkerbell_core::model::ModelCall { stall: Duration::from_secs(60), ..goal() };
+    let mut stream = router(options(&server, Wire::Openai)).complete(patient);
+    let nothing = tokio::time::timeout(Duration::from_millis(200), futures_util::StreamExt::next(&mut stream)).await;
+    assert!(nothing.is_err() && server.requests().len() == 1);
+    drop(stream);
+    let gone = async {
+        while server.gone().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), gone).await.unwrap();
+}
+
+#[tokio::test]
 async fn retry_after_is_what_is_waited() {
     let server =
         Scripted::start(vec![exec().fault(Fault::Status { status: 429, retry_after: Some("42".to_owned()), body: None })]).await.unwrap();
