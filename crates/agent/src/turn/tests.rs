@@ -6,6 +6,9 @@ use std::collections::VecDeque;
 use tinkerbell_core::clock::Stamp;
 use tinkerbell_core::event::{Call, Committed, Failed, Made, Part, PartKind, Reply, ResultSeen, Verdict};
 
+/// What calls give.
+type Results = Box<dyn FnMut(&str, &str, u32) -> (&'static str, String, bool)>;
+
 /// What the world answers.
 #[derive(Default)]
 struct World {
@@ -14,7 +17,7 @@ struct World {
     replies: VecDeque<Reply>,
     verdicts: VecDeque<i32>,
     /// What a call gives: `(tool, args, number of the call)` → status, text, whether the tree changes.
-    results: Option<Box<dyn FnMut(&str, &str, u32) -> (&'static str, String, bool)>>,
+    results: Option<Results>,
     plan: Vec<PlanStep>,
     unheard_at: Option<u32>,
     told: u32,
@@ -209,7 +212,6 @@ fn cycles_of_two_and_three_are_stopped_in_the_fifth_round() {
 
 #[test]
 fn any_difference_resets_the_loop_guard() {
-    type Results = Box<dyn FnMut(&str, &str, u32) -> (&'static str, String, bool)>;
     let differing: [(&str, Results); 4] = [
         ("a counter moves", Box::new(|_, _, n| ("exited", format!("{n} files left"), false))),
         ("the tree moves", Box::new(|_, _, _| ("exited", String::new(), true))),
