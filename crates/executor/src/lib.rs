@@ -1,1 +1,44 @@
 //! Commands under keepers in sandboxes; the blocking mains of keeper and sandbox.
+//!
+//! The daemon starts a keeper, the keeper a cell, the cell the command; each is this same binary in
+//! another role. What to run and who may run it is decided elsewhere. Invariant: a command runs at
+//! a level that was proven by attack on this host, and at most once per run id.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+#![cfg(target_os = "linux")]
+
+mod cell;
+mod error;
+pub mod format;
+mod host;
+mod keeper;
+mod options;
+mod probe;
+mod process;
+mod profile;
+mod run;
+mod spool;
+pub mod tools;
+mod unit;
+mod wire;
+
+pub use cell::landlock_abi;
+pub use error::Error;
+pub use host::HostSandbox;
+pub use options::{LevelChoice, NetworkChoice, SandboxOptions};
+pub use probe::{Check, Report};
+
+use std::ffi::OsString;
+
+/// Runs the stage that `args` (program name first) asks for and gives its exit code; `None` for an
+/// ordinary start. Call it before any thread or runtime exists: namespaces need a process with one
+/// thread.
+#[must_use]
+pub fn early_main(args: &[OsString]) -> Option<i32> {
+    match args.get(1)?.to_str()? {
+        "__keeper" => Some(keeper::main(args)),
+        "__enter" => Some(cell::enter_main(args)),
+        "__init" => Some(cell::init_main(args)),
+        "__probe" => Some(probe::main(args)),
+        _ => None,
+    }
+}

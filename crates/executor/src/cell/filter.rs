@@ -1,0 +1,158 @@
+//! seccomp: three stacked filters.
+//!
+//! A filter reads numbers, never what a pointer points to; paths and addresses are decided by the
+//! other layers. Invariant: what is refused here is refused for every child, because filters are
+//! inherited and `no_new_privs` is set.
+
+use super::{At, Broken};
+use crate::wire::Sockets;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter, SeccompRule,
+    sock_filter,
+};
+use std::collections::BTreeMap;
+
+/// System calls that no build, test or shell needs, and that widen the attack surface.
+const REFUSED: &[i64] = &[
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_chroot,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_syslog,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_vhangup,
+    libc::SYS_fanotify_init,
+    libc::SYS_lookup_dcookie,
+];
+
+/// System calls of one architecture only.
+#[cfg(target_arch = "x86_64")]
+const REFUSED_HERE: &[i64] = &[libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_kexec_file_load];
+#[cfg(not(target_arch = "x86_64"))]
+const REFUSED_HERE: &[i64] = &[];
+
+/// Flags of `clone` that make namespaces.
+const NAMESPACES: &[i32] = &[
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWCGROUP,
+];
+
+/// Compiles the filters, in the order in which they are to be installed.
+pub fn programs(sockets: Sockets, guarded: &[i32]) -> Result<Vec<BpfProgram>, Broken> {
+    let eperm = libc::EPERM.cast_unsigned();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    for number in REFUSED.iter().chain(REFUSED_HERE) {
+        rules.insert(*number, Vec::new());
+    }
+    add_conditions(&mut rules, sockets, guarded).at("seccomp: rules")?;
+    // The flags of `clone3` stand behind a pointer: with "no such call" the C library falls back
+    // to `clone`, whose flags can be read.
+    let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    let mut programs = vec![compile(rules, eperm)?, compile(clone3, libc::ENOSYS.cast_unsigned())?];
+    if cfg!(target_arch = "x86_64") {
+        programs.push(refuse_x32(eperm));
+    }
+    Ok(programs)
+}
+
+fn compile(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: u32) -> Result<BpfProgram, Broken> {
+    let arch = std::env::consts::ARCH.try_into().at("seccomp: architecture")?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno), arch).at("seccomp: filter")?;
+    filter.try_into().at("seccomp: compile")
+}
+
+fn add_conditions(
+    rules: &mut BTreeMap<i64, Vec<SeccompRule>>,
+    sockets: Sockets,
+    guarded: &[i32],
+) -> Result<(), seccompiler::BackendError> {
+    let is = |arg: u8, op: Op, value: u64| SeccompCondition::new(arg, Len::Dword, op, value);
+    // `ioctl(TIOCSTI)` types into a terminal, `TIOCLINUX` pastes into a console.
+    for request in [0x5412, 0x541c] {
+        rules.entry(libc::SYS_ioctl).or_default().push(SeccompRule::new(vec![is(1, Op::Eq, request)?])?);
+    }
+    for flag in NAMESPACES {
+        let flag = u64::from(flag.cast_unsigned());
+        rules.entry(libc::SYS_clone).or_default().push(SeccompRule::new(vec![is(0, Op::MaskedEq(flag), flag)?])?);
+    }
+    match sockets {
+        Sockets::Refused => {
+            rules.insert(libc::SYS_socket, Vec::new());
+        }
+        Sockets::Common => {
+            let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+            let others = families.iter().map(|family| is(0, Op::Ne, u64::from(family.cast_unsigned())));
+            let others = others.collect::<Result<Vec<_>, _>>()?;
+            rules.insert(libc::SYS_socket, vec![SeccompRule::new(others)?]);
+        }
+    }
+    let signals = [libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo];
+    for pid in guarded {
+        for call in signals {
+            let pid = u64::from(pid.cast_unsigned());
+            rules.entry(call).or_default().push(SeccompRule::new(vec![is(0, Op::Eq, pid)?])?);
+        }
+    }
+    if !guarded.is_empty() {
+        rules.insert(libc::SYS_pidfd_send_signal, Vec::new());
+    }
+    Ok(())
+}
+
+/// Refuses numbers of the x32 ABI, which name the same calls a second time.
+fn refuse_x32(errno: u32) -> BpfProgram {
+    const LOAD: u16 = 0x20;
+    const JUMP_GE: u16 = 0x35;
+    const RETURN: u16 = 0x06;
+    const RET_ERRNO: u32 = 0x0005_0000;
+    const RET_ALLOW: u32 = 0x7fff_0000;
+    vec![
+        sock_filter { code: LOAD, jt: 0, jf: 0, k: 0 },
+        sock_filter { code: JUMP_GE, jt: 0, jf: 1, k: 0x4000_0000 },
+        sock_filter { code: RETURN, jt: 0, jf: 0, k: RET_ERRNO | errno },
+        sock_filter { code: RETURN, jt: 0, jf: 0, k: RET_ALLOW },
+    ]
+}

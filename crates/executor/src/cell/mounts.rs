@@ -1,0 +1,178 @@
+//! The new root: an empty file system in which only granted paths of the host appear.
+//!
+//! Runs as PID 1 of its own mount namespace with capabilities there. Invariant: nothing of the old
+//! root is reachable once [`build`] returns, and no mount travels back to the host.
+
+use super::{At, Broken};
+use crate::wire::Mount;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A directory that every host has; the staging area is mounted over it, in our namespace only.
+const STAGE: &str = "/tmp";
+const OLD: &str = "/old";
+const NEW: &str = "/new";
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Builds the root and moves into it.
+pub fn build(mounts: &[Mount]) -> Result<(), Broken> {
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).at("cut mount propagation")?;
+    stage()?;
+    devices()?;
+    processes()?;
+    for dir in ["tmp", "run", "var"] {
+        directory(&Path::new(NEW).join(dir))?;
+    }
+    for mount in mounts {
+        apply(mount).map_err(|broken| Broken { step: format!("mount `{}`, {}", mount.place().display(), broken.step), ..broken })?;
+    }
+    seal()
+}
+
+/// Mounts the staging area, with the old root and the new one side by side in it.
+fn stage() -> Result<(), Broken> {
+    tmpfs(Path::new(STAGE), "mode=0755")?;
+    std::env::set_current_dir(STAGE).at("enter the staging area")?;
+    for dir in ["old", "new"] {
+        std::fs::create_dir(dir).at("staging directories")?;
+    }
+    rustix::process::pivot_root(".", "old").at("pivot to the staging area")?;
+    std::env::set_current_dir("/").at("enter the staging area")?;
+    tmpfs(Path::new(NEW), "mode=0755")
+}
+
+fn tmpfs(at: &Path, data: &str) -> Result<(), Broken> {
+    let data = CString::new(data).at("mount options")?;
+    rustix::mount::mount("tmpfs", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, data.as_c_str()).at(format!("tmpfs at {}", at.display()))
+}
+
+/// A `/dev` with the harmless devices only, and terminals of its own.
+fn devices() -> Result<(), Broken> {
+    let dev = Path::new(NEW).join("dev");
+    directory(&dev)?;
+    tmpfs(&dev, "mode=0755")?;
+    for name in DEVICES {
+        let from = Path::new(OLD).join("dev").join(name);
+        if from.exists() {
+            let to = dev.join(name);
+            file(&to)?;
+            rustix::mount::mount_bind(&from, &to).at(format!("device {name}"))?;
+        }
+    }
+    for dir in ["pts", "shm"] {
+        directory(&dev.join(dir))?;
+    }
+    let options = c"newinstance,ptmxmode=0666,mode=620";
+    rustix::mount::mount("devpts", dev.join("pts"), "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, options).at("terminals")?;
+    tmpfs(&dev.join("shm"), "mode=1777")?;
+    let links = [("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
+    for (name, target) in links {
+        std::os::unix::fs::symlink(target, dev.join(name)).at("device links")?;
+    }
+    Ok(())
+}
+
+/// A `/proc` that shows this PID namespace only, its switches read-only: their owner is user 0,
+/// who needs no capability to write many of them.
+fn processes() -> Result<(), Broken> {
+    let proc = Path::new(NEW).join("proc");
+    directory(&proc)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("proc", &proc, "proc", flags, None).at("fresh /proc")?;
+    for name in ["sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi"] {
+        let path = proc.join(name);
+        if path.exists() {
+            rustix::mount::mount_bind(&path, &path).at("protect /proc")?;
+            set_attributes(&path, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC)?;
+        }
+    }
+    Ok(())
+}
+
+fn apply(mount: &Mount) -> Result<(), Broken> {
+    match mount {
+        Mount::Bind { from, to, writable } => bind(&beneath(OLD, from), &beneath(NEW, to), *writable),
+        Mount::Mask { at } => mask(&beneath(NEW, at)),
+        Mount::Link { at, target } => {
+            let at = beneath(NEW, at);
+            if at.symlink_metadata().is_ok() {
+                return Ok(());
+            }
+            at.parent().map_or(Ok(()), directory)?;
+            std::os::unix::fs::symlink(target, at).at("link")
+        }
+    }
+}
+
+fn beneath(root: &str, path: &Path) -> PathBuf {
+    Path::new(root).join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn bind(from: &Path, to: &Path, writable: bool) -> Result<(), Broken> {
+    // A path that has gone since the list was made grants nothing.
+    let Ok(meta) = std::fs::metadata(from) else { return Ok(()) };
+    if meta.is_dir() { directory(to)? } else { file(to)? }
+    // With everything below it: in a user namespace the kernel refuses to show what a mount hides.
+    rustix::mount::mount_bind_recursive(from, to).at("bind")?;
+    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    set_attributes(to, if writable { attributes } else { attributes | libc::MOUNT_ATTR_RDONLY })
+}
+
+/// Hides a path that exists: an empty read-only directory, or a device that is always empty.
+fn mask(at: &Path) -> Result<(), Broken> {
+    let Ok(meta) = at.symlink_metadata() else { return Ok(()) };
+    if meta.is_dir() {
+        tmpfs(at, "mode=0755,size=4k")?;
+        return set_attributes(at, libc::MOUNT_ATTR_RDONLY);
+    }
+    if meta.is_symlink() {
+        return Ok(());
+    }
+    rustix::mount::mount_bind(Path::new(NEW).join("dev/null"), at).at("mask")
+}
+
+/// Makes the root itself read-only and leaves the old one behind.
+fn seal() -> Result<(), Broken> {
+    std::env::set_current_dir(NEW).at("enter the new root")?;
+    rustix::process::pivot_root(".", ".").at("pivot to the new root")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).at("leave the old root")?;
+    std::env::set_current_dir("/").at("enter the new root")?;
+    let flat = |path: &str| {
+        let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+        rustix::mount::mount_remount(path, flags, "")
+    };
+    flat("/").at("make the root read-only")
+}
+
+/// `mount_setattr`, recursive: one call for a bind and all that lies below it.
+#[allow(unsafe_code)]
+fn set_attributes(path: &Path, attributes: u64) -> Result<(), Broken> {
+    let text = CString::new(path.as_os_str().as_bytes()).at("path")?;
+    let attr = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_RECURSIVE.cast_unsigned();
+    // SAFETY: the path is NUL-terminated and the structure lives across the call; its true size is
+    // passed, so the kernel reads no byte beyond it.
+    let done = unsafe {
+        libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, text.as_ptr(), flags, &raw const attr, size_of::<libc::mount_attr>())
+    };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()).at("mount attributes") }
+}
+
+fn directory(path: &Path) -> Result<(), Broken> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(path).at(format!("directory {}", path.display()))
+}
+
+fn file(path: &Path) -> Result<(), Broken> {
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    path.parent().map_or(Ok(()), directory)?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::openat(CWD, path, flags, Mode::RUSR).map(drop).at(format!("mount point {}", path.display()))
+}

@@ -1,0 +1,330 @@
+//! The sandbox port on this host: keepers, one directory per run.
+//!
+//! What a command may see is `profile`'s word, which level works is `probe`'s; this module starts,
+//! finds and ends. Invariant: a run directory that exists is reconciled before anything starts.
+
+use crate::error::Error;
+use crate::options::{NetworkChoice, SandboxOptions};
+use crate::probe::{self, Report};
+use crate::profile::{self, Plan};
+use crate::run::{Run, Standing};
+use crate::unit::{HostUnit, ask, blocking};
+use crate::wire::{Order, Reply, Request};
+use futures_core::future::BoxFuture;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tinkerbell_core::clock::{Clock, Entropy};
+use tinkerbell_core::code::Fault;
+use tinkerbell_core::port::{ExecSpec, Found, Level, Sandbox, Unit};
+use tinkerbell_core::words::{RunId, TaskId};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+/// Longest time from the keeper's start to the open gate.
+const START: Duration = Duration::from_secs(30);
+/// Between asking and forcing when a task is stopped.
+const GRACE_MS: u64 = 50;
+/// Longest time until a stopped run is gone.
+const STOP: Duration = Duration::from_secs(8);
+
+/// The adapter.
+pub struct HostSandbox {
+    pub(crate) options: SandboxOptions,
+    clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    /// The machine was started anew since runs were last swept: a missing directory proves nothing.
+    is_new_boot: AtomicBool,
+    proven: tokio::sync::Mutex<Option<Arc<Report>>>,
+}
+
+impl HostSandbox {
+    /// Makes the adapter; touches nothing yet.
+    #[must_use]
+    pub fn new(options: SandboxOptions, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<Self> {
+        let boot = std::fs::read_to_string(options.runs_dir.join("boot")).unwrap_or_default();
+        let is_new_boot = AtomicBool::new(!boot.is_empty() && boot != crate::process::boot_id());
+        Arc::new(Self { options, clock, entropy, is_new_boot, proven: tokio::sync::Mutex::new(None) })
+    }
+
+    /// Runs the self-test of every level now, whatever the cache says; for `doctor`.
+    ///
+    /// # Errors
+    /// When the test could not be set up at all.
+    pub async fn probe_report(&self) -> Result<Report, Fault> {
+        let report = Arc::new(probe::run(self).await?);
+        probe::store(&self.options, &report);
+        *self.proven.lock().await = Some(Arc::clone(&report));
+        Ok(Report::clone(&report))
+    }
+
+    async fn proven(&self) -> Result<Level, Error> {
+        let mut slot = self.proven.lock().await;
+        let report = match slot.as_ref() {
+            Some(report) => Arc::clone(report),
+            None => {
+                let report = match probe::load(&self.options) {
+                    Some(report) => report,
+                    None => {
+                        let report = probe::run(self).await?;
+                        probe::store(&self.options, &report);
+                        report
+                    }
+                };
+                Arc::clone(slot.insert(Arc::new(report)))
+            }
+        };
+        report.choose(self.options.level)
+    }
+
+    fn run(&self, id: RunId) -> Run {
+        Run::new(&self.options.runs_dir, id.to_string())
+    }
+
+    fn unit(&self, id: RunId) -> Arc<dyn Unit> {
+        Arc::new(HostUnit::new(id, self.run(id), Arc::clone(&self.clock)))
+    }
+
+    /// Starts at a given level; the self-test starts its own attacks this way.
+    pub(crate) async fn start_at(&self, level: Level, spec: ExecSpec, plan: Plan) -> Result<Arc<dyn Unit>, Error> {
+        if level != Level::Full && level != Level::None && self.options.network == NetworkChoice::Host {
+            return Err(Error::Network(level.name()));
+        }
+        let (id, run) = (spec.run, self.run(spec.run));
+        let options = self.options.clone();
+        let order = blocking(move || {
+            make_dir(&options.runs_dir)?;
+            note_boot(&options.runs_dir)?;
+            match std::fs::create_dir(&run.dir) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => match run.settle()? {
+                    Standing::NeverRan | Standing::Absent => {}
+                    _ => return Ok(None),
+                },
+                Err(error) => return Err(Error::files(&run.dir)(error)),
+            }
+            let (cell, absent) = profile::build(&options, &spec, level, plan)?;
+            let deadline_ms = u64::try_from(spec.deadline.as_millis()).unwrap_or(u64::MAX >> 1);
+            Ok(Some(Order {
+                run: run.name,
+                run_dir: run.dir,
+                exe: options.exe,
+                epoch: spec.fence.epoch,
+                generation: spec.fence.generation,
+                deadline_ms,
+                cell,
+                absent,
+            }))
+        })
+        .await?;
+        if let Some(order) = order {
+            spawn_keeper(&order).await?;
+        }
+        Ok(self.unit(id))
+    }
+
+    async fn stop_task(&self, task: TaskId) -> Result<(), Error> {
+        let mut joined = tokio::task::JoinSet::new();
+        let mut result = Ok(());
+        for run in self.runs().await?.into_iter().filter(|(id, _)| id.task == task).map(|(_, run)| run) {
+            joined.spawn(stop_run(Arc::clone(&self.clock), run));
+        }
+        while let Some(done) = joined.join_next().await {
+            let done = done.unwrap_or_else(|error| Err(Error::Internal(format!("stopping failed: {error}"))));
+            result = result.and(done);
+        }
+        result
+    }
+
+    /// Every run directory.
+    async fn runs(&self) -> Result<Vec<(RunId, Run)>, Error> {
+        let dir = self.options.runs_dir.clone();
+        blocking(move || {
+            let entries = match std::fs::read_dir(&dir) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+                other => other.map_err(Error::files(&dir))?,
+            };
+            let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+            Ok(names.filter_map(|name| Some((name.parse().ok()?, Run::new(&dir, name)))).collect())
+        })
+        .await
+    }
+
+    async fn find(&self, id: RunId) -> Result<Found, Error> {
+        let (run, is_new_boot) = (self.run(id), self.is_new_boot.load(Ordering::Relaxed));
+        let standing = blocking(move || match run.settle()? {
+            Standing::Absent | Standing::NeverRan if is_new_boot => {
+                run.mark_lost("the machine was started anew")?;
+                Ok(Standing::Lost)
+            }
+            standing => Ok(standing),
+        })
+        .await?;
+        Ok(match standing {
+            Standing::Absent | Standing::NeverRan => Found::NeverRan,
+            Standing::Running | Standing::Ended(_) => Found::Unit(self.unit(id)),
+            Standing::Lost => Found::Lost(self.unit(id)),
+        })
+    }
+
+    async fn sweep_all(&self, known: Vec<RunId>) -> Result<Vec<(RunId, String)>, Error> {
+        let mut found = Vec::new();
+        if self.is_new_boot.load(Ordering::Relaxed) {
+            // The verdict for open intents must outlive this process, so it is written down.
+            for id in &known {
+                self.find(*id).await?;
+            }
+        }
+        for (id, run) in self.runs().await?.into_iter().filter(|(id, _)| !known.contains(id)) {
+            let probe = run.clone();
+            match blocking(move || probe.look()).await? {
+                Standing::Running => {
+                    stop_run(Arc::clone(&self.clock), run).await?;
+                    found.push((id, "it was running and no task knew it; it was ended".to_owned()));
+                }
+                Standing::Lost if !run.dir.join("lost").exists() => {
+                    blocking(move || run.settle()).await?;
+                    found.push((id, "its keeper was gone; what it left running was ended".to_owned()));
+                }
+                _ => {}
+            }
+        }
+        let runs_dir = self.options.runs_dir.clone();
+        blocking(move || make_dir(&runs_dir).and_then(|()| write_boot(&runs_dir))).await?;
+        self.is_new_boot.store(false, Ordering::Relaxed);
+        Ok(found)
+    }
+
+    async fn remove_task(&self, task: TaskId) -> Result<(), Error> {
+        self.stop_task(task).await?;
+        let mut paths: Vec<PathBuf> =
+            self.runs().await?.into_iter().filter(|(id, _)| id.task == task).map(|(_, run)| run.dir).collect();
+        paths.push(self.options.homes_dir.join(task.to_string()));
+        blocking(move || paths.iter().try_for_each(|path| remove_tree(path).map_err(Error::files(path)))).await
+    }
+}
+
+impl Sandbox for HostSandbox {
+    fn level(&self) -> BoxFuture<'_, Result<Level, Fault>> {
+        Box::pin(async move { Ok(self.proven().await?) })
+    }
+
+    fn start(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Arc<dyn Unit>, Fault>> {
+        Box::pin(async move {
+            let level = self.proven().await?;
+            let plan = Plan::shell(&spec.command);
+            Ok(self.start_at(level, spec, plan).await?)
+        })
+    }
+
+    fn attach(&self, run: RunId) -> BoxFuture<'_, Result<Found, Fault>> {
+        Box::pin(async move { Ok(self.find(run).await?) })
+    }
+
+    fn sweep(&self, known: Vec<RunId>) -> BoxFuture<'_, Result<Vec<(RunId, String)>, Fault>> {
+        Box::pin(async move { Ok(self.sweep_all(known).await?) })
+    }
+
+    fn stop(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move { Ok(self.stop_task(task).await?) })
+    }
+
+    fn remove(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move { Ok(self.remove_task(task).await?) })
+    }
+}
+
+/// Ends one live run: asks its keeper, and deals with a keeper that does not hear.
+async fn stop_run(clock: Arc<dyn Clock>, run: Run) -> Result<(), Error> {
+    let probe = run.clone();
+    if blocking(move || probe.look()).await? != Standing::Running {
+        return Ok(());
+    }
+    let request = Request::Stop { cause: "cancelled".into(), grace_ms: GRACE_MS };
+    // A keeper that does not hear is dealt with below, with its command.
+    let is_heard = ask(&run, &request).await.is_ok();
+    let wait = Duration::from_millis(3);
+    let rounds = if is_heard { STOP.as_millis() / wait.as_millis() } else { 0 };
+    for _ in 0..rounds {
+        let probe = run.clone();
+        if blocking(move || probe.look()).await? != Standing::Running {
+            return Ok(());
+        }
+        clock.sleep(wait).await;
+    }
+    blocking(move || {
+        run.end_processes()?;
+        run.settle().map(drop)
+    })
+    .await
+}
+
+
+/// Starts the keeper and waits for its word. Once the order is written it acts on its own: losing
+/// the word loses nothing, the next `attach` finds the truth.
+async fn spawn_keeper(order: &Order) -> Result<(), Error> {
+    let failed = |why: String| Error::Keeper { run: order.run.clone(), why };
+    let mut command = tokio::process::Command::new(&order.exe);
+    // Its environment is visible to the same user, so it gets none of ours.
+    command.arg("__keeper").env_clear().env("TINKERBELL_KEEPER", &order.run);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(false);
+    let mut child = command.spawn().map_err(|error| failed(format!("`{}`: {error}", order.exe.display())))?;
+    let text = serde_json::to_vec(order).map_err(|error| failed(error.to_string()))?;
+    let talk = async {
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(&text).await?;
+        }
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line).await?;
+        }
+        Ok::<_, std::io::Error>(line)
+    };
+    let line = tokio::time::timeout(START, talk).await.map_err(|_| failed("no word from it in 30 s".into()))?;
+    let line = line.map_err(|error| failed(error.to_string()))?;
+    match serde_json::from_str(&line) {
+        Ok(Reply::Started | Reply::Taken) => Ok(()),
+        Ok(Reply::Failed { step, why }) => Err(Error::Cell { run: order.run.clone(), step, why }),
+        Err(_) => Err(failed("it ended without a word".into())),
+    }
+}
+
+fn make_dir(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::files(path))
+}
+
+/// Notes the boot in which runs began, where none is noted yet.
+fn note_boot(runs_dir: &Path) -> Result<(), Error> {
+    if runs_dir.join("boot").exists() { Ok(()) } else { write_boot(runs_dir) }
+}
+
+fn write_boot(runs_dir: &Path) -> Result<(), Error> {
+    let path = runs_dir.join("boot");
+    std::fs::write(&path, crate::process::boot_id()).map_err(Error::files(path))
+}
+
+/// Removes a tree in which build tools may have made directories read-only.
+pub(crate) fn remove_tree(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            make_writable(path)?;
+            std::fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+fn make_writable(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            make_writable(&entry.path())?;
+        }
+    }
+    Ok(())
+}

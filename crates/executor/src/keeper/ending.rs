@@ -1,0 +1,131 @@
+//! Signals, stopping, and the trailer.
+//!
+//! Invariant: the trailer is written only when no process of the command is left, and it is the
+//! last thing that a keeper does.
+
+use super::Keeper;
+use crate::error::Error;
+use crate::format::{Process, Trailer, VERSION};
+use crate::process::{descendants, identify, kill_cgroup, kill_until_gone, mono_ms, signal, signal_all};
+use rustix::process::Signal;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+/// Longest time that killing may take.
+const KILL: Duration = Duration::from_secs(5);
+
+impl Keeper {
+    /// The command's processes, without the stages that hold it.
+    fn processes(&self) -> Vec<Process> {
+        let own = [self.child.id().cast_signed(), self.init_pid];
+        let all = descendants(rustix::process::getpid().as_raw_pid());
+        all.into_iter().filter(|process| !own.contains(&process.pid)).collect()
+    }
+
+    pub(super) fn signal_everything(&self, number: Signal) {
+        signal_all(&self.processes(), number);
+    }
+
+    /// Asks everything to end, and forces it after the grace.
+    pub(super) fn stop(&mut self, cause: &str, grace_ms: u64) {
+        if self.main.is_none() && self.cause.is_empty() {
+            cause.clone_into(&mut self.cause);
+        }
+        let processes = self.processes();
+        signal_all(&processes, Signal::TERM);
+        // A stopped process hears nothing until it goes on.
+        signal_all(&processes, Signal::CONT);
+        let at = mono_ms() + grace_ms;
+        self.kill_at_ms = Some(self.kill_at_ms.map_or(at, |old| old.min(at)));
+    }
+
+    /// Kills all processes of the command; the stages that hold it end by themselves.
+    pub(super) fn kill_everything(&self) {
+        kill_until_gone(KILL, || self.processes());
+    }
+
+    /// Ends what outlived the main process, and writes the end down.
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
+        let main = self.main.unwrap_or_default();
+        let lingering = u32::try_from(self.processes().len()).unwrap_or(u32::MAX);
+        self.kill_everything();
+        self.end_cell();
+        for index in 0..2 {
+            // What stood in the pipe when its writers died.
+            for _ in 0..64 {
+                let before = self.spool.offset();
+                self.take_output(index);
+                if self.spool.offset() == before {
+                    break;
+                }
+            }
+        }
+        self.restore_absent();
+        let total = self.spool.total();
+        let trailer = Trailer {
+            version: VERSION,
+            status: main.code,
+            signal: main.signal,
+            rusage: main.rusage,
+            bytes: total.bytes,
+            sha256: total.sha256,
+            dropped: total.dropped,
+            cause: std::mem::take(&mut self.cause),
+            wall_ms: main.at_ms.saturating_sub(self.started_ms),
+            lingering,
+        };
+        write_trailer(&self.order.run_dir, &trailer)?;
+        // The socket's file is of no use to anyone now; the next start would remove it too.
+        drop(std::fs::remove_file(self.order.run_dir.join("s")));
+        Ok(())
+    }
+
+    /// Lets the stages go: they end when our end of the control socket closes.
+    fn end_cell(&mut self) {
+        drop(self.control.shutdown(std::net::Shutdown::Both));
+        let end = mono_ms() + 2000;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if mono_ms() >= end {
+                if let Some(init) = identify(self.init_pid) {
+                    signal(init, Signal::KILL).ok();
+                }
+                drop(self.child.kill());
+                drop(self.child.wait());
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if let Some(cgroup) = &self.cgroup {
+            // A group that can not be removed is empty and only untidy.
+            let _is_gone = kill_cgroup(cgroup, KILL);
+        }
+    }
+
+    /// Removes protected paths that were absent at the start, and says so in the output.
+    fn restore_absent(&mut self) {
+        for path in std::mem::take(&mut self.order.absent) {
+            let Ok(meta) = path.symlink_metadata() else { continue };
+            let done = if meta.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            let name = path.display();
+            let word = match done {
+                Ok(()) => format!("\n[tinkerbell: removed `{name}`: it is protected, commands may not create it]\n"),
+                Err(error) => format!("\n[tinkerbell: `{name}` is protected and could not be removed: {error}]\n"),
+            };
+            self.spool.push(3, mono_ms(), word.as_bytes());
+        }
+    }
+}
+
+/// One sync: a reader that sees the name sees the whole content, after power loss too.
+fn write_trailer(dir: &Path, trailer: &Trailer) -> Result<(), Error> {
+    let temporary = dir.join("trailer.new");
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(&serde_json::to_vec(trailer)?)?;
+        file.sync_data()?;
+        std::fs::rename(&temporary, dir.join("trailer"))
+    };
+    write().map_err(Error::files(dir.join("trailer")))
+}

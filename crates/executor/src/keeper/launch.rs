@@ -1,0 +1,226 @@
+//! From the order to the open gate: lock, cell, latch.
+//!
+//! Every failure in here means that nothing ran. Invariant: the steps keep this order (lock,
+//! spawn held at the gate, `started` by link, gate), which is what makes a start unrepeatable.
+
+use super::Keeper;
+use crate::cell::{At, Broken};
+use crate::format::{Lock, Process, Started, VERSION};
+use crate::process::{boot_id, identify, mono_ms, wall_ms};
+use crate::spool::{Caps, Writer};
+use crate::wire::{CellLevel, FromCell, Order};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Longest time that building a sandbox may take.
+const READY: Duration = Duration::from_secs(20);
+
+/// Starts the command; `None` when another keeper has or had this run.
+pub fn launch(order: Order) -> Result<Option<Keeper>, Broken> {
+    std::env::set_current_dir("/").at("leave the directory")?;
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).at("forbid dumps")?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).at("reaper")?;
+    let own = identify(rustix::process::getpid().as_raw_pid()).ok_or("not in /proc").at("find ourselves")?;
+    let Some(lock) = take_lock(&order.run_dir, own)? else { return Ok(None) };
+    if order.run_dir.join("started").exists() {
+        return Ok(None);
+    }
+    let spool = Writer::create(&order.run_dir, Caps::default()).at("create the spool")?;
+    let listener = listen(&order.run_dir).at("open the socket")?;
+    let (mut child, mut control) = spawn_cell(&order)?;
+    let cgroup = enter_cgroup(&order.run, child.id());
+    let init = match await_ready(&order, &child, &mut control) {
+        Ok(pid) => pid,
+        Err(broken) => {
+            // It is held at the gate and dies with our end of the socket; killing is only faster.
+            drop(child.kill());
+            drop(child.wait());
+            return Err(broken);
+        }
+    };
+    if !publish(&order, own, &child, init, cgroup.clone())? {
+        drop(child.kill());
+        drop(child.wait());
+        return Ok(None);
+    }
+    control.write_all(b"G").at("open the gate")?;
+    let keeper = assemble(order, lock, child, control, listener, spool)?;
+    Ok(Some(Keeper { init_pid: init, cgroup, ..keeper }))
+}
+
+fn assemble(order: Order, lock: File, mut child: Child, control: UnixStream, listener: UnixListener, spool: Writer) -> Result<Keeper, Broken> {
+    let output = |fd: OwnedFd| -> Result<File, Broken> {
+        nonblocking(&fd)?;
+        Ok(File::from(fd))
+    };
+    let outputs = [
+        child.stdout.take().map(|pipe| output(pipe.into())).transpose()?,
+        child.stderr.take().map(|pipe| output(pipe.into())).transpose()?,
+    ];
+    let stdin = child.stdin.take();
+    if let Some(pipe) = &stdin {
+        nonblocking(pipe)?;
+    }
+    control.set_read_timeout(None).at("control socket")?;
+    control.set_nonblocking(true).at("control socket")?;
+    let now = mono_ms();
+    Ok(Keeper {
+        order,
+        _lock: lock,
+        child,
+        control,
+        control_text: Vec::new(),
+        outputs,
+        stdin,
+        stdin_queue: Vec::new(),
+        stdin_number: 0,
+        stdin_closing: false,
+        listener,
+        clients: Vec::new(),
+        spool,
+        started_ms: now,
+        init_pid: 0,
+        cgroup: None,
+        main: None,
+        cause: String::new(),
+        kill_at_ms: None,
+        last_output_ms: now,
+    })
+}
+
+fn nonblocking(fd: &impl AsFd) -> Result<(), Broken> {
+    let flags = rustix::fs::fcntl_getfl(fd).at("pipe flags")?;
+    rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK).at("pipe flags")
+}
+
+/// Takes the run's lock. A daemon that asks whether it is held takes it shared for a moment, so
+/// one refusal is not yet an answer.
+fn take_lock(dir: &Path, own: Process) -> Result<Option<File>, Broken> {
+    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(dir.join("lock")).at("open the lock")?;
+    for _ in 0..50 {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                let content = Lock { version: VERSION, boot_id: boot_id(), keeper: own };
+                file.set_len(0).at("write the lock")?;
+                file.write_all(&serde_json::to_vec(&content).at("write the lock")?).at("write the lock")?;
+                return Ok(Some(file));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(4)),
+            Err(error) => return Err(error).at("take the lock"),
+        }
+    }
+    Ok(None)
+}
+
+/// Binds the socket through the directory's descriptor, because its path may exceed 107 bytes.
+fn listen(dir: &Path) -> std::io::Result<UnixListener> {
+    let fd = rustix::fs::openat(CWD, dir, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    match std::fs::remove_file(dir.join("s")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(format!("/proc/self/fd/{}/s", fd.as_raw_fd()))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn spawn_cell(order: &Order) -> Result<(Child, UnixStream), Broken> {
+    let (ours, theirs) = UnixStream::pair().at("control socket")?;
+    // The keeper has one thread and spawns nothing else, so nobody else can inherit it.
+    rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty()).at("control socket")?;
+    let mut command = Command::new(&order.exe);
+    let number = theirs.as_raw_fd().to_string();
+    match order.cell.level {
+        CellLevel::Full => command.arg("__enter").arg(number).arg(if order.cell.host_network { "1" } else { "0" }),
+        CellLevel::Landlock | CellLevel::None => command.arg("__init").arg(number),
+    };
+    command.env_clear().env("TINKERBELL_RUN", &order.run);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().at(format!("start `{}`", order.exe.display()))?;
+    Ok((child, ours))
+}
+
+/// Sends the cell its plan and waits until it stands; gives the number of its init process.
+fn await_ready(order: &Order, child: &Child, control: &mut UnixStream) -> Result<i32, Broken> {
+    control.set_read_timeout(Some(READY)).at("control socket")?;
+    control.set_write_timeout(Some(READY)).at("control socket")?;
+    let plan = serde_json::to_vec(&order.cell).at("encode the cell")?;
+    let len = u32::try_from(plan.len()).at("encode the cell")?;
+    control.write_all(&len.to_le_bytes()).and_then(|()| control.write_all(&plan)).at("send the cell")?;
+    let mut init = child.id().cast_signed();
+    loop {
+        match serde_json::from_slice(&read_line(control)?).at("hear the cell")? {
+            FromCell::Init { pid } => init = pid,
+            FromCell::Ready => return Ok(init),
+            FromCell::Failed { step, why } => return Err(Broken { step, why }),
+            FromCell::Exit { .. } => return Err("ended before the gate").at("hear the cell"),
+        }
+    }
+}
+
+/// Byte by byte, so that nothing behind the line is swallowed; lines are short and few.
+fn read_line(control: &mut UnixStream) -> Result<Vec<u8>, Broken> {
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while control.read(&mut byte).at("hear the cell")? == 1 {
+        if byte == [b'\n'] {
+            return Ok(line);
+        }
+        line.extend(byte);
+    }
+    Err("it ended without a word").at("hear the cell")
+}
+
+/// Publishes `started` by link(2), the latch; `false` when it stands already.
+fn publish(order: &Order, own: Process, child: &Child, init: i32, cgroup: Option<String>) -> Result<bool, Broken> {
+    let find = |pid: i32| identify(pid).ok_or("it is gone").at("find the cell");
+    let started = Started {
+        version: VERSION,
+        run: order.run.clone(),
+        boot_id: boot_id(),
+        keeper: own,
+        cell: find(child.id().cast_signed())?,
+        init: find(init)?,
+        cgroup,
+        level: match order.cell.level {
+            CellLevel::Full => "full",
+            CellLevel::Landlock => "landlock",
+            CellLevel::None => "none",
+        }
+        .to_owned(),
+        epoch: order.epoch,
+        generation: order.generation,
+        wall_ms: wall_ms(),
+    };
+    let temporary = order.run_dir.join(format!("started.{}", own.pid));
+    std::fs::write(&temporary, serde_json::to_vec(&started).at("encode `started`")?).at("write `started`")?;
+    let linked = std::fs::hard_link(&temporary, order.run_dir.join("started"));
+    // A left-over temporary file harms nobody.
+    drop(std::fs::remove_file(&temporary));
+    match linked {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        other => other.map(|()| true).at("publish `started`"),
+    }
+}
+
+/// Moves the cell into a control group of its own, where this host lets us make one.
+fn enter_cgroup(run: &str, pid: u32) -> Option<String> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::"))?.trim_start_matches('/').to_owned();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let root = mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4))?.to_owned();
+    let dir = Path::new(&root).join(own).join(format!("tinkerbell-{run}"));
+    std::fs::create_dir(&dir).ok()?;
+    let is_whole = dir.join("cgroup.kill").exists() && std::fs::write(dir.join("cgroup.procs"), pid.to_string()).is_ok();
+    if is_whole {
+        return dir.to_str().map(str::to_owned);
+    }
+    // An empty group that stays behind is only untidy.
+    drop(std::fs::remove_dir(&dir));
+    None
+}

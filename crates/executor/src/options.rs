@@ -1,0 +1,57 @@
+//! What the roof tells the sandbox: places, level, network, what may be read.
+//!
+//! Plain values; the roof fills them from configuration and environment. Invariant: nothing in
+//! here can come from a project, a model or a prompt.
+
+use std::path::PathBuf;
+
+/// Which level the operator wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LevelChoice {
+    /// The best complete level that passes its self-test.
+    #[default]
+    Auto,
+    /// `full` or nothing.
+    Full,
+    /// `landlock` or nothing.
+    Landlock,
+    /// No sandbox, by the operator's explicit word.
+    None,
+}
+
+/// Which network commands get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NetworkChoice {
+    /// Loopback of their own, or no sockets at all.
+    #[default]
+    None,
+    /// The host's; level `full` only.
+    Host,
+}
+
+/// Everything the sandbox needs to know of the host.
+#[derive(Debug, Clone)]
+pub struct SandboxOptions {
+    /// The binary whose `main` calls [`crate::early_main`]; usually our own.
+    pub exe: PathBuf,
+    /// Keepers' directories, one per run.
+    pub runs_dir: PathBuf,
+    /// Private homes and temporary directories, one per task.
+    pub homes_dir: PathBuf,
+    /// Where the self-test's result is kept.
+    pub cache_dir: PathBuf,
+    /// Never visible to commands, whatever else is granted: data, state, configuration, sockets.
+    pub hidden: Vec<PathBuf>,
+    /// The level.
+    pub level: LevelChoice,
+    /// The network.
+    pub network: NetworkChoice,
+    /// Extra paths that commands may read and execute.
+    pub read: Vec<PathBuf>,
+    /// The user's home: where toolchains and caches are looked for; never visible as such.
+    pub home: Option<PathBuf>,
+    /// The user's PATH; a PATH in a command's own environment wins.
+    pub path: String,
+    /// Variables of the user that commands may see (toolchain homes, locale); never secrets.
+    pub env: Vec<(String, String)>,
+}

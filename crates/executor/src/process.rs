@@ -1,0 +1,181 @@
+//! Processes of the host as `/proc` shows them, and the one function that ends a tree of them.
+//!
+//! A number alone names nothing, because numbers recur: every signal goes to a pidfd whose start
+//! time was checked after opening it. Invariant: no process outside the given run is signalled.
+
+use crate::format::Process;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// One line of `/proc/PID/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Number.
+    pub pid: i32,
+    /// Parent's number.
+    pub parent: i32,
+    /// Start time in clock ticks.
+    pub start: u64,
+    /// Whether it is dead and not reaped.
+    pub zombie: bool,
+}
+
+/// Milliseconds since boot, suspend included.
+#[must_use]
+pub fn mono_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn wall_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// The kernel's boot id; empty where it can not be read.
+#[must_use]
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// Reads one process.
+#[must_use]
+pub fn stat(pid: i32) -> Option<Stat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may hold anything, parentheses included.
+    let rest = text.get(text.rfind(')')? + 2..)?;
+    let mut fields = rest.split(' ');
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let start = fields.nth(17)?.parse().ok()?;
+    Some(Stat { pid, parent, start, zombie: matches!(state, "Z" | "X") })
+}
+
+/// A process with its start time.
+#[must_use]
+pub fn identify(pid: i32) -> Option<Process> {
+    stat(pid).map(|stat| Process { pid, start: stat.start })
+}
+
+/// Whether this very process lives.
+#[must_use]
+pub fn is_alive(process: Process) -> bool {
+    stat(process.pid).is_some_and(|stat| stat.start == process.start && !stat.zombie)
+}
+
+/// Every process that `/proc` shows.
+#[must_use]
+pub fn all() -> Vec<Stat> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(stat).collect()
+}
+
+/// Living descendants of a process, itself left out.
+#[must_use]
+pub fn descendants(root: i32) -> Vec<Process> {
+    let mut children: HashMap<i32, Vec<Stat>> = HashMap::new();
+    for stat in all() {
+        children.entry(stat.parent).or_default().push(stat);
+    }
+    let (mut found, mut open) = (Vec::new(), vec![root]);
+    while let Some(pid) = open.pop() {
+        for stat in children.remove(&pid).unwrap_or_default() {
+            open.push(stat.pid);
+            if !stat.zombie {
+                found.push(Process { pid: stat.pid, start: stat.start });
+            }
+        }
+    }
+    found
+}
+
+/// Signals this very process; a process that is gone is no error.
+///
+/// # Errors
+/// When it lives and may not be signalled.
+pub fn signal(process: Process, signal: Signal) -> rustix::io::Result<()> {
+    let Some(pid) = Pid::from_raw(process.pid) else { return Ok(()) };
+    let fd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        other => other?,
+    };
+    if stat(process.pid).is_none_or(|stat| stat.start != process.start) {
+        return Ok(());
+    }
+    match pidfd_send_signal(&fd, signal) {
+        Err(rustix::io::Errno::SRCH) => Ok(()),
+        other => other,
+    }
+}
+
+/// Signals each; losing one is right, because it is gone or the next round sees it again.
+pub fn signal_all(processes: &[Process], number: Signal) {
+    for process in processes {
+        signal(*process, number).ok();
+    }
+}
+
+/// Processes whose environment carries the mark of a run.
+#[must_use]
+pub fn marked(run: &str) -> Vec<Process> {
+    let mark = format!("TINKERBELL_RUN={run}");
+    let carries = |stat: &Stat| {
+        let environ = std::fs::read(format!("/proc/{}/environ", stat.pid)).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+    };
+    all().into_iter().filter(|stat| !stat.zombie && carries(stat)).map(|s| Process { pid: s.pid, start: s.start }).collect()
+}
+
+/// Kills whatever `find` gives, until it gives nothing or the time is over; says whether nothing
+/// is left. They are stopped before they are killed, so that a fork bomb can not outrun the rounds.
+pub fn kill_until_gone(limit: Duration, find: impl Fn() -> Vec<Process>) -> bool {
+    let end = mono_ms() + u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    loop {
+        let found = find();
+        if found.is_empty() {
+            return true;
+        }
+        signal_all(&found, Signal::STOP);
+        signal_all(&find(), Signal::KILL);
+        signal_all(&found, Signal::KILL);
+        if mono_ms() >= end {
+            return find().is_empty();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Kills a control group and everything in it; `false` where that is not possible.
+#[must_use]
+pub fn kill_cgroup(path: &str, limit: Duration) -> bool {
+    let dir = std::path::Path::new(path);
+    if !dir.exists() {
+        return true;
+    }
+    if std::fs::write(dir.join("cgroup.kill"), "1").is_err() {
+        return false;
+    }
+    let end = mono_ms() + u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    while mono_ms() < end {
+        let events = std::fs::read_to_string(dir.join("cgroup.events")).unwrap_or_default();
+        if events.contains("populated 0") {
+            return std::fs::remove_dir(dir).is_ok() || !dir.exists();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    false
+}
+
+#[cfg(test)]
+#[test]
+fn our_own_line_of_proc_is_read() {
+    let pid = i32::try_from(std::process::id()).unwrap();
+    let own = identify(pid).unwrap();
+    assert!(is_alive(own) && own.start > 0);
+    assert!(!is_alive(Process { start: own.start + 1, ..own }));
+    assert!(!boot_id().is_empty());
+}

@@ -1,0 +1,72 @@
+//! The private home of a task: empty, but for links to the user's package stores.
+//!
+//! A store is shared for reading only; what is written stays in the task's home. Invariant: nothing
+//! that may hold a credential is copied or linked.
+
+use super::Places;
+use crate::error::Error;
+use crate::options::SandboxOptions;
+use std::path::Path;
+
+/// Stores in the user's home, and where the private home links to them.
+pub const STORES: &[(&str, &str)] = &[
+    (".cargo/registry/index", ".cargo/registry/index"),
+    (".cargo/registry/cache", ".cargo/registry/cache"),
+    (".cargo/git/db", ".cargo/git/db"),
+    (".npm/_cacache/content-v2", ".npm/_cacache/content-v2"),
+    (".npm/_cacache/index-v5", ".npm/_cacache/index-v5"),
+    ("go/pkg/mod/cache/download", ".goproxy"),
+    (".m2/repository", ".m2/repository"),
+];
+
+/// Makes the links that are missing, and carries over what cargo needs to find its sources.
+///
+/// # Errors
+/// When the home can not be written.
+pub fn prepare(options: &SandboxOptions, places: &Places) -> Result<(), Error> {
+    let Some(user) = &options.home else { return Ok(()) };
+    for (store, place) in STORES {
+        let (from, to) = (user.join(store), places.home.join(place));
+        let Ok(from) = from.canonicalize() else { continue };
+        if to.symlink_metadata().is_ok() {
+            continue;
+        }
+        let link = || -> std::io::Result<()> {
+            to.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            std::os::unix::fs::symlink(&from, &to)
+        };
+        link().map_err(Error::files(&to))?;
+    }
+    carry_cargo_config(user, &places.home)
+}
+
+/// Cargo finds vendored and mirrored sources by its configuration; lines that may hold a credential
+/// stay behind.
+fn carry_cargo_config(user: &Path, home: &Path) -> Result<(), Error> {
+    let to = home.join(".cargo/config.toml");
+    if to.exists() {
+        return Ok(());
+    }
+    let Ok(text) = std::fs::read_to_string(user.join(".cargo/config.toml")) else { return Ok(()) };
+    let write = || -> std::io::Result<()> {
+        to.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        std::fs::write(&to, without_secrets(&text))
+    };
+    write().map_err(Error::files(&to))
+}
+
+fn without_secrets(text: &str) -> String {
+    let is_secret = |line: &str| {
+        let line = line.to_ascii_lowercase();
+        let user_in_url = line.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')));
+        user_in_url || ["token", "secret", "password", "credential", "authorization"].iter().any(|word| line.contains(word))
+    };
+    text.lines().filter(|line| !is_secret(line)).flat_map(|line| [line, "\n"]).collect()
+}
+
+#[cfg(test)]
+#[test]
+fn cargo_configuration_is_carried_without_credentials() {
+    let text = "[source.x]\nregistry = \"sparse+https://m.example/x/\"\n[registries.y]\ntoken = \"t\"\nindex = \"https://u:p@h/i\"\n";
+    assert_eq!(without_secrets(text), "[source.x]\nregistry = \"sparse+https://m.example/x/\"\n[registries.y]\n");
+}

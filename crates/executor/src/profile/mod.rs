@@ -1,0 +1,182 @@
+//! What a command may see: from options, workspace and level to the plan of a cell.
+//!
+//! Reads the file system, changes nothing but the task's private home. Invariant: a path is granted
+//! by name or not at all, and no granted tree shows a hidden path.
+
+mod environment;
+mod home;
+mod reach;
+
+use crate::error::Error;
+use crate::options::{NetworkChoice, SandboxOptions};
+use crate::wire::{Cell, CellLevel, Mount, Rules, Sockets};
+use reach::Reach;
+use std::path::{Path, PathBuf};
+use tinkerbell_core::port::{ExecSpec, Level};
+use tinkerbell_core::protected;
+
+/// What is to be executed, and what it needs to see beside the usual.
+pub struct Plan {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Extra paths to read.
+    pub read: Vec<PathBuf>,
+}
+
+impl Plan {
+    /// A shell command.
+    #[must_use]
+    pub fn shell(command: &str) -> Self {
+        Self { argv: vec!["/bin/sh".into(), "-c".into(), command.into()], read: Vec::new() }
+    }
+}
+
+/// Places of one command.
+pub(crate) struct Places {
+    tree: PathBuf,
+    git: Vec<PathBuf>,
+    home: PathBuf,
+    tmp: PathBuf,
+}
+
+/// Builds the cell, and names the protected paths that are absent now.
+///
+/// # Errors
+/// When the working directory is outside, or the private home can not be made.
+pub fn build(options: &SandboxOptions, spec: &ExecSpec, level: Level, plan: Plan) -> Result<(Cell, Vec<PathBuf>), Error> {
+    let places = places(options, spec)?;
+    let workdir = workdir(&places.tree, &spec.workdir)?;
+    let path = spec.env.iter().find(|(key, _)| key == "PATH").map_or(&options.path, |(_, value)| value);
+    let reach = Reach::find(options, path, &plan.read);
+    home::prepare(options, &places)?;
+    let env = environment::build(options, spec, level, (&places, &reach));
+    let is_host = options.network == NetworkChoice::Host;
+    let mut cell = Cell {
+        level: CellLevel::None,
+        argv: plan.argv,
+        workdir,
+        env,
+        mounts: Vec::new(),
+        host_network: is_host,
+        sockets: Sockets::Common,
+        rules: Rules::default(),
+        least_abi: 0,
+        guarded_pids: Vec::new(),
+    };
+    match level {
+        Level::None => return Ok((cell, Vec::new())),
+        Level::Full => fill_full(&mut cell, &places, &reach),
+        Level::Landlock => fill_landlock(&mut cell, &places, &reach),
+    }
+    let absent = if level == Level::Full { absent(&places.tree) } else { Vec::new() };
+    Ok((cell, absent))
+}
+
+fn places(options: &SandboxOptions, spec: &ExecSpec) -> Result<Places, Error> {
+    let tree = spec.workspace.tree.canonicalize().map_err(Error::files(&spec.workspace.tree))?;
+    let mut git: Vec<PathBuf> =
+        [&spec.workspace.common_dir, &spec.workspace.git_dir].iter().filter_map(|dir| dir.canonicalize().ok()).collect();
+    let alternates = std::fs::read_to_string(spec.workspace.common_dir.join("objects/info/alternates")).unwrap_or_default();
+    git.extend(alternates.lines().filter_map(|line| Path::new(line).canonicalize().ok()));
+    let private = options.homes_dir.join(spec.run.task.to_string());
+    let (home, tmp) = (private.join("home"), private.join("tmp"));
+    for dir in [&home, &tmp] {
+        std::fs::create_dir_all(dir).map_err(Error::files(dir))?;
+    }
+    let canonical = |dir: &PathBuf| dir.canonicalize().map_err(Error::files(dir));
+    Ok(Places { tree, git, home: canonical(&home)?, tmp: canonical(&tmp)? })
+}
+
+/// The working directory, links resolved, inside the tree.
+fn workdir(tree: &Path, relative: &str) -> Result<PathBuf, Error> {
+    let outside = || Error::Workdir(relative.to_owned());
+    let path = tree.join(relative).canonicalize().map_err(|_| outside())?;
+    if path.starts_with(tree) && path.is_dir() { Ok(path) } else { Err(outside()) }
+}
+
+fn fill_full(cell: &mut Cell, places: &Places, reach: &Reach) {
+    let bind = |path: &PathBuf, writable: bool| Mount::Bind { from: path.clone(), to: path.clone(), writable };
+    let mut mounts: Vec<Mount> = reach.links.iter().map(|(at, target)| Mount::Link { at: at.clone(), target: target.clone() }).collect();
+    mounts.extend(reach.roots.iter().map(|root| bind(root, false)));
+    mounts.extend(reach.holes.iter().map(|at| Mount::Mask { at: at.clone() }));
+    mounts.extend(places.git.iter().map(|dir| bind(dir, false)));
+    mounts.push(bind(&places.tree, true));
+    mounts.push(bind(&places.home, true));
+    mounts.push(Mount::Bind { from: places.tmp.clone(), to: "/tmp".into(), writable: true });
+    mounts.push(Mount::Link { at: "/var/tmp".into(), target: "/tmp".into() });
+    for path in present(&places.tree) {
+        // A parent that is no mount point of its own could be renamed away, protection and all.
+        if let Some(parent) = path.parent().filter(|parent| *parent != places.tree) {
+            mounts.push(bind(&parent.to_owned(), true));
+        }
+        mounts.push(bind(&path, false));
+    }
+    // Parents first. The sort is stable: of equal depth, what was granted last covers.
+    mounts.sort_by_key(|mount| mount.place().components().count());
+    mounts.dedup();
+    cell.level = CellLevel::Full;
+    cell.mounts = mounts;
+    cell.least_abi = 1;
+    cell.rules = Rules {
+        read: vec!["/".into()],
+        write: vec![places.tree.clone(), places.home.clone(), "/tmp".into(), "/dev/shm".into()],
+        devices: vec!["/dev".into()],
+        ..Rules::default()
+    };
+}
+
+fn fill_landlock(cell: &mut Cell, places: &Places, reach: &Reach) {
+    let mut rules = Rules {
+        write: vec![places.tree.clone(), places.home.clone(), places.tmp.clone()],
+        devices: ["null", "zero", "full", "random", "urandom", "tty"].map(|name| Path::new("/dev").join(name)).to_vec(),
+        list: vec!["/dev".into()],
+        no_tcp: true,
+        ..Rules::default()
+    };
+    rules.read.push("/proc".into());
+    for root in &reach.roots {
+        reach::expand(root, &reach.holes, &mut rules);
+    }
+    rules.read.extend(places.git.iter().cloned());
+    cell.level = CellLevel::Landlock;
+    cell.sockets = Sockets::Refused;
+    cell.host_network = false;
+    cell.least_abi = 4;
+    cell.rules = rules;
+    if crate::cell::landlock_abi() < 6 {
+        // Below ABI 6 the kernel does not scope signals: everything (−1) and the daemon are refused
+        // by number. The keeper's is not known yet; it is the daemon's child and in its own session.
+        cell.guarded_pids = vec![-1, std::process::id().cast_signed()];
+    }
+}
+
+/// Protected paths that exist at the root of the tree.
+fn present(tree: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(tree).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let path = tree.join(name);
+        // A link is protected by what it stands in: mounts follow links, so it is compared instead.
+        if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+            continue;
+        }
+        if protected::is_protected(name) {
+            found.push(path);
+        } else if path.is_dir() && matches!(name.to_ascii_lowercase().as_str(), ".github" | ".gitea" | ".forgejo" | ".gitlab") {
+            let inner = std::fs::read_dir(&path).into_iter().flatten().flatten();
+            let inner = inner.filter(|e| e.file_name().to_str().is_some_and(|n| protected::is_protected(&format!("{name}/{n}"))));
+            found.extend(inner.map(|e| e.path()).filter(|p| !p.is_symlink()));
+        }
+    }
+    found
+}
+
+/// Protected paths that do not exist, each at its first missing component.
+fn absent(tree: &Path) -> Vec<PathBuf> {
+    // The matcher knows names in lower case; the usual spelling of some is another.
+    let spelled = ["AGENTS.md", "AGENTS.override.md", "CLAUDE.md", "CLAUDE.local.md", "GEMINI.md", "Jenkinsfile"];
+    let names = protected::NAMES.iter().chain(protected::PATHS).chain(&spelled);
+    let is_absent = |path: &PathBuf| path.symlink_metadata().is_err();
+    names.map(|name| tree.join(name)).filter(is_absent).collect()
+}

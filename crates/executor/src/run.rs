@@ -1,0 +1,180 @@
+//! A run's directory seen from the daemon: how it stands, and what to do about it.
+//!
+//! This is the reconciliation table. The lock tells whether a keeper lives; files tell the rest.
+//! Invariant: a run whose command may have begun is never called "never ran".
+
+use crate::error::Error;
+use crate::format::{Lock, Lost, Started, Trailer, VERSION, Versioned};
+use crate::process::{boot_id, is_alive, kill_cgroup, kill_until_gone, marked, signal};
+use rustix::fs::FlockOperation;
+use rustix::process::Signal;
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tinkerbell_core::port::Ended;
+
+/// Longest time that ending a lost run's processes may take.
+const KILL: Duration = Duration::from_secs(5);
+
+/// A run's directory.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Name of the run, and of its directory.
+    pub name: String,
+    /// The directory.
+    pub dir: PathBuf,
+}
+
+/// How a run stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// There is no directory.
+    Absent,
+    /// There is one, and the command was never begun.
+    NeverRan,
+    /// Its keeper lives.
+    Running,
+    /// Its keeper wrote down the end.
+    Ended(Box<Trailer>),
+    /// Its keeper is gone without a word.
+    Lost,
+}
+
+impl Run {
+    /// The run of this name.
+    #[must_use]
+    pub fn new(runs_dir: &Path, name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self { dir: runs_dir.join(&name), name }
+    }
+
+    /// Looks, and changes nothing.
+    ///
+    /// # Errors
+    /// When a file exists and can not be read, or is of a newer version.
+    pub fn look(&self) -> Result<Standing, Error> {
+        if !self.dir.is_dir() {
+            return Ok(Standing::Absent);
+        }
+        // The lock first: a keeper publishes before it lets go, so what is missing after we saw it
+        // free will never come.
+        let is_held = self.is_held()?;
+        if let Some(trailer) = self.read::<Trailer>("trailer")? {
+            return Ok(Standing::Ended(Box::new(trailer)));
+        }
+        if is_held {
+            return Ok(Standing::Running);
+        }
+        if self.dir.join("lost").exists() || self.started()?.is_some() {
+            return Ok(Standing::Lost);
+        }
+        // A keeper of an earlier boot may have gone further than what reached the disk.
+        let lock = self.read::<Lock>("lock").ok().flatten();
+        let is_same_boot = lock.is_none_or(|lock| lock.boot_id == boot_id());
+        Ok(if is_same_boot { Standing::NeverRan } else { Standing::Lost })
+    }
+
+    /// Looks, and ends what a lost keeper left running; blocks for at most some seconds.
+    ///
+    /// # Errors
+    /// As [`Self::look`]; also when processes of a lost run can not be ended.
+    pub fn settle(&self) -> Result<Standing, Error> {
+        let standing = self.look()?;
+        if standing == Standing::Lost && !self.dir.join("lost").exists() {
+            self.end_processes()?;
+            self.mark_lost("its keeper is gone")?;
+        }
+        Ok(standing)
+    }
+
+    /// Writes the verdict down, so that it is given once and for all.
+    ///
+    /// # Errors
+    /// When it can not be written.
+    pub fn mark_lost(&self, why: &str) -> Result<(), Error> {
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&self.dir)?;
+            let lost = Lost { version: VERSION, why: why.to_owned() };
+            std::fs::write(self.dir.join("lost"), serde_json::to_vec(&lost)?)
+        };
+        write().map_err(Error::files(self.dir.join("lost")))
+    }
+
+    /// Kills every process of the run, its keeper included: by control group, by PID namespace, by
+    /// the mark in the environment; whatever this host gives.
+    ///
+    /// # Errors
+    /// When something survives.
+    pub fn end_processes(&self) -> Result<(), Error> {
+        if let Some(started) = self.started()?.filter(|started| started.boot_id == boot_id()) {
+            let stages = [started.keeper, started.init, started.cell];
+            for process in stages {
+                // What is gone needs no signal; what may not be signalled is found alive below.
+                signal(process, Signal::KILL).ok();
+            }
+            if let Some(cgroup) = &started.cgroup {
+                let _is_gone = kill_cgroup(cgroup, KILL);
+            }
+            kill_until_gone(KILL, || stages.into_iter().filter(|process| is_alive(*process)).collect());
+        }
+        if kill_until_gone(KILL, || marked(&self.name)) {
+            return Ok(());
+        }
+        Err(Error::Internal(format!("processes of run {} survive SIGKILL; look for `TINKERBELL_RUN={}` in /proc/*/environ", self.name, self.name)))
+    }
+
+    /// What the keeper published when it opened the gate.
+    ///
+    /// # Errors
+    /// When it exists and can not be read.
+    pub fn started(&self) -> Result<Option<Started>, Error> {
+        self.read("started")
+    }
+
+    /// Whether a keeper holds the lock.
+    fn is_held(&self) -> Result<bool, Error> {
+        let path = self.dir.join("lock");
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            other => other.map_err(Error::files(&path))?,
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => Err(Error::files(path)(error.into())),
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+        let path = self.dir.join(name);
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(Error::files(&path))?,
+        };
+        if bytes.is_empty() {
+            // A power cut can leave a name without its content.
+            return Ok(None);
+        }
+        let version: Versioned = serde_json::from_slice(&bytes).map_err(|e| Error::files(&path)(e.into()))?;
+        if version.version > VERSION {
+            let why = format!("version {} is newer than this program; use the newer one", version.version);
+            return Err(Error::files(&path)(std::io::Error::other(why)));
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::files(&path)(e.into()))
+    }
+}
+
+
+/// The port's form of a trailer.
+#[must_use]
+pub fn ended(trailer: &Trailer) -> Ended {
+    Ended {
+        code: trailer.status,
+        signal: trailer.signal,
+        wall_ms: trailer.wall_ms,
+        output_bytes: trailer.bytes,
+        dropped_bytes: trailer.dropped,
+        cause: trailer.cause.clone(),
+    }
+}

@@ -1,0 +1,1 @@
+//! The command tools: `exec`, `exec_send`, `exec_wait`.

@@ -1,0 +1,208 @@
+//! What daemon, keeper and cell say to each other over pipes and sockets; never on disk.
+//!
+//! Both ends are the same binary or at most two minor versions apart; unknown fields are ignored.
+//! Invariant: the environment and the command travel here and nowhere else, so that they never
+//! stand in an argument list.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Daemon to keeper, on standard input.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Order {
+    /// The run.
+    pub run: String,
+    /// Its directory.
+    pub run_dir: PathBuf,
+    /// The binary of the later stages.
+    pub exe: PathBuf,
+    /// Journal epoch of the daemon.
+    pub epoch: u64,
+    /// Lease of the task.
+    pub generation: u64,
+    /// The command is ended after this long.
+    pub deadline_ms: u64,
+    /// The sandbox and what runs in it.
+    pub cell: Cell,
+    /// Protected paths that did not exist at the start; what appears there is removed at the end.
+    pub absent: Vec<PathBuf>,
+}
+
+/// Keeper to daemon, on standard output, once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Reply {
+    /// The gate is open.
+    Started,
+    /// Another keeper has or had this run.
+    Taken,
+    /// Nothing ran.
+    Failed {
+        /// What the keeper was doing.
+        step: String,
+        /// Why it failed.
+        why: String,
+    },
+}
+
+/// How much of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CellLevel {
+    /// Namespaces and all.
+    Full,
+    /// Without namespaces.
+    Landlock,
+    /// None.
+    None,
+}
+
+/// Which sockets a command may open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sockets {
+    /// None but socket pairs.
+    Refused,
+    /// Local and internet families, within the command's own network.
+    Common,
+}
+
+/// A sandbox and the command in it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cell {
+    /// The level.
+    pub level: CellLevel,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Absolute working directory.
+    pub workdir: PathBuf,
+    /// The whole environment.
+    pub env: Vec<(String, String)>,
+    /// The new root, parents first; level `full` only.
+    pub mounts: Vec<Mount>,
+    /// Whether it keeps the host's network.
+    pub host_network: bool,
+    /// Sockets it may open.
+    pub sockets: Sockets,
+    /// Landlock's lists.
+    pub rules: Rules,
+    /// Least Landlock ABI.
+    pub least_abi: i32,
+    /// Processes that it must not signal, where the kernel can not scope signals itself.
+    pub guarded_pids: Vec<i32>,
+}
+
+/// One entry of the new root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mount {
+    /// A path of the host.
+    Bind {
+        /// Where it stands.
+        from: PathBuf,
+        /// Where the command sees it.
+        to: PathBuf,
+        /// Whether it may be written.
+        writable: bool,
+    },
+    /// Something that must not be seen.
+    Mask {
+        /// Where.
+        at: PathBuf,
+    },
+    /// A symbolic link of the root (`/bin`).
+    Link {
+        /// Where.
+        at: PathBuf,
+        /// Its text.
+        target: PathBuf,
+    },
+}
+
+impl Mount {
+    /// Where the command sees it.
+    #[must_use]
+    pub fn place(&self) -> &std::path::Path {
+        match self {
+            Self::Bind { to, .. } => to,
+            Self::Mask { at } | Self::Link { at, .. } => at,
+        }
+    }
+}
+
+/// Landlock's allowlists.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Read and execute, with everything below.
+    pub read: Vec<PathBuf>,
+    /// List directories, with everything below.
+    pub list: Vec<PathBuf>,
+    /// Everything, with everything below.
+    pub write: Vec<PathBuf>,
+    /// Read and write existing files only.
+    pub devices: Vec<PathBuf>,
+    /// Whether TCP is refused by rule.
+    pub no_tcp: bool,
+}
+
+/// Cell to keeper, one line each.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum FromCell {
+    /// The init process, as the keeper's PID namespace counts it.
+    Init {
+        /// Its number.
+        pid: i32,
+    },
+    /// The sandbox stands; waiting at the gate.
+    Ready,
+    /// It does not; nothing ran.
+    Failed {
+        /// The step.
+        step: String,
+        /// Why.
+        why: String,
+    },
+    /// The main process ended.
+    Exit {
+        /// Exit code.
+        code: Option<i32>,
+        /// Signal.
+        signal: Option<i32>,
+        /// What it and its children used.
+        rusage: crate::format::Usage,
+    },
+}
+
+/// Daemon to keeper, on its socket, one line each.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Request {
+    /// Write to standard input, once per number.
+    Stdin {
+        /// Counts the writes.
+        number: u64,
+        /// The bytes; empty closes it.
+        bytes: Vec<u8>,
+    },
+    /// Signal every process.
+    Signal {
+        /// Linux number.
+        signal: i32,
+    },
+    /// End it: ask, and after the grace force.
+    Stop {
+        /// Recorded in the trailer.
+        cause: String,
+        /// Milliseconds between both.
+        grace_ms: u64,
+    },
+    /// Send one byte whenever there is news.
+    Watch,
+}
+
+/// Keeper to daemon, one line per request but [`Request::Watch`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Answer {
+    /// Done, or done before under this number.
+    Done,
+    /// Not done.
+    Refused {
+        /// Why.
+        why: String,
+    },
+}
