@@ -1,0 +1,67 @@
+//! `doctor`: the whole installation examined, each finding with its repair.
+//!
+//! Looks and tells; it repairs nothing and starts no daemon. Invariant: no key, no header and no
+//! password is in a report, so that it can be posted as it is.
+
+mod host;
+mod installation;
+mod models;
+mod project;
+mod report;
+mod sandbox;
+
+pub use models::chosen_model;
+
+use super::Shop;
+use crate::config;
+use crate::environment::{PROVIDER_VARIABLES, Received};
+use crate::wire;
+use report::{Report, Style};
+use tinkerbell_cli::Output;
+use tinkerbell_core::code::Fault;
+
+/// Examines everything; `offline` asks no model server, not even on this machine.
+///
+/// # Errors
+/// None: what goes wrong is part of the report. The exit code is 1 when something is broken.
+pub async fn doctor(shop: &Shop<'_>, json: bool, offline: bool, out: &Output) -> Result<u8, Fault> {
+    if !json && out.is_talk_terminal() {
+        out.talk("examining; the sandbox is attacked for a few seconds");
+    }
+    let report = examine(shop, offline).await;
+    if json {
+        out.data(&report.as_json().to_string());
+    } else {
+        let style = Style { is_ascii: out.is_ascii(), paint: &|tone, text| out.on_data(tone, text) };
+        report.lines(&style).iter().for_each(|line| out.data(line));
+    }
+    Ok(report.exit())
+}
+
+async fn examine(shop: &Shop<'_>, offline: bool) -> Report {
+    let loaded = config::load(shop.sources, shop.env);
+    let config = loaded.as_ref().map(|loaded| loaded.config.clone()).unwrap_or_default();
+    let (daemon, models, repository) = tokio::join!(installation::daemon(shop), models::look(shop, &config, offline), project::repository(shop));
+    // Alone, because its attacks have deadlines that a busy machine would miss.
+    let sandbox = sandbox::look(shop, &config).await;
+    let groups = vec![
+        daemon,
+        installation::places(shop),
+        installation::journal(shop),
+        installation::configuration(shop, &loaded),
+        models,
+        repository,
+        project::rules(shop),
+        sandbox,
+        host::look(shop),
+    ];
+    let names = wire::key_variables(&config);
+    let mut secrets = Received::new(shop.env.clone()).secrets(&names);
+    // A proxy's address may hold a password.
+    let proxies = PROVIDER_VARIABLES.iter().filter(|name| name.ends_with("_PROXY") && **name != "NO_PROXY");
+    secrets.extend(proxies.filter_map(|name| Some(((*name).to_owned(), shop.env.get(name)?.to_owned()))));
+    Report { groups }.redacted(&secrets, shop.places.home.as_deref())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! The sandbox: each level attacked now, and which one a task gets.
+//!
+//! The self-test is the executor's; here it is told. Invariant: a level is called good only if every
+//! single check of it held.
+
+use super::super::Shop;
+use super::report::{Finding, Group, broken};
+use crate::clock::{SystemClock, SystemEntropy};
+use crate::config::Config;
+use crate::wire;
+use std::sync::Arc;
+use tinkerbell_core::code::Fault;
+use tinkerbell_core::port::Level;
+use tinkerbell_executor::{Check, HostSandbox, LevelChoice, Report, landlock_abi};
+
+/// The oldest Landlock that fences enough.
+const LEAST_ABI: i32 = 4;
+
+/// Attacks every level and tells.
+pub async fn look(shop: &Shop<'_>, config: &Config) -> Group {
+    let options = wire::sandbox_options(config, shop.places, shop.env, shop.exe);
+    let choice = options.level;
+    let sandbox = HostSandbox::new(options, Arc::new(SystemClock), Arc::new(SystemEntropy));
+    let mut findings = match sandbox.probe_report().await {
+        Ok(report) => judged(&report, choice),
+        Err(fault) => vec![broken("self-test", &fault)],
+    };
+    findings.push(landlock(landlock_abi()));
+    findings.push(namespaces(|name| std::fs::read_to_string(name).ok()));
+    Group { name: "Sandbox", findings }
+}
+
+/// The levels of a report, and the one that a task gets.
+pub fn judged(report: &Report, choice: LevelChoice) -> Vec<Finding> {
+    let chosen = report.choose(choice);
+    let task = match &chosen {
+        Ok(Level::None) => Finding::look("a task gets", "level none: commands run unfenced, each is asked for", "set [sandbox] level = \"auto\""),
+        Ok(level) => Finding::good("a task gets", format!("level {}", level.name())),
+        Err(_) => match report.choose(choice).map_err(Fault::from) {
+            Err(fault) => broken("a task gets", &fault),
+            Ok(level) => Finding::good("a task gets", format!("level {}", level.name())),
+        },
+    };
+    let is_served = chosen.is_ok();
+    vec![task, level("full", &report.full, choice, is_served), level("landlock", &report.landlock, choice, is_served)]
+}
+
+fn level(name: &str, checks: &[Check], choice: LevelChoice, is_served: bool) -> Finding {
+    if checks.is_empty() {
+        let why = if choice == LevelChoice::None { "not tested: [sandbox] level is none" } else { "not tested" };
+        return Finding::good(name, why);
+    }
+    let held = checks.iter().filter(|check| check.passed).count();
+    let text = format!("{held} of {} checks held", checks.len());
+    let details = checks.iter().map(|check| format!("{} {}: {}", if check.passed { "held  " } else { "FAILED" }, check.name, check.text)).collect();
+    let fix = if name == "full" {
+        "allow user namespaces: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0 user.max_user_namespaces=15000"
+    } else {
+        "use a kernel with Landlock ABI 4 (6.7 or newer) and `landlock` in its lsm= list"
+    };
+    let finding = match (held == checks.len(), is_served) {
+        (true, _) => Finding::good(name, text),
+        // Another level does the work.
+        (false, true) => Finding::look(name, text, fix),
+        (false, false) => Finding::bad(name, text, fix),
+    };
+    finding.with(details)
+}
+
+fn landlock(abi: i32) -> Finding {
+    if abi >= LEAST_ABI {
+        return Finding::good("Landlock", format!("ABI {abi}"));
+    }
+    Finding::look("Landlock", format!("ABI {abi}; level landlock needs {LEAST_ABI}"), "use kernel 6.7 or newer with `landlock` in its lsm= list (cat /sys/kernel/security/lsm)")
+}
+
+/// What the kernel's switches say of user namespaces; the self-test says whether they work.
+fn namespaces(read: impl Fn(&str) -> Option<String>) -> Finding {
+    let number = |name: &str| read(name).and_then(|text| text.trim().parse::<u64>().ok());
+    let name = "user namespaces";
+    if number("/proc/sys/user/max_user_namespaces") == Some(0) {
+        return Finding::look(name, "switched off: user.max_user_namespaces is 0", "sudo sysctl user.max_user_namespaces=15000");
+    }
+    if number("/proc/sys/kernel/unprivileged_userns_clone") == Some(0) {
+        return Finding::look(name, "for root only: kernel.unprivileged_userns_clone is 0", "sudo sysctl kernel.unprivileged_userns_clone=1");
+    }
+    if number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
+        return Finding::look(name, "restricted by AppArmor", "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0");
+    }
+    match number("/proc/sys/user/max_user_namespaces") {
+        Some(most) => Finding::good(name, format!("allowed, at most {most}")),
+        None => Finding::look(name, "this kernel has none", "use a kernel with CONFIG_USER_NS for level full"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_of_the_kernel_are_understood() {
+        for (set, good) in [
+            (vec![("/proc/sys/user/max_user_namespaces", "15000\n")], true),
+            (vec![("/proc/sys/user/max_user_namespaces", "0\n")], false),
+            (vec![("/proc/sys/user/max_user_namespaces", "9"), ("/proc/sys/kernel/unprivileged_userns_clone", "0")], false),
+            (vec![("/proc/sys/user/max_user_namespaces", "9"), ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1")], false),
+            (vec![], false),
+        ] {
+            let read = |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, text)| (*text).to_owned());
+            assert_eq!(namespaces(read) == Finding::good("user namespaces", "allowed, at most 15000"), good, "{set:?}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `wal stat | verify | dump`: the journal from outside.
+//!
+//! Reads without the lock, beside a daemon that may be writing. Invariant: nothing is changed, and
+//! damage is named with what to do, never passed over.
+
+use super::Shop;
+use super::text::{brief, moment, size};
+use serde_json::json;
+use tinkerbell_cli::Output;
+use tinkerbell_core::code::{Fault, exit};
+use tinkerbell_core::event::{self, Action, Event, Observation};
+use tinkerbell_core::words::{BlobRef, Lsn, TaskId};
+use tinkerbell_wal::inspect::{self, Entry, Filter, Stat};
+
+/// Digits of a task id in a dump.
+const SHORT: usize = 8;
+/// Longest details of a record in a dump.
+const DETAILS: usize = 100;
+
+/// Counts segments and records.
+///
+/// # Errors
+/// When the directory can not be read.
+pub fn stat(shop: &Shop<'_>, json: bool, out: &Output) -> Result<u8, Fault> {
+    if is_missing(shop, out) {
+        if json {
+            out.data(&json!({"segments": [], "records": 0, "tip": 0, "clean": true}).to_string());
+        }
+        return Ok(exit::DONE);
+    }
+    let stat = inspect::stat(&shop.places.journal())?;
+    if json {
+        out.data(&as_json(&stat).to_string());
+    } else {
+        lines(&stat).iter().for_each(|line| out.data(line));
+    }
+    if let Some(damage) = &stat.damage {
+        out.error(&format!("{damage}\n  tinkerbell wal verify   says what to do"));
+        return Ok(exit::FAILED);
+    }
+    Ok(exit::DONE)
+}
+
+/// Checks every checksum, number and chain link.
+///
+/// # Errors
+/// The damage, with exit code 1, or why the directory can not be read.
+pub fn verify(shop: &Shop<'_>, out: &Output) -> Result<u8, Fault> {
+    if is_missing(shop, out) {
+        return Ok(exit::DONE);
+    }
+    let found = inspect::verify(&shop.places.journal())?;
+    found.notes.iter().for_each(|note| out.talk(&format!("note: {note}")));
+    if let Some((bytes, why)) = &found.torn {
+        out.talk(&format!("note: {bytes} bytes at the end were never acknowledged ({why}); a running daemon may be writing them, the next start cuts them"));
+    }
+    out.data(&format!("{} records in {} batches stand, up to record {}; chain {}", found.records, found.batches, found.tip, found.head));
+    match found.damage {
+        None => Ok(exit::DONE),
+        Some(damage) => Err(Fault { exit: exit::FAILED, ..Fault::from(damage) }),
+    }
+}
+
+/// Prints records, one a line.
+///
+/// # Errors
+/// The damage that ended the list early, with exit code 1, or why the directory can not be read.
+pub fn dump(shop: &Shop<'_>, from: u64, limit: usize, task: Option<&str>, out: &Output) -> Result<u8, Fault> {
+    if is_missing(shop, out) {
+        return Ok(exit::DONE);
+    }
+    let prefix = task.map(str::to_ascii_lowercase);
+    let whole: Option<TaskId> = prefix.as_deref().and_then(|prefix| prefix.parse().ok());
+    // The journal knows whole ids only; a prefix is looked for in what it lists.
+    let by_prefix = prefix.filter(|_| whole.is_none());
+    let filter = Filter { from: Lsn(from), limit: if by_prefix.is_some() { usize::MAX } else { limit }, task: whole, own: false };
+    let entries = inspect::dump(&shop.places.journal(), &filter)?;
+    let wanted = |entry: &&Entry| by_prefix.as_ref().is_none_or(|prefix| entry.task.is_some_and(|task| task.to_string().starts_with(prefix)));
+    for entry in entries.iter().filter(wanted).take(limit) {
+        out.data(&line(entry));
+        if out.is_closed() {
+            return Ok(exit::DONE);
+        }
+    }
+    match inspect::verify(&shop.places.journal())?.damage {
+        None => Ok(exit::DONE),
+        Some(damage) => Err(Fault { exit: exit::FAILED, ..Fault::from(damage) }),
+    }
+}
+
+fn is_missing(shop: &Shop<'_>, out: &Output) -> bool {
+    let dir = shop.places.journal();
+    let is_missing = std::fs::symlink_metadata(&dir).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    if is_missing {
+        out.talk(&format!("there is no journal yet: {}; the first task makes it", dir.display()));
+    }
+    is_missing
+}
+
+fn lines(stat: &Stat) -> Vec<String> {
+    let state = match (&stat.damage, stat.clean, stat.torn_bytes) {
+        (Some(_), ..) => "damaged".to_owned(),
+        (None, true, _) => "closed in order".to_owned(),
+        (None, false, 0) => "open, or not closed in order".to_owned(),
+        (None, false, torn) => format!("open, or not closed in order; {torn} bytes at the end were never acknowledged"),
+    };
+    let mut lines = vec![
+        format!("records   {} in {} batches, up to {}", stat.records, stat.batches, stat.tip),
+        format!("size      {} in {} segments", size(stat.size_bytes), stat.segments.len()),
+        format!("opened    {} times", stat.epoch),
+        format!("state     {state}"),
+    ];
+    lines.extend(stat.segments.iter().map(|segment| {
+        format!(
+            "{}  {:>9}  {:>7} records  {}..{}  {}",
+            segment.file,
+            size(segment.size_bytes),
+            segment.records,
+            segment.first,
+            segment.last,
+            moment(segment.created_ms)
+        )
+    }));
+    lines
+}
+
+fn as_json(stat: &Stat) -> serde_json::Value {
+    let segments: Vec<_> = stat
+        .segments
+        .iter()
+        .map(|segment| {
+            json!({"file": segment.file, "epoch": segment.epoch, "first": segment.first.0, "last": segment.last.0, "batches": segment.batches,
+                "records": segment.records, "size_bytes": segment.size_bytes, "created": moment(segment.created_ms)})
+        })
+        .collect();
+    json!({"tip": stat.tip.0, "next": stat.next.0, "epoch": stat.epoch, "batches": stat.batches, "records": stat.records,
+        "size_bytes": stat.size_bytes, "clean": stat.clean, "torn_bytes": stat.torn_bytes, "damage": stat.damage, "segments": segments})
+}
+
+/// One record: number, time, task, event, details.
+fn line(entry: &Entry) -> String {
+    let task = entry.task.map_or_else(|| "-".repeat(SHORT), |task| task.short(SHORT));
+    let head = |at_ms: u64, name: &str| format!("{:>8}  {}  {task}  {name:<14}", entry.lsn.0, moment(at_ms));
+    if entry.blob {
+        let place = BlobRef::from_bytes(&entry.payload).map_or_else(|| "a damaged reference".to_owned(), |blob| blob.to_string());
+        return format!("{}  payload in blob {}", head(entry.batch_wall_ms, kind_name(entry.kind)), brief(&place, DETAILS));
+    }
+    match event::decode(entry.lsn, &entry.payload) {
+        Ok((at_ms, event)) => format!("{}  {}", head(at_ms, event.name()), brief(&details(&event), DETAILS)).trim_end().to_owned(),
+        Err(error) => format!("{}  {} bytes, unreadable: {}", head(entry.batch_wall_ms, kind_name(entry.kind)), entry.payload.len(), error.why),
+    }
+}
+
+/// Names of event types by number, for payloads that are not at hand.
+const NAMES: [&str; 15] = [
+    "submitted", "started", "intent", "observed", "reserved", "settled", "released", "state-saved", "signal", "approval-asked",
+    "approval-given", "op-done", "paused", "finished", "orphan-reaped",
+];
+
+fn kind_name(kind: u16) -> &'static str {
+    usize::from(kind).checked_sub(17).and_then(|at| NAMES.get(at)).copied().unwrap_or("unknown")
+}
+
+fn usd(nano: u64) -> String {
+    format!("{}.{:06} usd", nano / 1_000_000_000, nano % 1_000_000_000 / 1_000)
+}
+
+fn details(event: &Event) -> String {
+    match event {
+        Event::Submitted(it) => format!("{}: {}", it.model, it.goal),
+        Event::Started(it) => format!("lease {}.{}", it.epoch, it.generation),
+        Event::Intent(it) => format!("#{} {}", it.seq, it.action.as_ref().map_or_else(String::new, action)),
+        Event::Observed(it) => format!("#{} {}", it.seq, it.observation.as_ref().map_or_else(String::new, observation)),
+        Event::Reserved(it) => format!("#{} {} {} tokens", it.seq, usd(it.nano_usd), it.tokens),
+        Event::Settled(it) => format!("#{} {} {} in {} out", it.seq, usd(it.nano_usd), it.input_tokens, it.output_tokens),
+        Event::Released(it) => format!("#{} {}", it.seq, it.why),
+        Event::StateSaved(it) => format!("#{} {} bytes", it.seq, it.state.len()),
+        Event::Signal(it) => format!("{} {}", it.kind, it.text),
+        Event::ApprovalAsked(it) => format!("?{} for #{}: {}", it.id, it.seq, it.title),
+        Event::ApprovalGiven(it) => format!("?{} {} by user {} {}", it.id, if it.yes { "yes" } else { "no" }, it.uid, it.text),
+        Event::OpDone(it) => format!("#{} {}: {}", it.seq, it.kind, it.summary),
+        Event::Paused(it) => format!("{}: {}", it.why, it.text),
+        Event::Finished(it) => format!("{} (exit {}) {} {}", it.status, it.exit, it.code, it.text),
+        Event::OrphanReaped(it) => format!("{}: {}", it.run, it.text),
+    }
+}
+
+fn action(action: &Action) -> String {
+    match action {
+        Action::Prepare(_) => "prepare".to_owned(),
+        Action::Ask(it) => format!("ask, step {}", it.step),
+        Action::Call(it) => format!("call {} {}", it.tool, it.args),
+        Action::Verify(it) => format!("verify, round {}: {}", it.round, it.command),
+        Action::Commit(it) => format!("commit {}", it.subject),
+        Action::Op(it) => format!("op {} {}", it.kind, it.target),
+    }
+}
+
+fn observation(observation: &Observation) -> String {
+    match observation {
+        Observation::Prepared(it) => format!("prepared {} on {}", it.branch, it.base),
+        Observation::Reply(it) => format!("reply, {} parts, {} in {} out, stop {}", it.parts.len(), it.input_tokens, it.output_tokens, it.stop),
+        Observation::Result(it) => format!("result {} {}", it.status, it.summary),
+        Observation::Verdict(it) => format!("verdict {} (exit {})", if it.passed { "passed" } else { "failed" }, it.exit),
+        Observation::Committed(it) => format!("committed {}", it.commit),
+        Observation::Operated(it) => format!("operated {}", it.text),
+        Observation::Failed(it) => format!("failed {}: {}", it.code, it.message),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! A small journal, as `wal stat | verify | dump` show it.
+
+use super::super::bench::{Bench, Heard};
+use super::*;
+use crate::clock::{SystemClock, SystemEntropy};
+use std::sync::Arc;
+use tinkerbell_core::event::{Call, Finished, Intent, Submitted};
+use tinkerbell_core::port::{Journal as _, NewRecord};
+use tinkerbell_wal::Wal;
+
+const ONE: TaskId = TaskId(0x7f3a_0000_0000_0000_0000_0000_0000_0001);
+const TWO: TaskId = TaskId(0x11aa_0000_0000_0000_0000_0000_0000_0002);
+
+async fn fill(bench: &Bench) {
+    let wal = Wal::open(tinkerbell_wal::Options::new(bench.places.journal()), Arc::new(SystemClock), Arc::new(SystemEntropy)).unwrap();
+    let call = Call { tool: "exec".into(), args: "{\"cmd\":\"ls\"}".into(), ..Call::default() };
+    let events = [
+        (ONE, Event::Submitted(Submitted { goal: "fix\n\x1b[2Jit".into(), model: "a/b".into(), ..Submitted::default() })),
+        (TWO, Event::Submitted(Submitted { goal: "other".into(), model: "a/b".into(), ..Submitted::default() })),
+        (ONE, Event::Intent(Intent { seq: 2, class: 0, action: Some(Action::Call(call)) })),
+        (ONE, Event::Finished(Finished { status: "verified".into(), text: "done".into(), ..Finished::default() })),
+    ];
+    let at = 1_795_166_043_120;
+    let mut records: Vec<NewRecord> = events
+        .into_iter()
+        .map(|(task, event)| NewRecord { kind: event.kind(), schema: event::SCHEMA, task: Some(task), blob: false, payload: event::encode(event, at).into() })
+        .collect();
+    let blob = BlobRef { key_id: 1, hash: [0xab; 32], size_bytes: 77 };
+    records.push(NewRecord { kind: 24, schema: event::SCHEMA, task: Some(ONE), blob: true, payload: blob.to_bytes().into() });
+    wal.append(records).unwrap().durable.await.unwrap();
+    wal.close().await.unwrap();
+}
+
+fn dumped(bench: &Bench, from: u64, limit: usize, task: Option<&str>) -> Vec<String> {
+    let heard = Heard::new();
+    assert_eq!(dump(&bench.shop(), from, limit, task, &heard.out), Ok(exit::DONE));
+    heard.data().lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn records_are_shown_one_a_line() {
+    let bench = Bench::new();
+    fill(&bench).await;
+    let all = dumped(&bench, 1, 100, None);
+    assert_eq!(all[0].trim_start(), "1  2026-11-20T09:14:03.120Z  7f3a0000  submitted       a/b: fix \\x1b[2Jit");
+    assert!(all[2].ends_with("intent          #2 call exec {\"cmd\":\"ls\"}"), "{}", all[2]);
+    assert!(all[3].ends_with("finished        verified (exit 0) done"), "{}", all[3]);
+    assert!(all[4].contains("state-saved") && all[4].contains("payload in blob 1-abab"), "{}", all[4]);
+    assert_eq!(all.len(), 5);
+    assert_eq!(dumped(&bench, 2, 2, None).len(), 2);
+    assert_eq!(dumped(&bench, 1, 100, Some("11AA")).len(), 1);
+    assert_eq!(dumped(&bench, 1, 2, Some("7f3a")).len(), 2);
+    assert_eq!(dumped(&bench, 1, 100, Some(&ONE.to_string())).len(), 4);
+}
+
+#[tokio::test]
+async fn a_sound_journal_is_counted_and_verified() {
+    let (bench, heard) = (Bench::new(), Heard::new());
+    assert_eq!(verify(&bench.shop(), &heard.out), Ok(exit::DONE));
+    assert!(heard.talk().contains("no journal yet"));
+    fill(&bench).await;
+    assert_eq!(verify(&bench.shop(), &heard.out), Ok(exit::DONE));
+    assert!(heard.data().starts_with("5 records in"), "{}", heard.data());
+    assert_eq!(stat(&bench.shop(), false, &heard.out), Ok(exit::DONE));
+    assert!(heard.data().contains("state     closed in order"), "{}", heard.data());
+    let heard = Heard::new();
+    assert_eq!(stat(&bench.shop(), true, &heard.out), Ok(exit::DONE));
+    let value: serde_json::Value = serde_json::from_str(&heard.data()).unwrap();
+    assert_eq!((value["records"].as_u64(), value["damage"].is_null()), (Some(5), true));
+}
+
+#[tokio::test]
+async fn damage_is_named_and_exits_with_one() {
+    let bench = Bench::new();
+    fill(&bench).await;
+    let segment = std::fs::read_dir(bench.places.journal()).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some()).unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[4_096 + 60] ^= 0xff;
+    std::fs::write(&segment, bytes).unwrap();
+    let heard = Heard::new();
+    for result in [verify(&bench.shop(), &heard.out), dump(&bench.shop(), 1, 10, None, &heard.out)] {
+        let fault = result.unwrap_err();
+        assert_eq!((fault.code.0, fault.exit, fault.hints.is_empty()), ("TB-WAL-002", exit::FAILED, false));
+    }
+    assert_eq!(stat(&bench.shop(), false, &heard.out), Ok(exit::FAILED));
+    assert!(heard.talk().contains("tinkerbell wal verify"));
+}
+
+#[test]
+fn the_table_of_names_agrees_with_the_events() {
+    for event in [Event::Submitted(Submitted::default()), Event::Finished(Finished::default()), Event::OpDone(event::OpDone::default())] {
+        assert_eq!(kind_name(event.kind()), event.name());
+    }
+    assert_eq!((kind_name(31), kind_name(16), kind_name(99)), ("orphan-reaped", "unknown", "unknown"));
+}
