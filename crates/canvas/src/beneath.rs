@@ -207,6 +207,26 @@ impl Root {
         Ok(())
     }
 
+    /// Every path below a directory that is no directory itself.
+    pub fn files_below(&self, path: &BStr) -> Result<Vec<BString>> {
+        let mut out = Vec::new();
+        let mut open = vec![BString::from(path.to_vec())];
+        while let Some(dir) = open.pop() {
+            let Some((at, name)) = self.parent(dir.as_bstr())? else { continue };
+            let fd = open_dir(&at, &name).map_err(self.fail("open directory", dir.as_bstr()))?;
+            for child in list(fd.as_fd()).map_err(Error::io("list", &self.full(dir.as_bstr())))? {
+                let full = crate::ignored::join(dir.as_bstr(), &child);
+                let stat = stat_at(fd.as_fd(), &child).map_err(self.fail("stat", full.as_bstr()))?;
+                match stat {
+                    Some(stat) if kind_of(&stat) == FileType::Directory => open.push(full),
+                    Some(_) => out.push(full),
+                    None => {}
+                }
+            }
+        }
+        Ok(out)
+    }
+
     /// Empties the root itself.
     pub fn empty(&self) -> Result<()> {
         for name in list(self.fd.as_fd()).map_err(Error::io("list", &self.path))? {

@@ -7,12 +7,13 @@ use crate::desk::{self, Desk, Past};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::store::git_id;
-use crate::{commit, diff, user};
+use crate::{commit, diff, land, unland, user};
 use futures_core::future::BoxFuture;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tinkerbell_core::code::{Fault, exit};
-use tinkerbell_core::port::{Canvas, Checkpoint, Difference, MicroCommit, OpenSpec, Opened};
+use tinkerbell_core::event::OpDone;
+use tinkerbell_core::port::{Canvas, Checkpoint, Difference, LandSpec, Landed, Landing, MicroCommit, OpenSpec, Opened};
 use tinkerbell_core::words::{GitId, TaskId, Workspace};
 
 /// Most tasks whose trees are remembered; the others are read whole at their next checkpoint.
@@ -105,5 +106,15 @@ impl Canvas for GitCanvas {
 
     fn remove(&self, workspace: Workspace) -> BoxFuture<'_, Result<(), Fault>> {
         self.run(workspace.task, true, move |options, past| Desk::of(options, workspace, past)?.remove())
+    }
+}
+
+impl Landing for GitCanvas {
+    fn land(&self, spec: LandSpec) -> BoxFuture<'_, Result<Landed, Fault>> {
+        self.run(spec.workspace.task, false, move |options, past| land::land(&mut Desk::of(options, spec.workspace.clone(), past)?, &spec))
+    }
+
+    fn unland(&self, workspace: Workspace, landed: OpDone, time_s: u64) -> BoxFuture<'_, Result<Landed, Fault>> {
+        self.run(workspace.task, false, move |options, past| unland::unland(&mut Desk::of(options, workspace, past)?, &landed, time_s))
     }
 }

@@ -72,6 +72,10 @@ pub enum Pin<'a> {
     Newest,
     /// One checkpoint, by its id.
     At(&'a str),
+    /// The checkpoint that a landing, by its commit, started from.
+    LandedFrom(&'a str),
+    /// The checkpoint that a landing, by its commit, brought.
+    LandedTo(&'a str),
 }
 
 impl Pin<'_> {
@@ -81,6 +85,8 @@ impl Pin<'_> {
             Self::First => format!("{}/first", prefix(task)),
             Self::Newest => format!("{}/newest", prefix(task)),
             Self::At(id) => format!("{}/at/{id}", prefix(task)),
+            Self::LandedFrom(commit) => format!("{}/landed/{commit}/from", prefix(task)),
+            Self::LandedTo(commit) => format!("{}/landed/{commit}/to", prefix(task)),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use tinkerbell_canvas::{GitCanvas, Options};
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::port::{Canvas, Checkpoint, Difference, MicroCommit, OpenSpec, Opened};
+use tinkerbell_core::port::{Canvas, Checkpoint, Difference, LandSpec, Landed, Landing, MicroCommit, OpenSpec, Opened};
 use tinkerbell_core::words::{GitId, TaskId};
 
 pub const TASK: TaskId = TaskId(0x7f3a_0000_0000_0000_0000_0000_0000_0001);
@@ -96,6 +96,21 @@ impl House {
 
     pub fn diff(&self, opened: &Opened, from: &GitId, to: &GitId) -> Difference {
         wait(self.canvas.diff(opened.workspace.clone(), from.clone(), to.clone(), true)).unwrap()
+    }
+
+    pub fn land_spec(&self, opened: &Opened, branch: Option<&str>) -> LandSpec {
+        LandSpec {
+            workspace: opened.workspace.clone(),
+            from: opened.checkpoint.clone(),
+            to: self.take(opened),
+            branch: branch.map(str::to_owned),
+            message: "land: the change\n\nTask: 7f3a\n".to_owned(),
+            time_s: 1_700_000_100,
+        }
+    }
+
+    pub fn land(&self, opened: &Opened) -> Result<Landed, Fault> {
+        wait(self.canvas.land(self.land_spec(opened, None)))
     }
 
     /// All that must stay as it is: files, index, HEAD, branches but the tasks'.
