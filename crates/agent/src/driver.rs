@@ -28,7 +28,7 @@ use tinkerbell_core::coroutine::{Coroutine as _, Wake, Yielded};
 use tinkerbell_core::effect::{Intended, Stall};
 use tinkerbell_core::event::{Action, Observed, Op};
 use tinkerbell_core::lifecycle::Task;
-use tinkerbell_core::model::ModelCard;
+use tinkerbell_core::model::{ModelCard, ToolMode};
 use tinkerbell_core::money::NanoUsd;
 use tinkerbell_core::port::{BlobStore, Canvas, Effects, Guard, Landing, Model, Runner, Sandbox, Step, Stepped, Tool};
 use tinkerbell_core::tool::ToolSpec;
@@ -101,7 +101,8 @@ impl AgentRunner {
         let options = (house.deps.options)();
         let card = house.deps.model.card(&step.task.submitted.model);
         let longest = card.as_ref().map_or(SMALLEST_ANSWER, |card| longest_answer(card, &step.task, &options));
-        turn.learn(Facts::of(&step.task, turn.ops_seen(), longest));
+        let small = card.as_ref().is_ok_and(|card| card.tools != ToolMode::Native);
+        turn.learn(Facts { small, ..Facts::of(&step.task, turn.ops_seen(), longest) });
         let resumed = matches!(step.input.event, Wake::Resumed);
         let (task, fence) = (step.task, step.fence);
         match turn.resume(step.input) {

@@ -86,4 +86,7 @@ pub struct State {
     /// What the newest result said, in one line: the evidence should the loop guard end the task.
     #[prost(string, tag = "25")]
     pub evidence: String,
+    /// Whether the model was urged to act after it had ended without a change.
+    #[prost(bool, tag = "26")]
+    pub urged: bool,
 }

@@ -41,6 +41,8 @@ pub struct Facts {
     pub unheard: bool,
     /// Limit of the next answer.
     pub max_output_tokens: u64,
+    /// Whether the model needs help to keep going: it has no tool calls of its own.
+    pub small: bool,
     /// Number of operations so far.
     pub ops: u32,
     /// Where the user's newest operation left tree and branch, when it is newer than the turn knows.
@@ -62,6 +64,7 @@ impl Facts {
             tokens: task.usage.total(),
             unheard: task.has_unheard(),
             max_output_tokens,
+            small: false,
             ops: u32::try_from(entries.len()).unwrap_or(u32::MAX),
             moved: moved.map(|entry| (entry.done.after.clone(), entry.done.commit.clone())),
         }
@@ -172,6 +175,11 @@ impl Turn {
         self.state.tip = prepared.base;
         self.state.verify = prepared.verify;
         self.state.verify_origin = prepared.verify_origin;
+        // A small model seldom thinks of running the check; it does better with its output at hand.
+        if self.facts.small && !self.state.verify.is_empty() {
+            self.state.baseline = true;
+            return self.verify(0);
+        }
         self.ask()
     }
 

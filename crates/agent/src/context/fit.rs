@@ -11,8 +11,8 @@ use tinkerbell_core::text::estimate_tokens;
 
 /// Bytes that roles and punctuation cost per message.
 const FRAME: usize = 16;
-/// Newest blocks that are not touched in the first pass.
-const FRESH: usize = 3;
+/// Newest blocks that are not touched in the first pass: what the model asked for just now.
+const FRESH: usize = 1;
 const LEFT_OUT: &str = "[runtime] Older steps were left out to save room. The files in the worktree are as those steps left them.";
 
 /// Estimated tokens of so many bytes, with a margin for texts that are denser than prose.

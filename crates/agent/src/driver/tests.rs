@@ -4,7 +4,7 @@ mod desk;
 mod world;
 
 use desk::{Desk, Ended};
-use tinkerbell_core::event::{Event, Finished};
+use tinkerbell_core::event::{Event, Finished, Observation, Observed, Op};
 use tinkerbell_core::port::Effects as _;
 use world::World;
 
@@ -179,6 +179,51 @@ async fn undo_and_redo_move_tree_and_branch() {
     }
     let kinds: Vec<String> = desk.task().ops.entries().iter().map(|entry| entry.done.kind.clone()).collect();
     assert_eq!(kinds, ["tool", "undo", "redo"]);
+}
+
+#[tokio::test]
+async fn landing_is_an_operation_unless_both_sides_edited() {
+    let world = World::new(FIX).verify("make test");
+    let (desk, _) = run(&world).await;
+    let land = Op { kind: "land".to_owned(), cost_micros: 1_234_567, time_s: 9, ..Op::default() };
+    let text = operated(desk.operate(&world.runner(), land.clone()).await);
+    assert!(text.starts_with("landed on main: ") && text.ends_with("; hooks were not run"), "{text}");
+    let message = world.commits().pop().unwrap();
+    assert!(message.starts_with("repair it\n\nTask: ") && message.ends_with("Model: m-served\nCost: $1.234567\n"), "{message}");
+    let unland = desk.undo();
+    assert_eq!(unland.kind, "unland");
+    let text = operated(desk.operate(&world.runner(), unland).await);
+    assert!(text.starts_with("taken back from main"), "{text}");
+    world.conflict();
+    let before = desk.task().ops.entries().len();
+    let text = operated(desk.operate(&world.runner(), land).await);
+    assert_eq!(text, "nothing changed: edited on both sides: a.rs");
+    assert_eq!(desk.task().ops.entries().len(), before);
+}
+
+fn operated(observed: Observed) -> String {
+    match observed.observation {
+        Some(Observation::Operated(operated)) => operated.text,
+        other => panic!("not an operation: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_long_is_made_smaller() {
+    let world = World::new(&[r#"exec {"cmd":"long"}"#, r#"exec {"cmd":"long"}"#, r#"exec {"cmd":"ls"}"#, "say ok"]).window(5_000);
+    let (_, ended) = run(&world).await;
+    assert_eq!(finished(ended).exit, 0);
+    let world = World::new(&["say ok"]).window(300);
+    let (_, ended) = run(&world).await;
+    assert!(matches!(&ended, Ended::Broken(fault) if fault.code.0 == "TB-AGENT-003"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_change_of_tests_alone_is_verified_with_a_remark() {
+    let world = World::new(FIX).verify("make test").changing("tests/a.rs");
+    let finished = finished(run(&world).await.1);
+    assert_eq!(finished.status, "verified");
+    assert!(finished.text.contains("only tests or build settings"), "{}", finished.text);
 }
 
 #[tokio::test]

@@ -9,16 +9,25 @@ use tinkerbell_core::event::{Failed, Finished, Verdict, Verify};
 
 /// Runs of the gate with a lost outcome that are tried again.
 const LOST_CHECKS: u32 = 2;
+/// What a small model is told that ends without having changed anything.
+const URGE: &str = "No file was changed so far. If the task asks for a change, make it now by calling a tool; \
+if it does not, give your final answer again.";
 
 impl Turn {
     /// The model believes that it is done.
     pub(super) fn conclude(&mut self) -> Yielded {
+        let unchanged = self.state.tree == self.state.base;
+        if self.facts.small && unchanged && !self.state.urged {
+            self.state.urged = true;
+            self.nudge(URGE.to_owned());
+            return self.ask();
+        }
         if self.state.verify.is_empty() {
             return self.label("unverified", exit::DONE, "Not verified: no verification command was given or found.");
         }
         // A gate that nobody asked for is not run for an answer that changed nothing.
         let agreed = matches!(self.state.verify_origin.as_str(), "given" | "config");
-        if !agreed && self.state.tree == self.state.base {
+        if !agreed && unchanged {
             return self.label("unverified", exit::DONE, "Not verified: no file was changed.");
         }
         self.verify(self.state.rounds.saturating_add(1))

@@ -19,6 +19,7 @@ struct World {
     /// What a call gives: `(tool, args, number of the call)` → status, text, whether the tree changes.
     results: Option<Results>,
     plan: Vec<PlanStep>,
+    small: bool,
     unheard_at: Option<u32>,
     told: u32,
     trees: u32,
@@ -87,7 +88,7 @@ fn play(mut world: World) -> (String, Turn) {
     let mut wake = Wake::Started;
     let mut tells = std::mem::take(&mut world.told);
     for lsn in 1..400 {
-        let facts = Facts { plan: world.plan.clone(), unheard: world.unheard_at == Some(turn.state.step), max_output_tokens: 1_000, ..Facts::default() };
+        let facts = Facts { small: world.small, plan: world.plan.clone(), unheard: world.unheard_at == Some(turn.state.step), max_output_tokens: 1_000, ..Facts::default() };
         let input = Input { event: wake, lsn: Lsn(lsn * 10), now: Stamp { wall_ms: lsn * 1_000, mono_ms: 0 }, entropy: 7 };
         let yielded = step_twice(&mut turn, &facts, input);
         match yielded {
@@ -158,6 +159,16 @@ fn without_a_gate_or_a_change_the_result_is_unverified() {
     let missing =
         World { verify: "x", origin: "Makefile", replies: [calls(&[("edit", "{}")])].into(), verdicts: [127].into(), ..World::default() };
     assert_eq!(play(missing).0, "prepare1 · ask2 · verify3 round 0 · call4 edit · commit5 \"edit did\" · ask6 · unverified 0");
+}
+
+#[test]
+fn a_small_model_sees_the_check_first_and_is_urged_once() {
+    let small = |replies| World { small: true, verify: "t", origin: "Makefile", replies, verdicts: [1, 0].into(), ..World::default() };
+    let (trace, _) = play(small([says("I fixed it"), calls(&[("edit", "{}")])].into()));
+    assert!(trace.starts_with("prepare1 · verify2 round 0 · ask3 · ask4[No file was changed so far."), "{trace}");
+    assert!(trace.ends_with("call5 edit · commit6 \"edit did\" · ask7 · verify8 round 1 · verified 0"), "{trace}");
+    let (trace, _) = play(small([says("42"), says("42")].into()));
+    assert!(trace.ends_with("unverified 0") && trace.matches("· ask").count() == 2, "{trace}");
 }
 
 #[test]
@@ -388,6 +399,7 @@ fn the_golden_state_of_version_1_is_readable() {
         done: None,
         lost_checks: 1,
         evidence: "exit 1".to_owned(),
+        urged: false,
     };
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1/state.bin");
     if std::env::var_os("TINKERBELL_BLESS").is_some() {

@@ -31,6 +31,7 @@ struct State {
     runs: HashMap<RunId, String>,
     order: Vec<String>,
     requests: Vec<ModelCall>,
+    conflict: bool,
 }
 
 #[derive(Clone)]
@@ -40,6 +41,8 @@ pub struct World {
     skipped: Arc<AtomicUsize>,
     verify: Option<String>,
     shuffled: bool,
+    window: Option<u64>,
+    path: &'static str,
     dir: Arc<tempfile::TempDir>,
 }
 
@@ -58,6 +61,7 @@ impl World {
             runs: HashMap::new(),
             order: Vec::new(),
             requests: Vec::new(),
+            conflict: false,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -65,6 +69,8 @@ impl World {
             skipped: Arc::default(),
             verify: None,
             shuffled: false,
+            window: None,
+            path: "a.rs",
             dir: Arc::new(tempfile::tempdir().unwrap()),
         }
     }
@@ -77,6 +83,22 @@ impl World {
     pub fn shuffled(mut self) -> Self {
         self.shuffled = true;
         self
+    }
+
+    /// The provider takes only so many tokens, which its card does not say.
+    pub fn window(mut self, tokens: u64) -> Self {
+        self.window = Some(tokens);
+        self
+    }
+
+    /// Edits change this file.
+    pub fn changing(mut self, path: &'static str) -> Self {
+        self.path = path;
+        self
+    }
+
+    pub fn conflict(&self) {
+        self.lock().conflict = true;
     }
 
     pub fn skip(&self) {
@@ -161,6 +183,7 @@ impl Model for World {
     fn complete(&self, call: ModelCall) -> BoxStream<'static, Result<ModelEvent, ModelError>> {
         let answers = call.messages.iter().filter(|message| matches!(message, Message::Assistant { .. })).count();
         let line = self.script.get(answers + self.skipped.load(Ordering::SeqCst)).cloned().unwrap_or_else(|| "say end".to_owned());
+        let too_long = self.window.is_some_and(|window| crate::context::tokens(&call) > window);
         {
             // Asked again after a crash, the request must be the same, so only new ones are kept.
             let mut state = self.lock();
@@ -169,6 +192,7 @@ impl Model for World {
             }
         }
         let event = match line.as_str() {
+            _ if too_long => Err(ModelError::TooLong { limit: None }),
             "down" => Err(ModelError::Fault(Fault::new("TB-ROUTER-001", exit::UNAVAILABLE, "down").transient())),
             "nokey" => Err(ModelError::NeedsKey("P_KEY".to_owned())),
             line => Ok(ModelEvent::Done(Box::new(completion(line)))),
@@ -218,7 +242,11 @@ impl Tool for Exec {
             world.execute(RunId { task: ctx.task, seq: ctx.seq }, &command);
             pause().await;
             let status = if lost { ToolStatus::Lost } else { ToolStatus::Exited(0) };
-            let text = if command == "leak" { "s3cretvalue" } else { "exit 0" };
+            let text = match command.as_str() {
+                "leak" => "s3cretvalue".to_owned(),
+                "long" => "words ".repeat(2_000),
+                _ => "exit 0".to_owned(),
+            };
             Ok(ToolOutcome { status, ..ToolOutcome::done("exec did", text) })
         })
     }
@@ -306,7 +334,7 @@ impl Canvas for World {
     fn diff(&self, _workspace: Workspace, from: GitId, to: GitId, _text: bool) -> BoxFuture<'_, Result<Difference, Fault>> {
         Box::pin(async move {
             pause().await;
-            let change = FileChange { path: "a.rs".to_owned(), kind: "changed".to_owned(), plus: 1, minus: 1 };
+            let change = FileChange { path: self.path.to_owned(), kind: "changed".to_owned(), plus: 1, minus: 1 };
             Ok(Difference { files: if from == to { Vec::new() } else { vec![change] }, text: String::new() })
         })
     }
@@ -321,12 +349,20 @@ impl Canvas for World {
 }
 
 impl Landing for World {
-    fn land(&self, _spec: LandSpec) -> BoxFuture<'_, Result<Landed, Fault>> {
-        Box::pin(async move { Ok(Landed::default()) })
+    fn land(&self, spec: LandSpec) -> BoxFuture<'_, Result<Landed, Fault>> {
+        Box::pin(async move {
+            let mut state = self.lock();
+            if state.conflict {
+                return Ok(Landed { conflicts: vec!["a.rs".to_owned()], ..Landed::default() });
+            }
+            state.commits.push(spec.message);
+            let notes = vec!["hooks were not run".to_owned()];
+            Ok(Landed { commit: "c0ffee".to_owned(), reference: "refs/heads/main".to_owned(), notes, ..Landed::default() })
+        })
     }
 
-    fn unland(&self, _workspace: Workspace, _landed: OpDone, _time_s: u64) -> BoxFuture<'_, Result<Landed, Fault>> {
-        Box::pin(async move { Ok(Landed::default()) })
+    fn unland(&self, _workspace: Workspace, landed: OpDone, _time_s: u64) -> BoxFuture<'_, Result<Landed, Fault>> {
+        Box::pin(async move { Ok(Landed { commit: landed.previous, reference: landed.reference, ..Landed::default() }) })
     }
 }
 
