@@ -66,10 +66,44 @@ fn make(kind: &Kind) -> Result<reqwest::Client, Fault> {
         }
     };
     let builder = if *kind == Kind::Plain { builder.tls_certs_only([]) } else { builder };
-    builder.build().map_err(|error| fault::no_client(&error.to_string()))
+    builder.build().map_err(|error| fault::no_client(&root(&error)))
+}
+
+/// The innermost reason: the outer ones say "builder error".
+fn root(error: &dyn std::error::Error) -> String {
+    let mut root = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    root.to_string()
 }
 
 /// A client for looking at local servers: no proxy, no certificates.
 pub fn plain() -> Result<reqwest::Client, Fault> {
     make(&Kind::Plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use std::sync::Arc;
+
+    #[test]
+    fn plain_clients_need_nothing_and_secure_ones_say_what_they_lack() {
+        plain().unwrap();
+        let env: Environment = Arc::new(|_| None);
+        let target = crate::provider::resolve("openai/gpt-5", &Options::default(), &env).unwrap();
+        if let Err(fault) = Clients::default().get(&target, &env) {
+            assert_eq!(fault.code.0, "TB-ROUTER-012");
+        }
+    }
+
+    #[test]
+    fn proxies_come_from_the_requests_environment_and_never_for_loopback() {
+        let env: Environment = Arc::new(|name| (name == "HTTPS_PROXY").then(|| "http://proxy.example:3128".to_owned()));
+        let at = |model: &str| crate::provider::resolve(model, &Options::default(), &env).unwrap();
+        assert!(matches!(kind(&at("openai/gpt-5"), &env), Kind::Secure { proxy: Some(_), .. }));
+        assert!(kind(&at("ollama/qwen"), &env) == Kind::Plain);
+    }
 }

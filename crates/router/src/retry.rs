@@ -37,6 +37,9 @@ pub fn next(failure: &Failure, tried: u32, target: &Target, pacing: Pacing, seed
     if tried >= most {
         return Next::Stop(give_up(failure, tried, target));
     }
+    // A local server answers 503 while it reads its model from the disk, which takes half a minute.
+    let loads = target.is_local && matches!(failure, Failure::Busy { status: 503, .. });
+    let tried = if loads { tried + 2 } else { tried };
     Next::Wait(asked.unwrap_or_else(|| backoff(tried, pacing, seed)))
 }
 
