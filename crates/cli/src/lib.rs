@@ -1,1 +1,20 @@
-//! Commands and rendering.
+//! The door for people: commands, rendering, manners.
+//!
+//! Speaks to the daemon through `api`'s client; what only the roof can do comes in as a [`House`].
+//! Invariant: stdout carries data and nothing else, and no text of a model or a command reaches a
+//! terminal unescaped.
+
+mod args;
+mod command;
+mod house;
+mod output;
+mod pages;
+mod render;
+mod units;
+
+pub use args::{Args, Command, ConfigCommand, DaemonCommand, Manners, WalCommand, parse};
+pub use command::{offline, run};
+pub use house::{Chore, House, Surroundings};
+pub use output::{Output, Tone};
+pub use render::fault::fault as render_fault;
+pub use render::visible;

@@ -1,0 +1,61 @@
+//! Commands to a daemon that runs: status and stop.
+//!
+//! Starting one is the roof's work. Invariant: neither starts a daemon.
+
+use super::Desk;
+use crate::units;
+use std::time::Duration;
+use tinkerbell_api::client::probe;
+use tinkerbell_core::code::{Fault, exit};
+
+/// A daemon that stops answers no more after this long, or something is wrong.
+const STOP_WAIT: Duration = Duration::from_secs(15);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// `daemon status`.
+pub async fn status(desk: &Desk, json: bool) -> Result<u8, Fault> {
+    let client = desk.house.connect(false).await?;
+    let view = client.daemon().await?;
+    if json {
+        desk.json(&view)?;
+        return Ok(exit::DONE);
+    }
+    let readiness = match client.ready().await {
+        Ok(()) => "ready".to_owned(),
+        Err(fault) => format!("not ready: {}", crate::render::one_line(&fault.message, 200)),
+    };
+    desk.out.data(&format!("daemon {} runs as process {} for {}, {readiness}", view.version, view.pid, units::brief(view.uptime_ms)));
+    desk.out.data(&format!("tasks {} ({} open), clients {}, newest record {}", view.tasks, view.open_tasks, view.clients, view.lsn));
+    desk.out.data(&format!("data {}", view.data_dir));
+    Ok(exit::DONE)
+}
+
+/// `daemon stop`: returns once it is gone.
+pub async fn stop(desk: &Desk) -> Result<u8, Fault> {
+    let client = match desk.house.connect(false).await {
+        Ok(client) => client,
+        Err(fault) if fault.code.0 == "TB-API-001" => {
+            desk.out.talk("no daemon runs");
+            return Ok(exit::DONE);
+        }
+        Err(fault) => return Err(fault),
+    };
+    let open = client.daemon().await.map(|view| view.open_tasks).unwrap_or_default();
+    client.stop().await?;
+    let gone = async {
+        while probe(client.path()).await.is_ok() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    if tokio::time::timeout(STOP_WAIT, gone).await.is_err() {
+        return Err(
+            Fault::new("TB-API-002", exit::UNAVAILABLE, "the daemon was asked to stop and still answers").hint("tinkerbell daemon logs")
+        );
+    }
+    desk.out.talk(&match open {
+        0 => "stopped".to_owned(),
+        open => format!("stopped; {open} open tasks go on when a daemon runs again"),
+    });
+    Ok(exit::DONE)
+}

@@ -1,0 +1,216 @@
+//! Following a task on the screen: live lines, questions, signals.
+//!
+//! Shared by `run` and `attach`. Invariant: leaving never ends a task, except by the first SIGINT
+//! or SIGTERM of the `run` that gave it.
+
+use super::ask::{self, Reply};
+use super::watch::{Glimpse, Watch};
+use super::{Desk, local};
+use crate::output::Tone;
+use crate::render::screen::Screen;
+use std::sync::Arc;
+use tinkerbell_api::wire::{ApprovalRequested, Caps, CommandRequest, Halt, ResultBody};
+use tinkerbell_core::code::Fault;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Exit code after SIGINT here.
+pub const INTERRUPTED: u8 = 130;
+/// Exit code after SIGTERM here.
+pub const TERMINATED: u8 = 143;
+
+/// How following ended.
+pub enum Ending {
+    /// With the task.
+    Result {
+        /// Its result.
+        result: Box<ResultBody>,
+        /// Whether the result's text stands on the screen already.
+        was_streamed: bool,
+        /// The code of the signal here that ended it.
+        signal: Option<u8>,
+    },
+    /// The task stands still and nobody here can help it.
+    Halted(Halt),
+    /// We leave, the task goes on.
+    Detached,
+    /// We leave at once because of a second signal.
+    Left(u8),
+}
+
+/// A task on the screen.
+pub struct Follow {
+    desk: Desk,
+    watch: Watch,
+    screen: Screen,
+    short: String,
+    /// Whether this is the `run` that gave the task.
+    is_owner: bool,
+    json: bool,
+    signalled: Option<u8>,
+}
+
+impl Follow {
+    pub fn new(desk: &Desk, watch: Watch, short: String, is_owner: bool, json: bool) -> Self {
+        let screen = Screen::new(Arc::clone(&desk.out));
+        Self { desk: desk.clone(), watch, screen, short, is_owner, json, signalled: None }
+    }
+
+    /// Follows to an end.
+    pub async fn run(mut self) -> Result<Ending, Fault> {
+        let mut signals = Signals::new()?;
+        loop {
+            // Both branches are cancel safe: the stream keeps its place, signals stay pending.
+            let glimpse = tokio::select! {
+                glimpse = self.watch.next() => Some(glimpse?),
+                code = signals.next() => match self.on_signal(code).await {
+                    Some(ending) => return Ok(ending),
+                    None => None,
+                },
+            };
+            if let Some(glimpse) = glimpse {
+                self.see(glimpse);
+            }
+            if self.desk.out.is_closed() {
+                return Ok(Ending::Detached);
+            }
+            if let Some(ending) = self.decide().await? {
+                return Ok(ending);
+            }
+        }
+    }
+
+    fn see(&mut self, glimpse: Glimpse) {
+        match glimpse {
+            Glimpse::Event { raw, envelope } => {
+                if self.json {
+                    self.desk.out.data(&raw);
+                } else if let Some(envelope) = envelope {
+                    self.screen.show(&envelope);
+                }
+            }
+            Glimpse::Revived => self.screen.say(Tone::Look, "the daemon was gone; it runs again and the task goes on"),
+            Glimpse::CaughtUp => {}
+        }
+    }
+
+    async fn decide(&mut self) -> Result<Option<Ending>, Fault> {
+        if let Some(result) = self.watch.standing.ended() {
+            let was_streamed = self.screen.was_streamed(&result.text);
+            return Ok(Some(Ending::Result { result: Box::new(result.clone()), was_streamed, signal: self.signalled }));
+        }
+        // After a signal the end is on its way; nobody is asked any more.
+        let Some(halt) = self.watch.standing.halt().filter(|_| self.signalled.is_none()).cloned() else { return Ok(None) };
+        match halt.why.as_str() {
+            "person" if self.desk.out.can_ask() => self.ask(halt).await,
+            "budget" if self.desk.out.can_ask() => self.raise(halt).await,
+            "person" | "budget" | "key" if self.is_owner => Ok(Some(Ending::Halted(halt))),
+            "disk" if self.is_owner && !self.desk.out.can_ask() => Ok(Some(Ending::Halted(halt))),
+            _ => Ok(None),
+        }
+    }
+
+    async fn ask(&mut self, halt: Halt) -> Result<Option<Ending>, Fault> {
+        let Some(asked) = self.watch.standing.asked.clone() else { return Ok(None) };
+        let id = asked.id;
+        match self.prompt(ask::prompt, asked).await? {
+            Reply::Given { approve, text } => {
+                let request = CommandRequest::Answer { id, approve, text };
+                self.command(&request).await;
+                self.watch.standing.halted = None;
+                Ok(None)
+            }
+            Reply::Later => Ok(Some(if self.is_owner { Ending::Halted(halt) } else { Ending::Detached })),
+            Reply::Interrupted => Ok(None),
+        }
+    }
+
+    async fn raise(&mut self, halt: Halt) -> Result<Option<Ending>, Fault> {
+        let text = halt.text.clone();
+        let choice = self.prompt(move |_| ask::budget(&text), ()).await?;
+        match choice {
+            Some(0) => {
+                let caps = double(&self.watch.client.task(&self.watch.task).await?.caps);
+                self.command(&CommandRequest::Resume { caps: Some(caps) }).await;
+            }
+            Some(1) => self.command(&CommandRequest::Cancel {}).await,
+            _ => return Ok(Some(if self.is_owner { Ending::Halted(halt) } else { Ending::Detached })),
+        }
+        self.watch.standing.halted = None;
+        Ok(None)
+    }
+
+    /// Asks on the terminal, with the moving row out of the way.
+    async fn prompt<I: Send + 'static, T: Send + 'static>(
+        &mut self,
+        question: impl FnOnce(&I) -> T + Send + 'static,
+        about: I,
+    ) -> Result<T, Fault> {
+        self.screen.rest();
+        let answer = tokio::task::spawn_blocking(move || question(&about)).await;
+        self.screen.resume();
+        answer.map_err(|error| local(&format!("the question could not be asked: {error}")))
+    }
+
+    /// Gives the task a word; a refusal (somebody else was faster) is shown, not fatal.
+    async fn command(&mut self, request: &CommandRequest) {
+        if let Err(fault) = self.watch.client.command(&self.watch.task, request).await {
+            self.screen.say(Tone::Look, &crate::render::one_line(&fault.message, 200));
+        }
+    }
+
+    async fn on_signal(&mut self, code: u8) -> Option<Ending> {
+        if code == 0 || !self.is_owner {
+            return Some(Ending::Detached);
+        }
+        if self.signalled.is_some() {
+            return Some(Ending::Left(code));
+        }
+        self.signalled = Some(code);
+        self.screen.say(Tone::Look, &format!("stopping task {}; once more to leave at once", self.short));
+        match self.watch.client.command(&self.watch.task, &CommandRequest::Cancel {}).await {
+            Ok(_) => None,
+            Err(fault) => {
+                self.screen.say(Tone::Bad, &crate::render::one_line(&fault.message, 200));
+                Some(Ending::Left(code))
+            }
+        }
+    }
+}
+
+/// Twice what held so far; what was unlimited stays so.
+fn double(caps: &Caps) -> Caps {
+    Caps {
+        cost_micros: caps.cost_micros.map(|n| n.saturating_mul(2)),
+        steps: caps.steps.map(|n| n.saturating_mul(2)),
+        tokens: caps.tokens.map(|n| n.saturating_mul(2)),
+        wall_ms: caps.wall_ms.map(|n| n.saturating_mul(2)),
+    }
+}
+
+/// The signals that a person sends.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Fault> {
+        let on = |kind| signal(kind).map_err(|error| local(&format!("signals can not be received: {error}")));
+        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())?, hangup: on(SignalKind::hangup())? })
+    }
+
+    /// The exit code of the next signal; 0 for a lost terminal. Cancel safe.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => INTERRUPTED,
+            _ = self.terminate.recv() => TERMINATED,
+            _ = self.hangup.recv() => 0,
+        }
+    }
+}
+
+/// The open question, for callers that only show it.
+pub fn question_id(short: &str, asked: Option<&ApprovalRequested>) -> String {
+    asked.map_or_else(|| short.to_owned(), |asked| format!("{short}/{}", asked.id))
+}

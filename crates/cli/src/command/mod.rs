@@ -1,0 +1,161 @@
+//! The commands: each a few calls of the client and some lines.
+//!
+//! `run` dispatches; the work stands in the modules by subject. Invariant: every failure ends as
+//! one rendered fault and its exit code.
+
+mod ask;
+mod daemon;
+mod follow;
+mod offline;
+mod ops;
+mod run;
+mod tasks;
+mod watch;
+
+pub use offline::offline;
+
+use crate::args::{Args, Command, ConfigCommand, DaemonCommand, Format, OpCommand, WalCommand};
+use crate::house::{Chore, House};
+use crate::output::Output;
+use crate::render::fault;
+use serde::Serialize;
+use std::sync::Arc;
+use tinkerbell_api::Client;
+use tinkerbell_core::code::{Fault, exit};
+
+/// Every code that this crate gives out itself.
+#[cfg(test)]
+pub const CODES: &[&str] = &[
+    "TB-CLI-001",
+    "TB-CLI-002",
+    "TB-CLI-003",
+    "TB-CLI-004",
+    "TB-CLI-005",
+    "TB-CLI-006",
+    "TB-CLI-007",
+    "TB-CLI-008",
+    "TB-CLI-009",
+    "TB-CLI-010",
+    "TB-API-001",
+    "TB-API-002",
+    "TB-API-003",
+    "TB-API-004",
+    "TB-API-005",
+    "TB-API-006",
+    "TB-API-007",
+    "TB-API-008",
+    "TB-API-009",
+    "TB-API-010",
+    "TB-API-011",
+    "TB-API-012",
+];
+
+/// What a command stands on.
+#[derive(Clone)]
+struct Desk {
+    house: Arc<dyn House>,
+    out: Arc<Output>,
+    is_yes: bool,
+    is_no_input: bool,
+}
+
+/// Runs a command to its exit code. Everything that is to be said was said.
+pub async fn run(args: Args, house: Arc<dyn House>) -> u8 {
+    let out = Arc::new(Output::process(&args.manners));
+    run_on(args, house, out).await
+}
+
+pub(crate) async fn run_on(args: Args, house: Arc<dyn House>, out: Arc<Output>) -> u8 {
+    let desk = Desk { house, out, is_yes: args.manners.yes, is_no_input: args.manners.no_input };
+    match dispatch(&desk, args.command).await {
+        Ok(code) => code,
+        Err(fault) => desk.fail(&fault),
+    }
+}
+
+async fn dispatch(desk: &Desk, command: Command) -> Result<u8, Fault> {
+    match command {
+        Command::Run(args) => run::run(desk, *args).await,
+        Command::Tell { task, text } => tasks::tell(desk, &task, &text.join(" ")).await,
+        Command::Ps { output, json, all } => tasks::ps(desk, format(output, json), all).await,
+        Command::Attach { task, json } => run::attach(desk, &task, json).await,
+        Command::Logs { task, follow, full, json } => tasks::logs(desk, &task, tasks::LogDepth { follow, full, json }).await,
+        Command::Inspect { task, json } => tasks::inspect(desk, &task, json).await,
+        Command::Wait { task, timeout } => tasks::wait(desk, &task, timeout).await,
+        Command::Pause(tasks) => ops::each(desk, &tasks.tasks, ops::Verb::Pause).await,
+        Command::Unpause(tasks) => ops::each(desk, &tasks.tasks, ops::Verb::Unpause).await,
+        Command::Stop(tasks) => ops::each(desk, &tasks.tasks, ops::Verb::Stop).await,
+        Command::Rm { force, tasks } => ops::remove(desk, &tasks.tasks, force).await,
+        Command::Resume { task, limits } => ops::resume(desk, &task, &limits).await,
+        Command::Diff { task, stat, from, to } => ops::diff(desk, &task, stat, (from, to)).await,
+        Command::Land { task, squash: _, branch, message } => ops::land(desk, &task, branch, message).await,
+        Command::Undo { task, all } => ops::undo(desk, &task, all).await,
+        Command::Redo { task } => ops::redo(desk, &task).await,
+        Command::Restore { task, op } => ops::restore(desk, &task, op).await,
+        Command::Op(OpCommand::Log { task, json }) => ops::log(desk, &task, json).await,
+        Command::Approve { id, answer } => ask::answer(desk, &id, true, answer.unwrap_or_default()).await,
+        Command::Deny { id, why } => ask::answer(desk, &id, false, why.unwrap_or_default()).await,
+        Command::Inbox { output, json } => ask::inbox(desk, format(output, json)).await,
+        Command::Daemon(DaemonCommand::Status { json }) => daemon::status(desk, json).await,
+        Command::Daemon(DaemonCommand::Stop) => daemon::stop(desk).await,
+        Command::Explain { code } => offline::explain(&desk.out, &code),
+        Command::Completion { shell } => offline::completion(&desk.out, shell),
+        Command::Man { dir } => offline::man(&desk.out, dir.as_deref()),
+        other => match chore(other) {
+            Some(chore) => desk.house.chore(chore, Arc::clone(&desk.out)).await,
+            None => Ok(exit::USAGE),
+        },
+    }
+}
+
+/// The commands that are the roof's work.
+fn chore(command: Command) -> Option<Chore> {
+    Some(match command {
+        Command::Daemon(DaemonCommand::Start { foreground }) => Chore::DaemonStart { foreground },
+        Command::Daemon(DaemonCommand::Logs { follow, lines }) => Chore::DaemonLogs { follow, lines },
+        Command::Init => Chore::Init,
+        Command::Doctor { json, offline } => Chore::Doctor { json, offline },
+        Command::Config(ConfigCommand::Show { origin, json }) => Chore::ConfigShow { origin, json },
+        Command::Config(ConfigCommand::Validate) => Chore::ConfigValidate,
+        Command::Config(ConfigCommand::Schema) => Chore::ConfigSchema,
+        Command::Config(ConfigCommand::Path) => Chore::ConfigPath,
+        Command::Wal(WalCommand::Stat { json }) => Chore::WalStat { json },
+        Command::Wal(WalCommand::Verify) => Chore::WalVerify,
+        Command::Wal(WalCommand::Dump { from, limit, task }) => Chore::WalDump { from, limit, task },
+        Command::Demo { fast, model } => Chore::Demo { fast, model },
+        _ => return None,
+    })
+}
+
+const fn format(output: Format, json: bool) -> Format {
+    if json { Format::Json } else { output }
+}
+
+impl Desk {
+    /// The daemon; started if need be.
+    async fn client(&self) -> Result<Client, Fault> {
+        self.house.connect(true).await
+    }
+
+    fn fail(&self, problem: &Fault) -> u8 {
+        let has_color = self.out.on_talk(crate::output::Tone::Bad, "x") != "x";
+        self.out.error(&fault::fault(problem, has_color));
+        problem.exit
+    }
+
+    /// Prints a value as indented JSON.
+    fn json(&self, value: &impl Serialize) -> Result<(), Fault> {
+        let text =
+            serde_json::to_string_pretty(value).map_err(|error| local(&format!("the answer can not be written as JSON: {error}")))?;
+        self.out.data(&text);
+        Ok(())
+    }
+}
+
+/// Something on this side failed that should not.
+fn local(text: &str) -> Fault {
+    Fault::new("TB-CLI-010", exit::FAILED, text)
+}
+
+#[cfg(test)]
+mod tests;

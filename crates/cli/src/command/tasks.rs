@@ -1,0 +1,184 @@
+//! Commands that look at tasks: ps, inspect, logs, wait; and tell.
+//!
+//! Nothing is changed, but for words. Invariant: what they print is data, on stdout.
+
+use super::watch::{Glimpse, Watch};
+use super::{Desk, ask};
+use crate::args::Format;
+use crate::output::Tone;
+use crate::render::lines::{Depth, lines};
+use crate::render::{diff, one_line, table, visible};
+use std::time::Duration;
+use tinkerbell_api::Client;
+use tinkerbell_api::wire::{Body, CommandRequest, Envelope, TaskView};
+use tinkerbell_core::code::{Fault, exit};
+
+/// `ps`.
+pub async fn ps(desk: &Desk, format: Format, all: bool) -> Result<u8, Fault> {
+    let mut tasks = desk.client().await?.tasks().await?;
+    let total = tasks.len();
+    tasks.retain(|task| all || task.open);
+    match format {
+        Format::Json => desk.json(&tasks)?,
+        Format::Name => tasks.iter().for_each(|task| desk.out.data(&task.id)),
+        Format::Table => {
+            table::tasks(&tasks).iter().for_each(|line| desk.out.data(line));
+            if tasks.is_empty() && total > 0 {
+                desk.out.talk(&format!("no open task; {total} have ended: tinkerbell ps -a"));
+            }
+        }
+    }
+    Ok(exit::DONE)
+}
+
+/// `tell`.
+pub async fn tell(desk: &Desk, task: &str, text: &str) -> Result<u8, Fault> {
+    let client = desk.client().await?;
+    client.environment(desk.house.surroundings().env).await?;
+    let said = client.command(task, &CommandRequest::Tell { text: text.to_owned() }).await?;
+    desk.out.data(&visible(&said));
+    Ok(exit::DONE)
+}
+
+/// `inspect`.
+pub async fn inspect(desk: &Desk, task: &str, json: bool) -> Result<u8, Fault> {
+    let view = desk.client().await?.task(task).await?;
+    if json {
+        desk.json(&view)?;
+        return Ok(exit::DONE);
+    }
+    facts(&view).iter().for_each(|(name, value)| desk.out.data(&format!("{name:<10} {value}")));
+    section(desk, "plan", view.plan.iter().map(|step| format!("[{}] {}", one_line(&step.status, 10), one_line(&step.text, 160))).collect());
+    section(desk, "operations", if view.ops.is_empty() { Vec::new() } else { table::ops(&view.ops) });
+    if let Some(result) = &view.result {
+        section(desk, "changed", diff::stat(&result.files_changed));
+        section(desk, "result", visible(&result.text).lines().map(str::to_owned).collect());
+    }
+    if let Some(asked) = &view.waiting {
+        ask::show(desk, asked);
+        desk.out.talk(&format!("tinkerbell approve {0}/{1}   tinkerbell deny {0}/{1}", view.short, asked.id));
+    }
+    Ok(exit::DONE)
+}
+
+fn section(desk: &Desk, name: &str, lines: Vec<String>) {
+    if lines.is_empty() {
+        return;
+    }
+    desk.out.data(&desk.out.on_data(Tone::Strong, name));
+    lines.iter().for_each(|line| desk.out.data(&format!("  {line}")));
+}
+
+fn facts(view: &TaskView) -> Vec<(&'static str, String)> {
+    let line = |text: &str| one_line(text, 300);
+    let mut facts =
+        vec![("task", view.id.clone()), ("status", table::state(view)), ("goal", line(&view.goal)), ("model", line(&view.model))];
+    if let Some(paused) = &view.paused {
+        facts.push(("paused", line(&format!("{}: {}", paused.why, paused.text))));
+    }
+    facts.push(("created", view.created.clone()));
+    facts.push(("updated", view.updated.clone()));
+    facts.push(("steps", used(view.steps.into(), view.caps.steps.map(u64::from))));
+    facts.push(("tokens", used(view.usage.input_tokens.saturating_add(view.usage.output_tokens), view.caps.tokens)));
+    let cap = view.caps.cost_micros.map(|micros| format!(" of {}", table::cost(Some(micros)))).unwrap_or_default();
+    facts.push(("cost", format!("{}{cap}", table::cost(view.cost_micros))));
+    let places = [
+        ("directory", Some(&view.cwd)),
+        ("branch", view.branch.as_ref()),
+        ("worktree", view.workspace.as_ref()),
+        ("base", view.base.as_ref()),
+        ("sandbox", view.level.as_ref()),
+        ("verify", view.verify.as_ref()),
+    ];
+    facts.extend(places.into_iter().filter_map(|(name, value)| value.map(|value| (name, line(value)))));
+    facts.extend(view.notes.iter().map(|note| ("note", line(note))));
+    facts
+}
+
+fn used(now: u64, cap: Option<u64>) -> String {
+    cap.map_or_else(|| now.to_string(), |cap| format!("{now} of {cap}"))
+}
+
+/// What `logs` shows.
+#[derive(Debug, Clone, Copy)]
+pub struct LogDepth {
+    /// Go on with what happens.
+    pub follow: bool,
+    /// Whole outputs.
+    pub full: bool,
+    /// Events as JSON.
+    pub json: bool,
+}
+
+/// `logs`.
+pub async fn logs(desk: &Desk, task: &str, depth: LogDepth) -> Result<u8, Fault> {
+    let client = desk.client().await?;
+    let view = client.task(task).await?;
+    let mut watch = Watch::open(desk, client, &view.id, false).await?;
+    loop {
+        match watch.next().await? {
+            Glimpse::Event { raw, .. } if depth.json => desk.out.data(&raw),
+            Glimpse::Event { envelope: Some(envelope), .. } => log(desk, &watch.client, &envelope, depth).await?,
+            Glimpse::Event { .. } | Glimpse::Revived => {}
+            Glimpse::CaughtUp if depth.follow => {}
+            Glimpse::CaughtUp => return Ok(exit::DONE),
+        }
+        if desk.out.is_closed() || (depth.follow && watch.standing.ended().is_some()) {
+            return Ok(exit::DONE);
+        }
+    }
+}
+
+async fn log(desk: &Desk, client: &Client, envelope: &Envelope, depth: LogDepth) -> Result<(), Fault> {
+    let mut shown = envelope.clone();
+    let mut whole = None;
+    if let Body::ItemCompleted(item) = &mut shown.body
+        && depth.full
+        && let Some(blob) = &item.full
+    {
+        // The whole output replaces the text that was cut from it.
+        item.text.clear();
+        whole = Some(client.blob(blob).await?);
+    }
+    let time = one_line(envelope.time.get(11..19).unwrap_or_default(), 8);
+    let all = lines(&shown, Depth { messages: true, outputs: depth.full, is_ascii: desk.out.is_ascii() });
+    for (at, line) in all.iter().enumerate() {
+        let clock = if at == 0 { time.as_str() } else { "" };
+        desk.out.data(&format!("{} {}", desk.out.on_data(Tone::Dim, &format!("{clock:<8}")), desk.out.on_data(line.tone, &line.plain())));
+    }
+    if let Some(bytes) = whole {
+        visible(&String::from_utf8_lossy(&bytes)).lines().for_each(|line| desk.out.data(&format!("             {line}")));
+    }
+    Ok(())
+}
+
+/// `wait`.
+pub async fn wait(desk: &Desk, task: &str, timeout: Option<Duration>) -> Result<u8, Fault> {
+    let client = desk.client().await?;
+    let view = client.task(task).await?;
+    let ended = until_end(desk, client, &view);
+    let Some(limit) = timeout else { return ended.await };
+    tokio::time::timeout(limit, ended).await.unwrap_or_else(|_| {
+        Err(Fault::new("TB-CLI-009", exit::DEADLINE, format!("task {} has not ended in time", view.short))
+            .hint(format!("it goes on: tinkerbell attach {}", view.short)))
+    })
+}
+
+async fn until_end(desk: &Desk, client: Client, view: &TaskView) -> Result<u8, Fault> {
+    let mut watch = Watch::open(desk, client, &view.id, false).await?;
+    loop {
+        watch.next().await?;
+        if let Some(result) = watch.standing.ended() {
+            return Ok(result.exit_code);
+        }
+        // Waiting for a person is what `wait` may do, unless nobody can be asked.
+        if let Some(halt) = watch.standing.halt().filter(|_| desk.is_no_input) {
+            return Ok(match halt.why.as_str() {
+                "budget" => exit::BUDGET,
+                "key" => exit::NO_AUTH,
+                "disk" => exit::UNAVAILABLE,
+                _ => exit::NEEDS_PERSON,
+            });
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What the command line needs of the roof.
+//!
+//! Narrow on purpose: all that only talks to the daemon is done here with the client. Invariant:
+//! the command line itself reads neither environment nor configuration.
+
+use crate::output::Output;
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tinkerbell_api::Client;
+use tinkerbell_core::code::Fault;
+
+/// The roof, as the command line sees it.
+pub trait House: Send + Sync {
+    /// Connects to the daemon; starts one first if `autostart` and none runs.
+    fn connect(&self, autostart: bool) -> BoxFuture<'_, Result<Client, Fault>>;
+    /// What surrounds this process.
+    fn surroundings(&self) -> Surroundings;
+    /// Does a piece of work that belongs to the roof; returns the exit code.
+    fn chore(&self, chore: Chore, out: Arc<Output>) -> BoxFuture<'_, Result<u8, Fault>>;
+}
+
+/// What surrounds this process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The current directory; `None` when it is gone.
+    pub cwd: Option<PathBuf>,
+    /// PATH, locale and provider variables, to be sent with a request.
+    pub env: BTreeMap<String, String>,
+    /// A fresh random text: the key of a submission.
+    pub key: String,
+}
+
+/// Work that belongs to the roof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chore {
+    /// Start the daemon; in the foreground, be it.
+    DaemonStart {
+        /// Stay and be the daemon.
+        foreground: bool,
+    },
+    /// Show the daemon's log.
+    DaemonLogs {
+        /// Go on showing.
+        follow: bool,
+        /// Lines from the end.
+        lines: usize,
+    },
+    /// Examine the installation.
+    Doctor {
+        /// As JSON.
+        json: bool,
+        /// Ask no provider.
+        offline: bool,
+    },
+    /// Show the configuration in force.
+    ConfigShow {
+        /// With the place each value came from.
+        origin: bool,
+        /// As JSON.
+        json: bool,
+    },
+    /// Check the configuration files.
+    ConfigValidate,
+    /// Print the configuration's JSON Schema.
+    ConfigSchema,
+    /// Print where files are looked for.
+    ConfigPath,
+    /// Write a project's configuration.
+    Init,
+    /// Count the journal's segments and records.
+    WalStat {
+        /// As JSON.
+        json: bool,
+    },
+    /// Check every record of the journal.
+    WalVerify,
+    /// Print records.
+    WalDump {
+        /// First number.
+        from: u64,
+        /// At most so many.
+        limit: usize,
+        /// Only of the task with this prefix.
+        task: Option<String>,
+    },
+    /// Show a task from start to undo.
+    Demo {
+        /// Without pauses.
+        fast: bool,
+        /// With a live model.
+        model: Option<String>,
+    },
+}
