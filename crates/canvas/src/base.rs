@@ -103,7 +103,8 @@ fn read_tree(repo: &gix::Repository, excludes: Option<&Path>) -> Result<(Leaves,
         notes: Vec::new(),
     };
     let ignored = Ignored::of(repo, excludes)?;
-    let mut walk = Walk { ignored, tracked: &listed.tracked, keep_ignored: false, always: |_| false };
+    let none = Tracked::default();
+    let mut walk = Walk { ignored, tracked: &listed.tracked, also: &none, keep_ignored: false, always: |_| false };
     walk.run(&root, &mut visitor)?;
     let UserTree { mut leaves, mut notes, .. } = visitor;
     for (path, leaf) in &listed.kept {

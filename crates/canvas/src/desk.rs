@@ -187,13 +187,13 @@ impl<'a> Desk<'a> {
     /// Records the tree; protected paths that differ from `guard` are put back first.
     pub fn take(&mut self, guard: Option<&GitId>) -> Result<Checkpoint> {
         let root = self.root()?;
-        let tracked = self.anchor()?.tracked;
-        let mut id = self.walk(&root, &tracked)?;
+        let also = Tracked::default();
+        let mut id = self.walk(&root, &also)?;
         let mut restored = Vec::new();
         if let Some(guard) = guard {
             restored = self.put_back(&root, guard, id)?;
             if !restored.is_empty() {
-                id = self.walk(&root, &tracked)?;
+                id = self.walk(&root, &also)?;
             }
         }
         self.keep(id)?;
@@ -205,13 +205,14 @@ impl<'a> Desk<'a> {
         self.store.pin(self.ws.task, Pin::Newest, id)
     }
 
-    fn walk(&mut self, root: &Root, tracked: &Tracked) -> Result<ObjectId> {
-        let pinned = self.anchor()?.pinned;
+    fn walk(&mut self, root: &Root, also: &Tracked) -> Result<ObjectId> {
+        let Anchor { pinned, tracked, .. } = self.anchor()?;
         let source = Source {
             store: &self.store,
             pinned: &pinned,
             ignored: Ignored::of(&self.user, self.options.excludes.as_deref())?,
-            tracked,
+            tracked: &tracked,
+            also,
             keep_ignored: self.options.ignored == IgnoredFiles::Keep,
             now: now(self.options, self.ws.task)?,
         };
@@ -252,18 +253,18 @@ impl<'a> Desk<'a> {
         let root = self.root()?;
         // What the target records counts even if an ignore file of today names it, so that it is
         // recorded before it is overwritten.
-        let mut tracked = (*self.anchor()?.tracked).clone();
-        trees::flatten(&self.store.repo, target.files)?.keys().for_each(|path| tracked.add(path.as_bstr()));
-        let before = self.walk(&root, &tracked)?;
+        let mut also = Tracked::default();
+        trees::flatten(&self.store.repo, target.files)?.keys().for_each(|path| also.add(path.as_bstr()));
+        let before = self.walk(&root, &also)?;
         self.keep(before)?;
         let from = self.store.get(&git_id(before)?)?;
         if from != target {
             let ignored = Ignored::of(&self.user, self.options.excludes.as_deref())?;
             restore::bring(&root, &self.store, &from, &target, &ignored)?;
         }
-        let after = self.walk(&root, &tracked)?;
-        restore::settled(to.as_str(), &after.to_string())?;
+        let after = self.walk(&root, &also)?;
         self.keep(after)?;
+        restore::settled(&self.store, &target, &self.store.get(&git_id(after)?)?)?;
         git_id(before)
     }
 

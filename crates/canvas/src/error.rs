@@ -71,7 +71,7 @@ pub enum Error {
     #[error("{}: {}", .0.display(), .1)]
     TooMuch(PathBuf, String),
     /// The tree is not what it should be after a restore.
-    #[error("the tree changed while it was being restored: {0}")]
+    #[error("these paths are not as the checkpoint has them after restoring: {0}")]
     Unsettled(String),
     /// The user's index has a form that is not written here.
     #[error("the index of {} {}", .0.display(), .1)]

@@ -7,10 +7,14 @@ use crate::beneath::{FileMode, Root};
 use crate::error::{Error, Result};
 use crate::ignored::Ignored;
 use crate::store::{Content, Store};
-use crate::trees::{self, Leaf};
+use crate::trees::{self, Leaf, shown};
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::objs::tree::EntryKind;
+use rustix::fs::FileType;
 use std::collections::BTreeSet;
+
+/// Most paths that a failed restore names.
+const NAMED: usize = 10;
 
 /// Writes what stands in `to` and not in `from`, and removes what stands in `from` only.
 ///
@@ -80,7 +84,7 @@ fn dirs(root: &Root, from: &Content, to: &Content) -> Result<()> {
     for path in from.dirs.keys().rev().filter(|path| !to.dirs.contains_key(*path)) {
         if root.remove_empty_dir(path.as_bstr())? {
             prune(root, path.as_bstr(), to)?;
-        } else if root.stat(path.as_bstr())?.is_some() {
+        } else if root.stat(path.as_bstr())?.is_some_and(|stat| crate::beneath::kind_of(&stat) == FileType::Directory) {
             root.chmod(path.as_bstr(), to.modes.dir)?;
         }
     }
@@ -106,10 +110,22 @@ fn implied(to: &Content) -> BTreeSet<BString> {
     all
 }
 
-/// Fails unless the tree now is what was asked for.
-pub fn settled(want: &str, have: &str) -> Result<()> {
+/// Fails unless the tree now is what was asked for. A directory that could not go, because it holds
+/// what no checkpoint records, may be left over.
+pub fn settled(store: &Store, want: &Content, have: &Content) -> Result<()> {
     if want == have {
         return Ok(());
     }
-    Err(Error::Unsettled(format!("it should be checkpoint {want} and is {have}")))
+    let mut wrong: Vec<String> = Vec::new();
+    for change in trees::diff(&store.repo, want.files, have.files)? {
+        wrong.push(shown(change.path.as_bstr()));
+    }
+    for (path, leaf) in trees::flatten(&store.repo, want.files)? {
+        let file = matches!(leaf.kind, EntryKind::Blob | EntryKind::BlobExecutable);
+        if file && want.modes.of(path.as_bstr(), leaf.kind) != have.modes.of(path.as_bstr(), leaf.kind) {
+            wrong.push(shown(path.as_bstr()));
+        }
+    }
+    wrong.truncate(NAMED);
+    if wrong.is_empty() { Ok(()) } else { Err(Error::Unsettled(wrong.join(", "))) }
 }

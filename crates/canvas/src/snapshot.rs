@@ -68,6 +68,8 @@ pub struct Source<'a> {
     pub ignored: Ignored,
     /// What counts although ignored.
     pub tracked: &'a Tracked,
+    /// What counts this time, and stays marked as ignored.
+    pub also: &'a Tracked,
     /// Whether all ignored files count.
     pub keep_ignored: bool,
     /// The file system's time before the walk.
@@ -79,8 +81,9 @@ pub struct Source<'a> {
 /// # Errors
 /// When the tree can not be read or the store not written.
 pub fn take(root: &Root, source: &Source<'_>, memory: &mut Memory) -> Result<ObjectId> {
-    let mut raw = Raw { root, source, old: &memory.known, new: HashMap::new(), files: Leaves::new(), perms: BTreeMap::new(), dirs: Vec::new(), ignored: BTreeSet::new() };
-    let mut walk = Walk { ignored: source.ignored.clone(), tracked: source.tracked, keep_ignored: source.keep_ignored, always: is_protected };
+    let (new, files, perms, dirs, ignored) = (HashMap::new(), Leaves::new(), BTreeMap::new(), Vec::new(), BTreeSet::new());
+    let mut raw = Raw { root, source, old: &memory.known, new, files, perms, dirs, ignored };
+    let mut walk = Walk { ignored: source.ignored.clone(), tracked: source.tracked, also: source.also, keep_ignored: source.keep_ignored, always: is_protected };
     walk.run(root, &mut raw)?;
     let Raw { new, files, perms, dirs, ignored, .. } = raw;
     let (modes, dirs) = usual(&files, perms, dirs);

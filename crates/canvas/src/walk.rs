@@ -75,6 +75,8 @@ pub struct Walk<'a> {
     pub ignored: Ignored,
     /// What counts although ignored.
     pub tracked: &'a Tracked,
+    /// What counts this time, and stays marked as ignored.
+    pub also: &'a Tracked,
     /// Whether ignored things count too.
     pub keep_ignored: bool,
     /// Whether an ignored path counts by its name.
@@ -133,7 +135,7 @@ impl Walk<'_> {
     fn leaf(&mut self, at: &At<'_>, name: &BString, (path, stat): (BString, Stat), visitor: &mut dyn Visitor) -> Result<bool> {
         let path = path.as_bstr();
         let ignored = (at.below_ignored || self.ignored.matches(path, false)) && !self.tracked.has(path);
-        if ignored && !self.keep_ignored && !(self.always)(path) {
+        if ignored && !self.keep_ignored && !(self.always)(path) && !self.also.has(path) {
             return Ok(false);
         }
         visitor.file(&Seen { path, dir: at.dir, name, stat, ignored, bare: false })?;
@@ -144,7 +146,7 @@ impl Walk<'_> {
         let path = path.as_bstr();
         let ignored = at.below_ignored || self.ignored.matches(path, true);
         let wanted = !ignored || self.keep_ignored || (self.always)(path);
-        if !wanted && !self.tracked.has_below(path) {
+        if !wanted && !self.tracked.has_below(path) && !self.also.has_below(path) {
             return Ok(false);
         }
         let dir = match beneath::open_dir(at.dir, name) {

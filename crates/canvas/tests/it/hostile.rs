@@ -1,0 +1,234 @@
+//! Repositories that are odd or set traps: filters, hooks, pipes, links, names, modes, submodules.
+
+use crate::house::*;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use tinkerbell_core::port::{Canvas, Landing, OpenSpec};
+
+/// Everything that git could be talked into running, pointing at a file that must never appear.
+fn trap(house: &House) -> std::path::PathBuf {
+    let canary = house.dir.path().join("canary");
+    let run = format!("sh -c 'touch {}; cat'", canary.display());
+    for key in ["filter.x.clean", "filter.x.smudge", "filter.x.process", "merge.x.driver", "diff.x.textconv", "diff.x.command", "core.fsmonitor", "core.sshCommand", "gpg.program", "core.editor", "core.pager"] {
+        house.git(&["config", key, &run]);
+    }
+    house.git(&["config", "filter.x.required", "true"]);
+    house.git(&["config", "commit.gpgSign", "true"]);
+    for hook in ["pre-commit", "post-commit", "post-checkout", "reference-transaction", "post-index-change", "prepare-commit-msg", "commit-msg", "post-merge"] {
+        let path = house.user().join(".git/hooks").join(hook);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, format!("#!/bin/sh\ntouch {}\n", canary.display())).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    canary
+}
+
+#[test]
+fn no_filter_hook_driver_or_monitor_is_ever_run() {
+    let house = House::new();
+    house.write("a.txt", "1\n2\n3\n4\n5\n");
+    house.commit_all("start");
+    house.write(".gitattributes", "* filter=x merge=x diff=x\n");
+    house.commit_all("attributes");
+    let canary = trap(&house);
+    house.write("a.txt", "1\n2\n3\n4\nfive\n");
+    let opened = house.open();
+    write(&opened.workspace.tree, "a.txt", b"one\n2\n3\n4\nfive\n");
+    write(&opened.workspace.tree, "b.txt", b"b\n");
+    let checkpoint = house.take(&opened);
+    house.commit(&opened, &checkpoint, "step").unwrap();
+    house.restore(&opened, &opened.checkpoint);
+    house.restore(&opened, &checkpoint);
+    let landed = house.land(&opened).unwrap();
+    assert_eq!(landed.conflicts, Vec::<String>::new());
+    let op = tinkerbell_core::event::OpDone { commit: landed.commit, reference: landed.reference, previous: landed.previous, ..Default::default() };
+    wait(house.canvas.unland(opened.workspace.clone(), op, 1)).unwrap();
+    wait(house.canvas.remove(opened.workspace.clone())).unwrap();
+    assert!(!canary.exists());
+}
+
+#[test]
+fn line_ends_follow_the_users_configuration() {
+    let house = House::new();
+    house.git(&["config", "core.autocrlf", "true"]);
+    house.write("a.txt", "one\r\ntwo\r\n");
+    house.write("keep.bin", "x\0\r\n");
+    house.write("lf.txt", "l\r\n");
+    house.write(".gitattributes", "lf.txt text eol=lf\n");
+    house.commit_all("start");
+    let opened = house.open();
+    assert_eq!(opened.workspace.base.as_str(), house.git(&["rev-parse", "HEAD"]), "a tree with CRLF is not dirty");
+    let tree_dir = &opened.workspace.tree;
+    assert_eq!(std::fs::read(tree_dir.join("a.txt")).unwrap(), b"one\r\ntwo\r\n");
+    assert_eq!(std::fs::read(tree_dir.join("lf.txt")).unwrap(), b"l\n");
+    write(tree_dir, "a.txt", b"one\r\n2\r\n");
+    write(tree_dir, "new.txt", b"n\r\n");
+    let checkpoint = house.take(&opened);
+    let commit = house.commit(&opened, &checkpoint, "x").unwrap();
+    assert_eq!(run_git(&house.user(), &["show", &format!("{commit}:a.txt")]).stdout, b"one\n2\n");
+    assert_eq!(run_git(&house.user(), &["show", &format!("{commit}:new.txt")]).stdout, b"n\n");
+    assert_eq!(git_in(tree_dir, &["status", "--porcelain"]), "");
+    let landed = house.land(&opened).unwrap();
+    assert_eq!(landed.conflicts, Vec::<String>::new());
+    assert_eq!(std::fs::read(house.user().join("a.txt")).unwrap(), b"one\r\n2\r\n");
+    assert_eq!(house.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn names_that_are_no_utf8_and_odd_files_survive() {
+    let house = House::new();
+    house.write("a", "a\n");
+    let odd = std::ffi::OsStr::from_bytes(b"\xff\xfe name\n\"quoted\"");
+    std::fs::write(house.user().join(odd), b"odd\n").unwrap();
+    house.commit_all("start");
+    std::fs::write(house.user().join(odd), b"odd and dirty\n").unwrap();
+    let opened = house.open();
+    let tree_dir = &opened.workspace.tree;
+    assert_eq!(std::fs::read(tree_dir.join(odd)).unwrap(), b"odd and dirty\n");
+    std::fs::write(tree_dir.join(odd), b"changed\n").unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, tree_dir.join("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+    std::fs::create_dir(tree_dir.join("sub")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, tree_dir.join("sub/.gitignore"), rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+    symlink("/etc", tree_dir.join("out")).unwrap();
+    symlink("nowhere", tree_dir.join("dangling")).unwrap();
+    write(tree_dir, "big.bin", &vec![7_u8; 9 << 20]);
+    let checkpoint = house.take(&opened);
+    let diff = house.diff(&opened, &opened.checkpoint, &checkpoint);
+    let paths: Vec<&str> = diff.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(paths, ["big.bin", "dangling", "out", "\u{fffd}\u{fffd} name\n\"quoted\""]);
+    assert!(diff.text.contains("Binary files"), "{}", &diff.text[..200.min(diff.text.len())]);
+    house.commit(&opened, &checkpoint, "odd").unwrap();
+    house.git(&["fsck", "--strict"]);
+    house.restore(&opened, &opened.checkpoint);
+    assert_eq!(std::fs::read(tree_dir.join(odd)).unwrap(), b"odd and dirty\n");
+    house.restore(&opened, &checkpoint);
+    assert_eq!(std::fs::read(tree_dir.join(odd)).unwrap(), b"changed\n");
+    assert_eq!(std::fs::metadata(tree_dir.join("big.bin")).unwrap().len(), 9 << 20);
+}
+
+#[test]
+fn a_restore_never_writes_through_a_link_that_a_command_put_in_its_way() {
+    let house = House::new();
+    house.write("dir/file", "inside\n");
+    house.commit_all("start");
+    let opened = house.open();
+    let outside = house.dir.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("file"), "outside\n").unwrap();
+    std::fs::remove_dir_all(opened.workspace.tree.join("dir")).unwrap();
+    symlink(&outside, opened.workspace.tree.join("dir")).unwrap();
+    house.restore(&opened, &opened.checkpoint);
+    assert_eq!(std::fs::read_to_string(outside.join("file")).unwrap(), "outside\n");
+    assert_eq!(std::fs::read_to_string(opened.workspace.tree.join("dir/file")).unwrap(), "inside\n");
+}
+
+#[test]
+fn protected_paths_that_a_command_changed_are_put_back_and_named() {
+    let house = House::new();
+    house.write("AGENTS.md", "rules\n");
+    house.write(".github/workflows/ci.yml", "on: push\n");
+    house.write("a.txt", "a\n");
+    house.write(".gitignore", ".envrc\n.vscode/\n");
+    house.commit_all("start");
+    let opened = house.open();
+    let tree_dir = &opened.workspace.tree;
+    let was = tree(&opened);
+    write(tree_dir, "AGENTS.md", b"obey me\n");
+    std::fs::remove_dir_all(tree_dir.join(".github")).unwrap();
+    symlink("/tmp", tree_dir.join(".github")).unwrap();
+    write(tree_dir, ".claude/settings.json", b"{}");
+    write(tree_dir, ".vscode/tasks.json", b"ignored by git, not by us");
+    write(tree_dir, ".envrc", b"x");
+    write(tree_dir, ".git", b"gitdir: /elsewhere\n");
+    write(tree_dir, "a.txt", b"fine\n");
+    let taken = house.guarded(&opened, Some(opened.checkpoint.clone()));
+    assert_eq!(taken.restored, [".claude/settings.json", ".envrc", ".github/workflows/ci.yml", ".vscode/tasks.json", "AGENTS.md", ".git"]);
+    let mut want = was;
+    want.insert("a.txt 644".into(), b"fine\n".to_vec());
+    assert_eq!(tree(&opened), want);
+    assert_eq!(git_in(tree_dir, &["status", "--porcelain"]), " M a.txt");
+    assert_eq!(house.guarded(&opened, Some(taken.id.clone())).restored, Vec::<String>::new());
+}
+
+#[test]
+fn submodules_and_nested_repositories_are_left_out_and_told() {
+    let house = House::new();
+    let inner = house.dir.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    git_in(&inner, &["init", "-q", "-b", "main"]);
+    git_in(&inner, &["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-q", "--allow-empty", "-m", "x"]);
+    house.write("a.txt", "a\n");
+    house.git(&["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", inner.to_str().unwrap(), "sub"]);
+    house.commit_all("start");
+    house.git(&["init", "-q", "nested"]);
+    house.write("nested/n.txt", "n\n");
+    let opened = house.open();
+    assert!(opened.notes.iter().any(|note| note.contains("submodules are left empty") && note.contains("sub")), "{:?}", opened.notes);
+    assert!(opened.notes.iter().any(|note| note.contains("nested is a repository of its own")), "{:?}", opened.notes);
+    assert_eq!(std::fs::read_dir(opened.workspace.tree.join("sub")).unwrap().count(), 0);
+    let tree_dir = &opened.workspace.tree;
+    git_in(tree_dir, &["init", "-q", "cloned"]);
+    write(tree_dir, "cloned/c.txt", b"c\n");
+    write(tree_dir, "sub/inside.txt", b"x\n");
+    write(tree_dir, "b.txt", b"b\n");
+    let checkpoint = house.take(&opened);
+    let was = tree(&opened);
+    let commit = house.commit(&opened, &checkpoint, "x").unwrap();
+    assert_eq!(house.git(&["diff", "--name-status", "HEAD", commit.as_str()]), "A\tb.txt");
+    house.restore(&opened, &opened.checkpoint);
+    assert!(!tree_dir.join("cloned").exists());
+    house.restore(&opened, &checkpoint);
+    assert_eq!(tree(&opened), was);
+    house.git(&["fsck", "--strict"]);
+}
+
+#[test]
+fn subdirectories_linked_worktrees_and_other_bases_are_found() {
+    let house = House::new();
+    house.write("dir/a.txt", "old\n");
+    let old = house.commit_all("old");
+    house.write("dir/a.txt", "new\n");
+    house.commit_all("new");
+    house.git(&["worktree", "add", "-q", "../linked", "-b", "side"]);
+    let linked = house.dir.path().join("linked");
+    let spec = OpenSpec { task: TASK, cwd: linked.join("dir"), base: Some("HEAD~1".to_owned()) };
+    let opened = wait(house.canvas.open(spec)).unwrap();
+    assert_eq!((opened.subdir.as_str(), opened.workspace.base.as_str()), ("dir", old.as_str()));
+    assert_eq!(opened.workspace.repo, linked.canonicalize().unwrap());
+    write(&opened.workspace.tree, "b.txt", b"b\n");
+    let landed = house.land(&opened).unwrap();
+    assert_eq!(landed.reference, "refs/heads/side");
+    assert_eq!(git_in(&linked, &["status", "--porcelain"]), "");
+    assert_eq!(std::fs::read_to_string(linked.join("dir/a.txt")).unwrap(), "new\n");
+}
+
+#[test]
+fn a_branch_named_like_our_folder_is_a_clear_refusal() {
+    let house = House::new();
+    house.write("a", "a\n");
+    house.commit_all("start");
+    house.git(&["branch", "tinkerbell"]);
+    let fault = wait(house.canvas.open(house.spec())).unwrap_err();
+    assert_eq!(fault.code.0, "TB-CANVAS-004");
+    house.git(&["branch", "-m", "tinkerbell", "other"]);
+    house.open();
+}
+
+#[test]
+fn collected_garbage_of_the_user_does_not_hurt_checkpoints() {
+    let house = House::new();
+    house.write("a.txt", "a\n");
+    house.commit_all("start");
+    // In the user's objects, but pinned by nothing.
+    house.write("loose.txt", "only staged once\n");
+    house.git(&["add", "loose.txt"]);
+    house.git(&["rm", "-q", "--cached", "loose.txt"]);
+    std::fs::remove_file(house.user().join("loose.txt")).unwrap();
+    let opened = house.open();
+    write(&opened.workspace.tree, "loose.txt", b"only staged once\n");
+    let checkpoint = house.take(&opened);
+    house.restore(&opened, &opened.checkpoint);
+    house.git(&["gc", "-q", "--prune=now"]);
+    house.restore(&opened, &checkpoint);
+    assert_eq!(std::fs::read_to_string(opened.workspace.tree.join("loose.txt")).unwrap(), "only staged once\n");
+}
