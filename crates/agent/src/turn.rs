@@ -208,6 +208,10 @@ impl Turn {
     }
 
     fn verify(&mut self, round: u32) -> Yielded {
+        if round > 0 && !self.state.units.is_empty() {
+            self.state.units.clear();
+            self.nudge("Commands in the background were stopped for the check.".to_owned());
+        }
         let command = self.state.verify.clone();
         self.intend(EffectClass::Adoptable(Fallback::Pure), Action::Verify(Verify { command, round }))
     }

@@ -257,12 +257,18 @@ fn touches(call: &Call, plan: &ToolPlan, outcome: &ToolOutcome) -> bool {
     changes && outcome.status != ToolStatus::Failed
 }
 
+/// Whether a command at this level could write the protected set; unnamed is the task's level.
+fn is_open(stage: &Stage, level: &str) -> bool {
+    let prepared = stage.task.prepared.as_ref().map_or("", |prepared| prepared.level.as_str());
+    let level = if level.is_empty() { prepared } else { level };
+    level != Level::Full.name()
+}
+
 async fn checkpoint(stage: &Stage, call: &Call, plan: &ToolPlan, result: &mut ResultSeen) -> Result<(), Stall> {
     let before = stage.before()?;
     let commands = plan.command.is_some() || matches!(call.tool.as_str(), "exec_wait" | "exec_send");
     // On `full` the protected set is read-only for commands; edits of it by file tools were approved.
-    let open = result.level != Level::Full.name() && stage.task.prepared.as_ref().is_none_or(|p| p.level != Level::Full.name());
-    let guard = (commands && open).then(|| before.clone());
+    let guard = (commands && is_open(stage, &result.level)).then(|| before.clone());
     let taken = stage.house.deps.canvas.checkpoint(stage.workspace()?, guard).await.map_err(broken)?;
     let files = stage.changes(&before, &taken.id).await?;
     result.before = before.to_string();

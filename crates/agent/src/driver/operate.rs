@@ -5,6 +5,7 @@
 
 use super::House;
 use super::commit::{dollars, message};
+use super::prepare::failed;
 use super::stage::{broken, git};
 use std::sync::Arc;
 use tinkerbell_core::effect::{Act, Acted, Attempt, Intended, Past, Stall};
@@ -19,6 +20,9 @@ pub async fn perform(house: Arc<House>, task: Task, op: Op, intended: Intended, 
     effects.once(intended, act).await
 }
 
+/// Files that the line for people names.
+const NAMED: usize = 5;
+
 struct Work {
     house: Arc<House>,
     task: Task,
@@ -31,10 +35,10 @@ impl Work {
     async fn act(self, attempt: Attempt) -> Result<Acted, Stall> {
         match self.op.kind.as_str() {
             "undo" | "undo-all" | "redo" | "restore" => self.go(attempt).await,
-            "land" => self.land().await,
-            "unland" => self.unland().await,
-            "remove" => self.remove().await,
-            other => Err(broken(super::defect(&format!("`{other}` is no operation")))),
+            "land" => told(self.land().await),
+            "unland" => told(self.unland().await),
+            "remove" => told(self.remove().await),
+            other => told(Err(broken(super::defect(&format!("`{other}` is no operation"))))),
         }
     }
 
@@ -51,10 +55,17 @@ impl Work {
     async fn go(self, attempt: Attempt) -> Result<Acted, Stall> {
         let (workspace, canvas) = (self.workspace()?, &self.house.deps.canvas);
         let target = git(&self.op.target)?;
-        let replaced = canvas.restore(workspace.clone(), target.clone()).await.map_err(broken)?;
+        let replaced = match canvas.restore(workspace.clone(), target.clone()).await {
+            Ok(replaced) => replaced,
+            Err(fault) => return told(Err(broken(fault))),
+        };
         // On recovery the tree may be there already; what it replaced is then what the record says.
         let before = if attempt == Attempt::First { replaced } else { self.tree()? };
-        let subject = format!("{} operation {}", self.op.kind, numbers(&self.op.ops));
+        let subject = match self.op.kind.as_str() {
+            "restore" => format!("restore to operation {}", numbers(&self.op.ops)),
+            "undo-all" => "undo all operations".to_owned(),
+            kind => format!("{kind} operation {}", numbers(&self.op.ops)),
+        };
         let micro = MicroCommit {
             tree: target.clone(),
             parent: self.tip().await?,
@@ -63,7 +74,10 @@ impl Work {
         };
         let commit = canvas.commit(workspace.clone(), micro).await.map_err(broken)?;
         let files = canvas.diff(workspace, before.clone(), target.clone(), false).await.map_err(broken)?.files;
-        let text = format!("{}: {} files changed", self.op.kind, files.len());
+        let names: Vec<&str> = files.iter().take(NAMED).map(|file| file.path.as_str()).collect();
+        let more = if files.len() > NAMED { format!(" and {} more", files.len() - NAMED) } else { String::new() };
+        let what = if names.is_empty() { "no file differs".to_owned() } else { format!("changed {}{more}", names.join(", ")) };
+        let text = format!("{subject}: {what}");
         let done = OpDone {
             kind: if self.op.kind == "undo-all" { "undo".to_owned() } else { self.op.kind.clone() },
             before: before.to_string(),
@@ -167,6 +181,15 @@ impl Work {
             ("Model", self.task.served.clone()),
             ("Cost", dollars(self.op.cost_micros)),
         ]
+    }
+}
+
+/// A fault that will not pass is recorded as the operation's outcome, so that it does not stay open
+/// and is not tried again at each start.
+fn told(acted: Result<Acted, Stall>) -> Result<Acted, Stall> {
+    match acted {
+        Err(Stall::Broken(fault)) if !fault.retryable => Ok(Acted::from(Observation::Failed(failed(fault)))),
+        other => other,
     }
 }
 

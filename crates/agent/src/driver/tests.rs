@@ -90,6 +90,19 @@ async fn bad_calls_are_results_that_say_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn only_commands_below_full_have_protected_files_put_back() {
+    for (call, put_back) in [
+        (r#"exec {"cmd":"at landlock"}"#, true),
+        (r#"exec {"cmd":"at full"}"#, false),
+        (r#"exec {"cmd":"ls"}"#, false),
+        (r#"edit {"path":"a.rs","to":"x"}"#, false),
+    ] {
+        let (desk, _) = run(&World::new(&[call, "say ok"])).await;
+        assert_eq!(desk.results()[0].contains("were put back: AGENTS.md"), put_back, "{call}");
+    }
+}
+
+#[tokio::test]
 async fn a_person_decides_and_the_model_learns_it() {
     for (yes, expected, ran) in [(true, "exit 0", 1), (false, "The user denied this and said: no way", 0)] {
         let world = World::new(&[r#"exec {"cmd":"danger"}"#, "say ok"]);

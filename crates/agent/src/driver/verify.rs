@@ -42,7 +42,10 @@ async fn act(stage: Arc<Stage>, seq: Seq, verify: Verify, attempt: Attempt) -> R
         Found::Unit(unit) => unit,
         Found::Lost(_) => return lost(&stage, &before).await,
         Found::NeverRan => {
-            sandbox.stop(stage.task.id).await.map_err(broken)?;
+            // Before the first edit a server may be running that the model still needs.
+            if verify.round > 0 {
+                sandbox.stop(stage.task.id).await.map_err(broken)?;
+            }
             // What a background unit wrote since the last checkpoint must survive the putting back.
             before = stage.house.deps.canvas.checkpoint(stage.workspace()?, None).await.map_err(broken)?.id;
             start(&stage, seq, &verify).await?

@@ -247,7 +247,8 @@ impl Tool for Exec {
                 "long" => "words ".repeat(2_000),
                 _ => "exit 0".to_owned(),
             };
-            Ok(ToolOutcome { status, ..ToolOutcome::done("exec did", text) })
+            let level = command.strip_prefix("at ").map(str::to_owned);
+            Ok(ToolOutcome { status, level, ..ToolOutcome::done("exec did", text) })
         })
     }
 }
@@ -294,13 +295,14 @@ impl Canvas for World {
         })
     }
 
-    fn checkpoint(&self, _workspace: Workspace, _guard: Option<GitId>) -> BoxFuture<'_, Result<Checkpoint, Fault>> {
+    fn checkpoint(&self, _workspace: Workspace, guard: Option<GitId>) -> BoxFuture<'_, Result<Checkpoint, Fault>> {
         Box::pin(async move {
             pause().await;
             let mut state = self.lock();
+            let restored = if guard.is_some() { vec!["AGENTS.md".to_owned()] } else { Vec::new() };
             let (id, content) = (id(&state.content), state.content.clone());
             state.trees.insert(id.to_string(), content);
-            Ok(Checkpoint { id, restored: Vec::new() })
+            Ok(Checkpoint { id, restored })
         })
     }
 
