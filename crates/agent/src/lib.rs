@@ -11,6 +11,7 @@ mod fingerprint;
 pub mod format;
 pub mod options;
 mod prompt;
+mod rescue;
 mod survey;
 mod turn;
 

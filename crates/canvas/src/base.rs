@@ -244,7 +244,7 @@ impl UserTree<'_> {
         let mut bytes = Vec::new();
         file.take(size).read_to_end(&mut bytes).map_err(self.fail(seen))?;
         if size <= CONVERT_BYTES {
-            bytes = self.ends.to_git(seen.path, &bytes, before)?;
+            bytes = self.ends.stored(seen.path, &bytes, before)?;
         }
         self.write(&bytes).map(Some)
     }

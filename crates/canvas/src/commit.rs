@@ -70,7 +70,7 @@ fn stored(desk: &Desk<'_>, ends: &mut LineEnds<'_>, (path, leaf): (&BStr, Leaf),
     let mut bytes = desk.store.read(leaf.id)?;
     let text = matches!(leaf.kind, EntryKind::Blob | EntryKind::BlobExecutable) && bytes.len() as u64 <= CONVERT_BYTES;
     if text {
-        bytes = ends.to_git(path, &bytes, before.map(|leaf| leaf.id))?;
+        bytes = ends.stored(path, &bytes, before.map(|leaf| leaf.id))?;
     }
     let id = desk.user.write_blob(&bytes).map_err(Error::git("write object"))?.detach();
     Ok(Leaf { kind: leaf.kind, id })

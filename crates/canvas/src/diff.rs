@@ -8,7 +8,6 @@ use crate::trees::{self, Change, Leaf, shown};
 use gix::bstr::ByteSlice;
 use gix::objs::tree::EntryKind;
 use similar::{ChangeTag, TextDiff};
-use std::fmt::Write as _;
 use std::time::Duration;
 use tinkerbell_core::event::FileChange;
 use tinkerbell_core::port::Difference;
@@ -45,8 +44,7 @@ pub fn difference(store: &Store, from: &GitId, to: &GitId, text: bool) -> Result
         }
     }
     if cut > 0 {
-        // Writing to a string can not fail.
-        let _ = writeln!(out.text, "\\ cut at {TEXT_BYTES} bytes: the changes of {cut} more file(s) are not shown");
+        out.text.push_str(&format!("\\ cut at {TEXT_BYTES} bytes: the changes of {cut} more file(s) are not shown\n"));
     }
     Ok(out)
 }
@@ -101,15 +99,13 @@ fn binary(change: &Change, path: &str) -> String {
 }
 
 fn header(change: &Change, path: &str) -> String {
-    let mut out = format!("diff --git a/{path} b/{path}\n");
-    // Writing to a string can not fail.
-    let _ = match (change.old, change.new) {
-        (None, Some(new)) => writeln!(out, "new file mode {}", mode(new)),
-        (Some(old), None) => writeln!(out, "deleted file mode {}", mode(old)),
-        (Some(old), Some(new)) if old.kind != new.kind => writeln!(out, "old mode {}\nnew mode {}", mode(old), mode(new)),
-        _ => Ok(()),
+    let modes = match (change.old, change.new) {
+        (None, Some(new)) => format!("new file mode {}\n", mode(new)),
+        (Some(old), None) => format!("deleted file mode {}\n", mode(old)),
+        (Some(old), Some(new)) if old.kind != new.kind => format!("old mode {}\nnew mode {}\n", mode(old), mode(new)),
+        _ => String::new(),
     };
-    out
+    format!("diff --git a/{path} b/{path}\n{modes}")
 }
 
 const fn mode(leaf: Leaf) -> &'static str {

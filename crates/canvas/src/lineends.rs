@@ -39,7 +39,7 @@ impl<'r> LineEnds<'r> {
 
     /// The form that git stores. `before` is what git stores now at this path: a file committed
     /// with CRLF keeps it where the conversion is automatic.
-    pub fn to_git(&mut self, path: &BStr, bytes: &[u8], before: Option<ObjectId>) -> Result<Vec<u8>> {
+    pub fn stored(&mut self, path: &BStr, bytes: &[u8], before: Option<ObjectId>) -> Result<Vec<u8>> {
         let objects = &self.objects.objects;
         let entry = self.stack.at_entry(path, None, objects).map_err(Error::io("read attributes", self.objects.path()))?;
         let native = gix::path::from_bstr(path).map_err(|e| Error::Git { what: "convert path", why: e.to_string() })?;
@@ -63,7 +63,7 @@ impl<'r> LineEnds<'r> {
     }
 
     /// The form that stands on disk.
-    pub fn to_disk(&mut self, path: &BStr, bytes: &[u8]) -> Result<Vec<u8>> {
+    pub fn on_disk(&mut self, path: &BStr, bytes: &[u8]) -> Result<Vec<u8>> {
         let entry = self.stack.at_entry(path, None, &self.objects.objects).map_err(Error::io("read attributes", self.objects.path()))?;
         let mut outcome = self
             .pipeline

@@ -194,7 +194,7 @@ impl Store {
             let entry = tree.iter().flatten().find(|entry| entry.filename() == name);
             entry.map(|entry| entry.object_id()).ok_or_else(|| lost(format!("it has no `{name}`")))
         };
-        let blob = |name: &str| Ok::<_, Error>(self.read(part(name)?)?);
+        let blob = |name: &str| self.read(part(name)?);
         Ok(Content {
             files: part("files")?,
             dirs: parse_lines(&blob("dirs")?),

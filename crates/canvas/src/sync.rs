@@ -140,7 +140,7 @@ impl Desk<'_> {
             FileType::Symlink => Ok(Disk::Leaf(Leaf { kind: EntryKind::Link, id: hash(&self.root.link(path)?)? })),
             FileType::RegularFile => {
                 let bytes = self.root.read(path)?;
-                let stored = self.ends.to_git(path, &bytes, before.map(|leaf| leaf.id))?;
+                let stored = self.ends.stored(path, &bytes, before.map(|leaf| leaf.id))?;
                 let kind = match before.map(|leaf| leaf.kind) {
                     Some(kind @ (EntryKind::Blob | EntryKind::BlobExecutable)) if !self.modes => kind,
                     _ if self.modes && stat.st_mode & 0o100 != 0 => EntryKind::BlobExecutable,
@@ -217,7 +217,7 @@ impl Desk<'_> {
             _ if executable => FileMode::Executable,
             _ => FileMode::Plain,
         };
-        let bytes = self.ends.to_disk(path, &bytes)?;
+        let bytes = self.ends.on_disk(path, &bytes)?;
         self.root.write(path, &mut bytes.as_slice(), mode)
     }
 

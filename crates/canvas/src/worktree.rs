@@ -5,7 +5,6 @@
 
 use crate::beneath::{Obstacle, Root};
 use crate::error::{Error, Result};
-use crate::trees;
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use gix::filter::plumbing::pipeline::CrlfRoundTripCheck;
@@ -118,10 +117,4 @@ pub fn remove(ws: &Workspace, data_dir: &Path) -> Result<()> {
         Err(why) if !matches!(why.kind(), std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::NotFound) => Err(Error::io("remove", &above)(why)),
         _ => Ok(()),
     }
-}
-
-/// Submodules of a tree, for the note that says they are empty.
-pub fn submodules(leaves: &trees::Leaves) -> Vec<String> {
-    let links = leaves.iter().filter(|(_, leaf)| leaf.kind == gix::objs::tree::EntryKind::Commit);
-    links.map(|(path, _)| trees::shown(path.as_bstr())).collect()
 }

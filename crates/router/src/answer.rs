@@ -201,7 +201,10 @@ fn written_call(text: &str, tools: &[ToolSpec]) -> Option<(String, Call)> {
     if words.contains("```") || words.contains("<tool_call>") {
         return None;
     }
-    let object: Map<String, Value> = serde_json::from_str(body.trim()).ok()?;
+    let body = body.trim();
+    // Qwen doubles the outer braces where a template showed them escaped.
+    let single = || body.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).filter(|rest| rest.starts_with('{'));
+    let object: Map<String, Value> = serde_json::from_str(body).ok().or_else(|| serde_json::from_str(single()?).ok())?;
     let name = object.get("name")?.as_str()?;
     let args = object.get("arguments").or_else(|| object.get("parameters"))?.as_object()?;
     let known = object.len() == 2 && tools.iter().any(|tool| tool.name == name);

@@ -36,14 +36,20 @@ fn choice(name: &str, args: Value) -> Value {
 pub fn instructions(tools: &[ToolSpec]) -> String {
     let mut text = String::from(
         "Answer with exactly one JSON object and nothing else:\n\
-         {\"thought\":\"one short sentence\",\"tool\":\"NAME\",\"args\":{…}}\n\
-         One tool per answer; its result comes back in the next message. The tools:\n",
+         {\"thought\": \"why this step\", \"tool\": …, \"args\": …}\n\
+         Each answer is one step; its result comes back in the next message. Choose one of these:\n",
     );
+    // Each tool stands in the form of the answer: in a mere list, small models take a tool's name
+    // for a command to run.
     for tool in tools {
-        text.push_str(&format!("- {} {}\n  {}\n", tool.name, arguments(tool.schema), first_lines(tool.description)));
+        text.push_str(&entry(tool.name, &arguments(tool.schema), &first_lines(tool.description)));
     }
-    text.push_str(&format!("- {FINAL} {{answer: string}}\n  Ends the task: say what was done. Use it only when nothing is left to do."));
-    text
+    text.push_str(&entry(FINAL, "{answer: string}", "Ends the task and says what was done. Only when nothing is left to do."));
+    text.trim_end().to_owned()
+}
+
+fn entry(name: &str, args: &str, description: &str) -> String {
+    format!("- \"tool\": \"{name}\", \"args\": {args}\n  {description}\n")
 }
 
 /// The arguments, short: `{path: string, start?: integer}`.
@@ -189,7 +195,7 @@ mod tests {
             let names: Vec<&String> = choice["properties"].as_object().unwrap().keys().collect();
             assert_eq!(names, ["thought", "tool", "args"]);
         }
-        assert!(instructions(TOOLS).contains("- read {path: string, start?: integer}\n  Reads a file."));
+        assert!(instructions(TOOLS).contains("- \"tool\": \"read\", \"args\": {path: string, start?: integer}\n  Reads a file."));
     }
 
     #[test]

@@ -15,13 +15,14 @@ use tinkerbell_core::event::{Action, Event, Placed};
 use tinkerbell_core::lifecycle::{OP_SEQ, Task};
 use tinkerbell_core::port::{BlobStore, Canvas, Journal, NewRecord, Runner, Seen, Submission};
 use tinkerbell_core::words::{Lsn, Seq, TaskId};
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Checks and completes a submission before it is accepted: default model, default limits,
 /// whether the provider exists.
-pub type Admission = Arc<dyn Fn(&mut Submission) -> Result<(), Fault> + Send + Sync>;
+pub type Admission = Arc<dyn Fn(Submission) -> BoxFuture<'static, Result<Submission, Fault>> + Send + Sync>;
 
 /// What the engine stands on.
 pub struct Deps {
@@ -114,7 +115,7 @@ pub(crate) struct World {
 /// Events on their way to the watchers, once they are durable.
 pub(crate) struct Queued {
     pub(crate) events: Vec<Placed>,
-    pub(crate) durable: futures_util::future::BoxFuture<'static, Result<(), Fault>>,
+    pub(crate) durable: BoxFuture<'static, Result<(), Fault>>,
     pub(crate) done: oneshot::Sender<Result<(), Fault>>,
 }
 
@@ -130,6 +131,8 @@ pub(crate) struct Inner {
     pub(crate) drivers: TaskTracker,
     /// Told whenever a driver ends.
     pub(crate) idle: Notify,
+    /// Told when the journal takes no more records.
+    failed: Notify,
     pub(crate) stop: CancellationToken,
 }
 
@@ -178,6 +181,7 @@ impl Engine {
             durable,
             drivers: TaskTracker::new(),
             idle: Notify::new(),
+            failed: Notify::new(),
             stop: CancellationToken::new(),
         });
         let engine = Self { inner };
@@ -198,6 +202,18 @@ impl Engine {
     /// The fault that broke it.
     pub fn ready(&self) -> Result<(), Fault> {
         self.inner.lock().broken.clone().map_or(Ok(()), Err)
+    }
+
+    /// Completes when a record could not be made durable. What the engine has folded is ahead of
+    /// the journal then, so the process must end and replay; tasks lose nothing by it.
+    pub async fn broken(&self) -> Fault {
+        loop {
+            let told = self.inner.failed.notified();
+            if let Err(fault) = self.ready() {
+                return fault;
+            }
+            told.await;
+        }
     }
 
     /// Continues tasks that wait for a key: the environment has new values.
@@ -316,7 +332,10 @@ async fn publisher(inner: std::sync::Weak<Inner>, mut queued: mpsc::UnboundedRec
                     let _nobody = inner.seen.send(Seen::Event(Arc::new(event)));
                 });
             }
-            Err(fault) => inner.lock().broken = Some(fault.clone()),
+            Err(fault) => {
+                inner.lock().broken = Some(fault.clone());
+                inner.failed.notify_one();
+            }
         }
         // The caller may have gone; the record stays.
         let _gone = next.done.send(result);

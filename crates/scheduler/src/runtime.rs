@@ -17,7 +17,7 @@ use tinkerbell_core::words::{BlobRef, GitId, Lsn, TaskId};
 const PREFIX_DIGITS: usize = 4;
 
 impl Runtime for Engine {
-    fn submit(&self, mut submission: Submission) -> BoxFuture<'_, Result<(TaskId, Lsn), Fault>> {
+    fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<(TaskId, Lsn), Fault>> {
         async move {
             if submission.goal.trim().is_empty() {
                 return Err(Fault::new("TB-TASK-003", exit::USAGE, "the task is empty").hint("tinkerbell run \"what to do\""));
@@ -25,7 +25,7 @@ impl Runtime for Engine {
             if let Some(known) = self.repeated(&submission)? {
                 return Ok(known);
             }
-            (self.inner.deps.admission)(&mut submission)?;
+            let submission = (self.inner.deps.admission)(submission).await?;
             let id = TaskId(self.inner.deps.entropy.id());
             let event = Event::Submitted(submitted(&submission));
             let pending = {

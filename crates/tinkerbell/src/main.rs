@@ -1,3 +1,81 @@
-//! The roof.
+//! The roof: one binary that chooses, wires, starts and stops everything.
+//!
+//! Only this crate names concrete adapters, reads the environment and opens configuration.
+//! Invariant: nothing is built that the command at hand does not need.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-fn main() {}
+mod chores;
+mod clock;
+mod config;
+mod daemon;
+mod demo;
+mod environment;
+mod house;
+mod panic;
+mod places;
+mod start;
+mod wire;
+
+use environment::Environment;
+use house::Roof;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tinkerbell_cli::{Args, Command, DaemonCommand, Output};
+use tinkerbell_core::code::{Fault, exit};
+
+/// A daemon that a client started for itself leaves when nobody needs it; not for people.
+const LEAVES: &str = "--leaves";
+
+fn main() -> ExitCode {
+    let mut argv: Vec<OsString> = std::env::args_os().collect();
+    // Keepers and sandbox stages come first: they need a process with a single thread.
+    if let Some(code) = tinkerbell_executor::early_main(&argv) {
+        return ExitCode::from(u8::try_from(code).unwrap_or(exit::INTERNAL));
+    }
+    panic::install();
+    let leaves = argv.iter().any(|arg| arg == LEAVES);
+    argv.retain(|arg| arg != LEAVES);
+    let args = match tinkerbell_cli::parse(argv) {
+        Ok(args) => args,
+        Err(code) => return ExitCode::from(code),
+    };
+    ExitCode::from(run(args, leaves))
+}
+
+fn run(args: Args, leaves: bool) -> u8 {
+    if let Some(code) = tinkerbell_cli::offline(&args) {
+        return code;
+    }
+    let out = Output::process(&args.manners);
+    let roof = match roof(&args) {
+        Ok(roof) => roof,
+        Err(fault) => return fail(&out, &fault),
+    };
+    if let Command::Daemon(DaemonCommand::Start { foreground: true }) = &args.command {
+        return roof.be_daemon(leaves).unwrap_or_else(|fault| fail(&out, &fault));
+    }
+    // One thread: a client waits for a socket and for a terminal, and for nothing else.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(tinkerbell_cli::run(args, Arc::new(roof)));
+            // A thread that still reads the terminal must not hold the exit up.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => fail(&out, &Fault::new("TB-DAEMON-001", exit::INTERNAL, format!("no runtime: {error}"))),
+    }
+}
+
+fn roof(args: &Args) -> Result<Roof, Fault> {
+    let exe = std::env::current_exe().map_err(|error| {
+        Fault::new("TB-DAEMON-001", exit::INTERNAL, format!("the path of this program is unknown: {error}")).hint("is /proc mounted?")
+    })?;
+    Ok(Roof { env: Environment::of_process(), exe, set: args.manners.set.clone(), yes: args.manners.yes, lenient: false })
+}
+
+fn fail(out: &Output, fault: &Fault) -> u8 {
+    out.error(&tinkerbell_cli::render_fault(fault, out.is_talk_terminal()));
+    fault.exit
+}

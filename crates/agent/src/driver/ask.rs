@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::effect::{Acted, Intended, LiveDelta, Past, Stall};
 use tinkerbell_core::event::{Ask, Observation, Observed, Part, PartKind, Reply};
-use tinkerbell_core::model::{Completion, ModelCall, ModelCard, ModelError, ModelEvent};
+use tinkerbell_core::model::{Completion, ModelCall, ModelCard, ModelError, ModelEvent, StopReason};
 use tinkerbell_core::money::NanoUsd;
 use tinkerbell_core::words::{Lsn, Seq};
 
@@ -88,7 +88,12 @@ impl Asking {
         Err(ModelError::Fault(fault.hint("`tinkerbell resume TASK` asks again").transient()))
     }
 
-    fn acted(&self, completion: Completion, wall_ms: u64) -> Acted {
+    fn acted(&self, mut completion: Completion, wall_ms: u64) -> Acted {
+        // A cut answer may end within a call: it is never read as one.
+        let whole = completion.stop != StopReason::Length;
+        if whole && crate::rescue::rescue(&mut completion.parts) {
+            completion.stop = StopReason::Calls;
+        }
         let usage = completion.usage;
         let cost = self.card.price.map(|price| price.cost(usage));
         let reply = Reply {

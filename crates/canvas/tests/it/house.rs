@@ -22,11 +22,6 @@ pub struct House {
     pub options: Options,
 }
 
-/// Whether the real git is installed; without it the oracle tests have nothing to ask.
-pub fn has_git() -> bool {
-    Command::new("git").arg("--version").output().is_ok_and(|out| out.status.success())
-}
-
 impl House {
     /// An empty repository on branch `main`.
     pub fn new() -> Self {

@@ -64,7 +64,7 @@ fn act(root: &Path, deed: &Deed) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_state_that_was_recorded_comes_back(first in proptest::collection::vec(deed(), 0..12), second in proptest::collection::vec(deed(), 0..12), third in proptest::collection::vec(deed(), 0..6)) {

@@ -136,3 +136,16 @@ fn places_that_are_no_repository_get_an_offer() {
     assert_eq!(open(dir.path(), None).code.0, "TB-CANVAS-002");
     assert_eq!(open(&house.user(), Some("nothing-like-it")).code.0, "TB-CANVAS-003");
 }
+
+#[test]
+fn the_ports_promises_are_kept() {
+    let houses = std::cell::RefCell::new(Vec::new());
+    wait(tinkerbell_testkit::contract::canvas::suite(|| {
+        let house = House::new();
+        house.write("a.txt", "one\n");
+        house.commit_all("start");
+        let fixture = tinkerbell_testkit::contract::canvas::Fixture { canvas: house.canvas.clone(), repo: house.user() };
+        houses.borrow_mut().push(house);
+        fixture
+    }));
+}

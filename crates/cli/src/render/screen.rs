@@ -167,7 +167,8 @@ impl Screen {
             return;
         }
         match &self.row {
-            Some(row) => row.println(line),
+            // Not the row's own `println`: it pads with blanks to the width, which end up in copies.
+            Some(row) => row.suspend(|| self.out.talk(line)),
             None => self.out.talk(line),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::both;
 use crate::house::*;
+use std::net::TcpListener;
 use tinkerbell_core::port::{Level, Sandbox};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -17,4 +18,113 @@ async fn the_self_test_reports_each_check() {
         assert!(report.full.len() > 10 || report.landlock.len() > 10);
         assert_eq!(house.sandbox.level().await.unwrap(), level);
     }
+}
+
+/// Every attack prints `BROKE` and a name if it works.
+both!(attacks_from_the_shell_fail, house, {
+    let root = house.root();
+    let root = root.display();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    tcp.set_nonblocking(true).unwrap();
+    let port = tcp.local_addr().unwrap().port();
+    let victim = std::process::id();
+    std::fs::write(house.root().join("outside"), "outside-canary").unwrap();
+    let attacks = format!(
+        r"
+        broke() {{ echo BROKE $1; }}
+        echo x > {root}/new && broke write
+        echo x > {root}/outside && broke overwrite
+        echo x >> ../../outside && broke dotdot
+        rm -f {root}/outside && broke remove
+        chmod 777 {root}/outside && [ -e {root}/outside ] && broke chmod
+        cat {root}/outside && broke read
+        cat {root}/home/.ssh/id && broke ssh
+        cat {root}/data/secret/key && broke data
+        ls {root}/data/runs && broke runs
+        cat /etc/shadow | grep . && broke shadow
+        ln -s {root} l && cat l/outside && broke symlink
+        ln {root}/outside hard && broke hardlink
+        ln git/config hard2 && broke hardlink2
+        cat /proc/self/root{root}/outside && broke procroot
+        cat /proc/1/root{root}/outside && broke procroot1
+        cat /proc/{victim}/environ && broke environ
+        cat /proc/{victim}/root{root}/outside && broke victimroot
+        kill -0 {victim} && broke kill
+        (exec 3<>/dev/tcp/127.0.0.1/{port}) && broke bash-tcp
+        python3 -c 'import socket; socket.create_connection((""127.0.0.1"", {port}))' && broke tcp
+        echo x > {root}/git/config && broke gitconfig
+        echo x > {root}/git/hooks/pre-commit && broke hook
+        mv {root}/git {root}/git2 && broke gitmove
+        unshare -U true && broke userns
+        mount -t tmpfs x sub && broke mount
+        chroot . /bin/true && broke chroot
+        echo 1 > /proc/sys/kernel/core_pattern && broke sysctl
+        head -c1 /dev/vda && broke disk
+        true
+        "
+    );
+    let (output, ended) = house.run(1, &attacks).await;
+    assert!(!output.contains("BROKE"), "{output}");
+    assert_eq!(ended.code, Some(0), "{output}");
+    assert!(!output.contains("canary"), "{output}");
+    assert_eq!(std::fs::read_to_string(house.root().join("outside")).unwrap(), "outside-canary");
+    assert!(tcp.accept().is_err());
+});
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_protected_set_holds_at_level_full_missing_paths_too() {
+    let Some(house) = House::at(Level::Full).await else { return };
+    std::fs::create_dir_all(house.tree().join(".github/workflows")).unwrap();
+    std::fs::write(house.tree().join(".github/workflows/ci.yml"), "real").unwrap();
+    std::fs::write(house.tree().join("AGENTS.md"), "real").unwrap();
+    let before = std::fs::read_to_string(house.tree().join(".git")).unwrap();
+    let (output, _) = house
+        .run(
+            1,
+            "echo x > .git; rm -f .git; mv .git .g2; echo x > AGENTS.md; mv AGENTS.md A; echo x > .github/workflows/ci.yml; \
+             mv .github .g3; rm -rf .github; mkdir .claude; echo x > .claude/settings.json; echo x > .envrc; echo x > normal; exit 0",
+        )
+        .await;
+    let read = |name: &str| std::fs::read_to_string(house.tree().join(name)).unwrap_or_default();
+    assert_eq!((read(".git"), read("AGENTS.md"), read(".github/workflows/ci.yml")), (before, "real".into(), "real".into()));
+    assert!(!house.tree().join(".claude").exists() && !house.tree().join(".envrc").exists());
+    assert_eq!(read("normal"), "x\n");
+    assert!(output.contains("removed `") && output.contains(".claude"), "{output}");
+}
+
+both!(honest_work_is_possible, house, {
+    let script = r#"
+        set -e
+        echo x > file; mv file sub/file; mkdir -p a/b; cp sub/file a/b/; rm -r a
+        t=$(mktemp); echo t > $t; cat $t; rm $t
+        cd "$HOME" && echo h > h && cd - > /dev/null
+        echo to null > /dev/null; head -c 4 /dev/urandom | wc -c
+        (exit 3) || echo "sub $?"
+        [ "$(cat .git | cut -c1-7)" = "gitdir:" ]
+        echo "$TINKERBELL_RUN"
+        ulimit -c
+        umask
+    "#;
+    let (output, ended) = house.run(1, script).await;
+    assert_eq!(ended.code, Some(0), "{output}");
+    let run = house.spec(1, "").run;
+    assert_eq!(output, format!("t\n4\nsub 3\n{run}\n0\n0022\n"));
+    let mut spec = house.spec(2, "pwd");
+    spec.workdir = "sub".into();
+    let unit = house.sandbox.start(spec.clone()).await.unwrap();
+    end(unit.as_ref()).await;
+    assert_eq!(text(unit.as_ref()).await.trim(), house.tree().join("sub").to_str().unwrap());
+    for (seq, bad) in [(3, "../.."), (4, "/etc"), (5, "missing")] {
+        spec.run.seq = seq;
+        spec.workdir = bad.into();
+        assert_eq!(house.sandbox.start(spec.clone()).await.err().unwrap().code.0, "TB-EXEC-005");
+    }
+});
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn loopback_works_within_level_full() {
+    let Some(house) = House::at(Level::Full).await else { return };
+    let code = "import socket,threading; s=socket.socket(); s.bind(('127.0.0.1',0)); s.listen(); c=socket.create_connection(s.getsockname()); print('ok')";
+    let (output, ended) = house.run(1, &format!("command -v python3 >/dev/null || {{ echo ok; exit 0; }}; python3 -c \"{code}\"")).await;
+    assert_eq!((output.as_str(), ended.code), ("ok\n", Some(0)));
 }

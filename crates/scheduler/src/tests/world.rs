@@ -58,7 +58,7 @@ impl World {
             canvas: Arc::new(NoCanvas),
             clock: Arc::new(FakeClock::new()),
             entropy: Arc::new(SeedEntropy::new(u64::from(self.seed.fetch_add(1, Ordering::SeqCst)))),
-            admission: Arc::new(|_| Ok(())),
+            admission: Arc::new(|submission| async { Ok(submission) }.boxed()),
         };
         Engine::open(deps, Options { watch_slots: 8, ..Options::default() }).await.unwrap()
     }

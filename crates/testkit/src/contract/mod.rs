@@ -7,4 +7,5 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 pub mod blobs;
+pub mod canvas;
 pub mod journal;

@@ -1,0 +1,99 @@
+//! Configuration: files and variables in layers, each value with its origin.
+//!
+//! Built-in < `/etc/tinkerbell/config.toml` < `conf.d/*.toml` < user < `TINKERBELL_SECTION__KEY` <
+//! `--set`. A project's own file stands apart: it may only tighten. Invariant: a file with a
+//! mistake is refused whole, with file, line and column.
+
+mod keys;
+mod load;
+pub mod options;
+mod project;
+#[cfg(test)]
+mod tests;
+
+pub use load::{Loaded, Origin, Sources, load};
+pub use options::Config;
+pub use project::read_project;
+
+#[cfg(test)]
+use load::Layer;
+use tinkerbell_core::code::{Fault, exit};
+use tinkerbell_core::event::Caps;
+use tinkerbell_core::money::NanoUsd;
+
+/// Default money cap: 5 US dollars.
+const BUDGET: NanoUsd = NanoUsd(5_000_000_000);
+/// Default number of model calls.
+const STEPS: u32 = 300;
+/// Default working time: four hours.
+const WALL_MS: u64 = 4 * 3_600_000;
+/// Default token cap where no price is known.
+const TOKENS: u64 = 20_000_000;
+
+/// Reads a duration as people write it: `90s`, `15m`, `4h`, `1d`, or a number of seconds.
+///
+/// # Errors
+/// The text, when it is none.
+pub fn duration_ms(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit.trim() {
+        "" | "s" => 1_000,
+        "ms" => 1,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(format!("`{text}` is not a duration; write it like `90s`, `15m` or `4h`")),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a duration; write it like `90s`, `15m` or `4h`"))?;
+    number.checked_mul(factor).ok_or_else(|| format!("`{text}` is too long"))
+}
+
+/// The limits of a task: what was asked for, else what is configured, else the defaults.
+///
+/// # Errors
+/// `TB-CONFIG-004` when a configured limit can not be read, or a money cap is asked for a model
+/// whose price is not known.
+pub fn caps(config: &Config, asked: &Caps, priced: bool, model: &str) -> Result<Caps, Fault> {
+    let bad = |why: String| Fault::new("TB-CONFIG-004", exit::CONFIG, why).hint("tinkerbell config show --origin   names the file and line");
+    let limits = &config.limits;
+    let configured = limits.budget.as_deref().map(NanoUsd::parse).transpose().map_err(|why| bad(format!("limits.budget: {why}")))?;
+    let wall = limits.max_wall_time.as_deref().map(duration_ms).transpose().map_err(|why| bad(format!("limits.max_wall_time: {why}")))?;
+    if !priced && asked.nano_usd.is_some() {
+        return Err(Fault::new("TB-CONFIG-005", exit::CONFIG, format!("a money cap needs a price, and none is known for {model}"))
+            .hint(format!("set it:  [models.\"{model}\"]  input_usd_per_mtok = …  output_usd_per_mtok = …"))
+            .hint("or cap tokens instead: --max-tokens 2000000"));
+    }
+    let money = if priced { Some(asked.nano_usd.or(configured.map(|usd| usd.0)).unwrap_or(BUDGET.0)) } else { None };
+    let tokens = asked.tokens.or(limits.max_tokens);
+    Ok(Caps {
+        nano_usd: money,
+        steps: Some(asked.steps.or(limits.max_steps).unwrap_or(STEPS)),
+        tokens: if priced { tokens } else { Some(tokens.unwrap_or(TOKENS)) },
+        wall_ms: Some(asked.wall_ms.or(wall).unwrap_or(WALL_MS)),
+    })
+}
+
+/// The smaller of two money caps as written; an unset one does not limit.
+///
+/// # Errors
+/// `TB-CONFIG-004` when one of them can not be read.
+pub fn lower_budget(own: Option<String>, project: Option<String>) -> Result<Option<String>, Fault> {
+    lower(own, project, |text| NanoUsd::parse(text).map(|usd| usd.0))
+}
+
+/// The shorter of two durations as written; an unset one does not limit.
+///
+/// # Errors
+/// `TB-CONFIG-004` when one of them can not be read.
+pub fn lower_duration(own: Option<String>, project: Option<String>) -> Result<Option<String>, Fault> {
+    lower(own, project, duration_ms)
+}
+
+fn lower(own: Option<String>, project: Option<String>, read: impl Fn(&str) -> Result<u64, String>) -> Result<Option<String>, Fault> {
+    let (Some(own), Some(project)) = (&own, &project) else { return Ok(own.or(project)) };
+    let bad = |why: String| Fault::new("TB-CONFIG-004", exit::CONFIG, why).hint("tinkerbell config show --origin   names the file and line");
+    let project_is_less = read(project).map_err(bad)? < read(own).map_err(bad)?;
+    Ok(Some(if project_is_less { project.clone() } else { own.clone() }))
+}

@@ -1,0 +1,156 @@
+//! The configuration file as types, and the table of all its keys.
+//!
+//! Only shapes; reading and layering are in `load`. Invariant: every key that a type here reads
+//! stands in [`KEYS`], and the other way round; a test holds them together.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use tinkerbell_router::options::{Model, Provider};
+
+/// The whole configuration.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Config {
+    /// Model used when `-m` is not given, `provider/model`.
+    pub model: Option<String>,
+    /// Providers by name.
+    pub providers: BTreeMap<String, Provider>,
+    /// Models by `provider/model`.
+    pub models: BTreeMap<String, Model>,
+    /// Where commands run.
+    pub sandbox: Sandbox,
+    /// What a task's worktree holds.
+    pub workspace: Workspace,
+    /// Default limits of a task.
+    pub limits: Limits,
+    /// The check that decides whether a task is done.
+    pub verify: Verify,
+}
+
+/// Where commands run. User configuration only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Sandbox {
+    /// The level: the best that passes its self-test, or one by name.
+    pub level: Level,
+    /// Whether commands see the host's network (level `full` only).
+    pub network: Network,
+    /// Further directories that commands may read.
+    pub read: Vec<PathBuf>,
+}
+
+/// Sandbox levels as configured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The best complete level of this host.
+    #[default]
+    Auto,
+    /// Namespaces, Landlock, seccomp.
+    Full,
+    /// Landlock and seccomp.
+    Landlock,
+    /// Nothing; each command is asked for.
+    None,
+}
+
+/// Network of commands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// No network.
+    #[default]
+    None,
+    /// The host's network.
+    Host,
+}
+
+/// What a task's worktree holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Workspace {
+    /// Ignored directories and files that are carried into the worktree, e.g. `node_modules`.
+    pub carry: Option<Vec<String>>,
+    /// Whether checkpoints hold ignored files.
+    pub ignored: Ignored,
+}
+
+/// Ignored files in checkpoints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Ignored {
+    /// They are left out, and undo leaves them alone.
+    #[default]
+    Skip,
+    /// They are kept and undone like all others.
+    Keep,
+}
+
+/// Default limits of a task.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Limits {
+    /// Money, e.g. `5usd`.
+    pub budget: Option<String>,
+    /// Model calls.
+    pub max_steps: Option<u32>,
+    /// Tokens in and out.
+    pub max_tokens: Option<u64>,
+    /// Working time, e.g. `4h`, `90m`, `30s`.
+    pub max_wall_time: Option<String>,
+}
+
+/// The check that decides whether a task is done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Verify {
+    /// Command for `/bin/sh -c`; exit code 0 means verified.
+    pub command: Option<String>,
+}
+
+/// A key of the file: its dotted path (`*` stands for a name), and what it means.
+pub struct Key {
+    /// Dotted path.
+    pub path: &'static str,
+    /// One line.
+    pub meaning: &'static str,
+}
+
+const fn key(path: &'static str, meaning: &'static str) -> Key {
+    Key { path, meaning }
+}
+
+/// All keys.
+pub const KEYS: [Key; 24] = [
+    key("model", "default model, provider/model"),
+    key("providers.*.wire", "openai | openai-responses | anthropic | gemini | ollama | replay"),
+    key("providers.*.base_url", "where it listens"),
+    key("providers.*.api_key_env", "variable that holds the key"),
+    key("providers.*.path", "file of recorded turns (wire replay)"),
+    key("providers.*.headers.*", "a further HTTP header"),
+    key("models.*.context_tokens", "tokens that fit into one call"),
+    key("models.*.max_output_tokens", "most tokens of one answer"),
+    key("models.*.tools", "native | json-schema | auto"),
+    key("models.*.input_usd_per_mtok", "price of input, US dollars per million tokens"),
+    key("models.*.output_usd_per_mtok", "price of output"),
+    key("models.*.cached_usd_per_mtok", "price of input read from the provider's cache"),
+    key("models.*.reasoning", "off | on | low | medium | high | max"),
+    key("sandbox.level", "auto | full | landlock | none"),
+    key("sandbox.network", "none | host"),
+    key("sandbox.read", "further directories that commands may read"),
+    key("workspace.carry", "ignored files and directories that a task takes with it"),
+    key("workspace.ignored", "skip | keep"),
+    key("limits.budget", "money per task, e.g. \"5usd\""),
+    key("limits.max_steps", "model calls per task"),
+    key("limits.max_tokens", "tokens per task"),
+    key("limits.max_wall_time", "working time per task, e.g. \"4h\""),
+    key("verify.command", "the check that decides whether a task is done"),
+    // A project's file may also say which schema it follows.
+    key("version", "version of this file's form; 1"),
+];
+
+/// The only keys that a project's own file may hold until projects can be trusted.
+pub const PROJECT_KEYS: [&str; 5] =
+    ["verify.command", "limits.budget", "limits.max_steps", "limits.max_tokens", "limits.max_wall_time"];

@@ -1,0 +1,116 @@
+//! The roof as the command line sees it: connections, surroundings, chores.
+//!
+//! Everything slow or heavy is built only when a command needs it. Invariant: configuration and
+//! environment are read here and handed down as values.
+
+use crate::chores;
+use crate::config::{self, Sources};
+use crate::daemon::{self, Life};
+use crate::demo;
+use crate::environment::Environment;
+use crate::places::Places;
+use crate::start;
+use crate::wire;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tinkerbell_api::Client;
+use tinkerbell_cli::{Chore, House, Output, Surroundings};
+use tinkerbell_core::clock::Entropy as _;
+use tinkerbell_core::code::{Fault, exit};
+
+/// What the process was started with.
+pub struct Roof {
+    /// The environment.
+    pub env: Environment,
+    /// Our own binary.
+    pub exe: PathBuf,
+    /// `--set` options.
+    pub set: Vec<String>,
+    /// Whether the chores' questions are answered with yes.
+    pub yes: bool,
+    /// Whether unknown keys are only warned of.
+    pub lenient: bool,
+}
+
+impl Roof {
+    fn places(&self) -> Result<Places, Fault> {
+        Places::find(&self.env, rustix::process::getuid().as_raw())
+    }
+
+    fn sources(&self, places: &Places) -> Sources {
+        Sources { system: PathBuf::from("/etc/tinkerbell"), user: places.config.clone(), set: self.set.clone(), lenient: self.lenient }
+    }
+
+    /// What a daemon started for us must be told of our own command line.
+    fn passed_on(&self) -> Vec<String> {
+        self.set.iter().flat_map(|set| ["--set".to_owned(), set.clone()]).collect()
+    }
+
+    /// Runs the daemon in this process.
+    ///
+    /// # Errors
+    /// When it could not start.
+    pub fn be_daemon(&self, leaves: bool) -> Result<u8, Fault> {
+        let places = self.places()?;
+        let sources = self.sources(&places);
+        daemon::run(&Life { places, env: self.env.clone(), sources, exe: self.exe.clone(), leaves })
+    }
+
+    async fn connected(&self, autostart: bool) -> Result<Client, Fault> {
+        let places = self.places()?;
+        if !autostart {
+            return Client::connect(places.socket()).await;
+        }
+        // A mistake in the configuration is told here, with its line, instead of in a log.
+        config::load(&self.sources(&places), &self.env)?;
+        start::connect(&places, &self.exe, &self.passed_on()).await
+    }
+
+    async fn start_daemon(&self, out: &Output) -> Result<u8, Fault> {
+        let client = self.connected(true).await?;
+        let facts = client.daemon().await?;
+        out.talk(&format!("the daemon runs, pid {}", facts.pid));
+        Ok(exit::DONE)
+    }
+
+    async fn done(&self, chore: Chore, out: Arc<Output>) -> Result<u8, Fault> {
+        match chore {
+            Chore::DaemonStart { .. } => self.start_daemon(&out).await,
+            Chore::Demo { fast, model } => {
+                let config = self.places().map(|places| places.config).unwrap_or_default();
+                demo::run(demo::Show { exe: &self.exe, env: &self.env, config: &config, fast, model, out }).await
+            }
+            other => {
+                let places = self.places()?;
+                let sources = self.sources(&places);
+                let cwd = std::env::current_dir().ok();
+                let shop = chores::Shop { places: &places, env: &self.env, sources: &sources, exe: &self.exe, cwd: cwd.as_deref() };
+                let unknown = || Err(Fault::new("TB-BUG-001", exit::INTERNAL, format!("nobody does {other:?}")));
+                chores::run(&shop, &other, self.yes, &out).await.unwrap_or_else(unknown)
+            }
+        }
+    }
+}
+
+impl House for Roof {
+    fn connect(&self, autostart: bool) -> BoxFuture<'_, Result<Client, Fault>> {
+        self.connected(autostart).boxed()
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        let loaded = self.places().and_then(|places| config::load(&self.sources(&places), &self.env));
+        // A mistake in the configuration is told by `connect`; here it only means no further keys.
+        let more = loaded.map(|loaded| wire::key_variables(&loaded.config)).unwrap_or_default();
+        Surroundings {
+            cwd: std::env::current_dir().ok(),
+            env: self.env.for_request(&more).into_iter().collect(),
+            key: format!("{:032x}", crate::clock::SystemEntropy.id()),
+        }
+    }
+
+    fn chore(&self, chore: Chore, out: Arc<Output>) -> BoxFuture<'_, Result<u8, Fault>> {
+        self.done(chore, out).boxed()
+    }
+}

@@ -1,0 +1,89 @@
+//! Starting a daemon from a client: spawn ourselves, wait until it serves.
+//!
+//! The loser of a race between two clients ends quietly and uses the winner's. Invariant: returning
+//! `Ok` means that somebody answered on the socket.
+
+use crate::daemon::{READY, TAKEN};
+use crate::places::Places;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tinkerbell_api::Client;
+use tinkerbell_core::code::{Fault, exit};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+/// A daemon that does not serve within this time has failed. Generous: replaying a large journal
+/// on a busy machine takes seconds, and the caller sees the daemon's own error sooner.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a daemon that another client started may take.
+const OTHERS: Duration = Duration::from_secs(5);
+
+/// A client, with a daemon started for it when none answers.
+///
+/// # Errors
+/// The connection's fault, or why the daemon could not be started.
+pub async fn connect(places: &Places, exe: &Path, args: &[String]) -> Result<Client, Fault> {
+    match Client::connect(places.socket()).await {
+        Ok(client) => return Ok(client),
+        Err(fault) if fault.code.0 != "TB-API-001" => return Err(fault),
+        Err(_) => {}
+    }
+    spawn(places, exe, args).await?;
+    wait(places).await
+}
+
+async fn wait(places: &Places) -> Result<Client, Fault> {
+    let tries = async {
+        loop {
+            match Client::connect(places.socket()).await {
+                Err(fault) if fault.code.0 == "TB-API-001" => tokio::time::sleep(Duration::from_millis(20)).await,
+                other => return other,
+            }
+        }
+    };
+    match tokio::time::timeout(OTHERS, tries).await {
+        Ok(result) => result,
+        Err(_) => Client::connect(places.socket()).await,
+    }
+}
+
+async fn spawn(places: &Places, exe: &Path, args: &[String]) -> Result<(), Fault> {
+    places.make(rustix::process::getuid().as_raw())?;
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(places.log());
+    let log = log.map_err(|error| failed(places, &format!("{} can not be written: {error}", places.log().display())))?;
+    let mut child = tokio::process::Command::new(exe)
+        .args(["daemon", "start", "--foreground", "--leaves"])
+        .args(args)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::from(log))
+        .spawn()
+        .map_err(|error| failed(places, &format!("{} can not be run: {error}", exe.display())))?;
+    let Some(out) = child.stdout.take() else { return Ok(()) };
+    let mut line = String::new();
+    let mut reader = BufReader::new(out);
+    let read = tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await;
+    match (read, line.trim()) {
+        (Ok(Ok(_)), READY | TAKEN) => Ok(()),
+        (Ok(_), _) => Err(failed(places, &last_words(places))),
+        (Err(_), _) => Err(failed(places, &format!("it did not answer within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+fn last_words(places: &Places) -> String {
+    let text = std::fs::read_to_string(places.log()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(12).collect();
+    // The error that the daemon printed on its way out, with its hints.
+    let start = lines.iter().position(|line| line.starts_with("error[")).map_or(lines.len().min(1), |at| at + 1);
+    let words: Vec<&str> = lines.into_iter().take(start).rev().collect();
+    if words.is_empty() { "it ended without a word".to_owned() } else { words.join("\n") }
+}
+
+fn failed(places: &Places, why: &str) -> Fault {
+    Fault::new("TB-DAEMON-002", exit::UNAVAILABLE, format!("the daemon could not be started: {why}"))
+        .hint(format!("its log: {}", places.log().display()))
+        .hint("tinkerbell daemon start --foreground   shows what it says")
+}

@@ -1,0 +1,279 @@
+//! Wiring: every adapter is chosen and named here, and nowhere else.
+//!
+//! Building order is shutdown order reversed. Invariant: nothing here does work of its own.
+
+use crate::clock::{SystemClock, SystemEntropy};
+use crate::config::{self, Config, Loaded, Sources};
+use crate::environment::{Environment, Received};
+use crate::places::Places;
+use futures_util::FutureExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use tinkerbell_agent::{AgentRunner, Deps as AgentDeps, Options as AgentOptions, Project};
+use tinkerbell_blobs::DiskBlobs;
+use tinkerbell_canvas::GitCanvas;
+use tinkerbell_core::clock::{Clock, Entropy};
+use tinkerbell_core::code::{Fault, exit};
+use tinkerbell_core::lifecycle::Status;
+use tinkerbell_core::money::Price;
+use tinkerbell_core::port::{BlobStore, Guard, Journal, Model, Runtime as _, Sandbox, Submission};
+use tinkerbell_executor::{HostSandbox, LevelChoice, NetworkChoice, SandboxOptions};
+use tinkerbell_router::Router;
+use tinkerbell_scheduler::{Admission, Deps, Engine, Options};
+use tinkerbell_security::PolicyGuard;
+use tinkerbell_wal::Wal;
+
+/// Toolchain variables of the user that commands may see; none of them holds a secret.
+const TOOLCHAIN_VARIABLES: [&str; 9] =
+    ["RUSTUP_HOME", "CARGO_HOME", "GOPATH", "GOROOT", "JAVA_HOME", "PYENV_ROOT", "NVM_DIR", "MISE_DATA_DIR", "RUSTUP_TOOLCHAIN"];
+
+/// What the daemon is made of.
+pub struct House {
+    /// The engine.
+    pub engine: Engine,
+    /// The log.
+    pub journal: Arc<dyn Journal>,
+    /// Where commands run.
+    pub sandbox: Arc<HostSandbox>,
+    /// What clients sent.
+    pub received: Arc<Received>,
+    /// Known secrets are taken out of texts here.
+    guard: Arc<PolicyGuard>,
+    live: Arc<Live>,
+}
+
+/// Configuration that is read again at each submission.
+pub struct Live {
+    sources: Sources,
+    env: Environment,
+    router: Arc<Router>,
+    places: Places,
+    now: Mutex<Loaded>,
+}
+
+impl Live {
+    /// Reads the files again; a mistake leaves the old values in force.
+    fn reload(&self) -> Result<Config, Fault> {
+        let loaded = config::load(&self.sources, &self.env)?;
+        self.router.reload(router_options(&loaded.config, &self.places));
+        let config = loaded.config.clone();
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(config)
+    }
+
+    fn config(&self) -> Config {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).config.clone()
+    }
+
+    /// Variables that the configuration names for keys.
+    fn key_variables(&self) -> Vec<String> {
+        key_variables(&self.config())
+    }
+}
+
+/// Variables that a configuration names for keys.
+#[must_use]
+pub fn key_variables(config: &Config) -> Vec<String> {
+    config.providers.values().filter_map(|provider| provider.api_key_env.clone()).collect()
+}
+
+/// What the router is told of a configuration.
+#[must_use]
+pub fn router_options(config: &Config, places: &Places) -> tinkerbell_router::Options {
+    tinkerbell_router::Options {
+        model: config.model.clone(),
+        providers: config.providers.clone(),
+        models: config.models.clone(),
+        cache_dir: Some(places.cache.clone()),
+        ..tinkerbell_router::Options::default()
+    }
+}
+
+/// What the sandbox is told of a configuration.
+#[must_use]
+pub fn sandbox_options(config: &Config, places: &Places, env: &Environment, exe: &Path) -> SandboxOptions {
+    SandboxOptions {
+        exe: exe.to_owned(),
+        runs_dir: places.data.join("runs"),
+        homes_dir: places.data.join("homes"),
+        cache_dir: places.cache.clone(),
+        hidden: [Some(places.data.as_path()), Some(&places.state), Some(&places.cache), places.config.parent(), Some(&places.run)]
+            .into_iter()
+            .flatten()
+            .map(Path::to_owned)
+            .collect(),
+        level: match config.sandbox.level {
+            config::options::Level::Auto => LevelChoice::Auto,
+            config::options::Level::Full => LevelChoice::Full,
+            config::options::Level::Landlock => LevelChoice::Landlock,
+            config::options::Level::None => LevelChoice::None,
+        },
+        network: match config.sandbox.network {
+            config::options::Network::None => NetworkChoice::None,
+            config::options::Network::Host => NetworkChoice::Host,
+        },
+        read: config.sandbox.read.clone(),
+        home: places.home.clone(),
+        path: env.get("PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin").to_owned(),
+        env: TOOLCHAIN_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), env.get(name)?.to_owned()))).collect(),
+    }
+}
+
+/// Builds the house on its data directory; open tasks go on before this returns.
+///
+/// # Errors
+/// When the journal refuses, a directory can not be used, or the configuration has a mistake.
+pub async fn build(places: &Places, env: &Environment, sources: Sources, exe: &Path) -> Result<House, Fault> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let loaded = config::load(&sources, env)?;
+    let config = loaded.config.clone();
+    let (journal, blobs) = storage(places, clock.clone(), entropy.clone()).await?;
+    let canvas = GitCanvas::new(canvas_options(&config, places));
+    let sandbox = HostSandbox::new(sandbox_options(&config, places, env, exe), clock.clone(), entropy.clone());
+    let received = Arc::new(Received::new(env.clone()));
+    let keys = received.clone();
+    let router = Router::new(router_options(&config, places), Arc::new(move |name| keys.get(name)), clock.clone());
+    let guard = Arc::new(PolicyGuard::new());
+    guard.set_secrets(received.secrets(&key_variables(&config)));
+    let live = Arc::new(Live { sources, env: env.clone(), router: router.clone(), places: places.clone(), now: Mutex::new(loaded) });
+    let model: Arc<dyn Model> = router;
+    let runner = AgentRunner::new(AgentDeps {
+        model,
+        tools: tools(&sandbox, &blobs),
+        canvas: canvas.clone(),
+        landing: canvas.clone(),
+        sandbox: sandbox.clone(),
+        guard: guard.clone() as Arc<dyn Guard>,
+        blobs: blobs.clone(),
+        clock: clock.clone(),
+        env: commands_env(&received),
+        options: agent_options(&live),
+    });
+    let admission = admission(&live, &received);
+    let deps = Deps { journal: journal.clone(), blobs, runner: Arc::new(runner), canvas, clock, entropy, admission };
+    let engine = Engine::open(deps, Options::default()).await?;
+    Ok(House { engine, journal, sandbox, received, guard, live })
+}
+
+/// Opens journal and blobs; recovery reads the disk, so it runs beside the runtime.
+async fn storage(places: &Places, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<(Arc<dyn Journal>, Arc<dyn BlobStore>), Fault> {
+    let (journal, blobs) = (places.journal(), places.data.join("blobs"));
+    let open = move || {
+        let journal: Arc<dyn Journal> = Wal::open(tinkerbell_wal::Options::new(journal), clock, entropy.clone())?;
+        let blobs: Arc<dyn BlobStore> = DiskBlobs::open(blobs, entropy)?;
+        Ok((journal, blobs))
+    };
+    let ended = |error| Fault::new("TB-DAEMON-001", exit::INTERNAL, format!("the journal's opening ended early: {error}"));
+    tokio::task::spawn_blocking(open).await.map_err(ended)?
+}
+
+fn tools(sandbox: &Arc<HostSandbox>, blobs: &Arc<dyn BlobStore>) -> Vec<Arc<dyn tinkerbell_core::port::Tool>> {
+    let commands = tinkerbell_executor::tools::all(sandbox.clone() as Arc<dyn Sandbox>);
+    commands.into_iter().chain(tinkerbell_canvas::tools::all(blobs.clone())).collect()
+}
+
+fn canvas_options(config: &Config, places: &Places) -> tinkerbell_canvas::Options {
+    tinkerbell_canvas::Options {
+        carry: config.workspace.carry.clone().unwrap_or_else(default_carry),
+        ignored: match config.workspace.ignored {
+            config::options::Ignored::Skip => tinkerbell_canvas::IgnoredFiles::Skip,
+            config::options::Ignored::Keep => tinkerbell_canvas::IgnoredFiles::Keep,
+        },
+        ..tinkerbell_canvas::Options::new(places.data.clone())
+    }
+}
+
+/// What a worktree lacks to build and test: dependencies that were installed beside the sources.
+fn default_carry() -> Vec<String> {
+    ["node_modules", ".venv", "venv", "vendor", ".env"].map(str::to_owned).to_vec()
+}
+
+fn commands_env(received: &Arc<Received>) -> Arc<dyn Fn(tinkerbell_core::words::TaskId) -> Vec<(String, String)> + Send + Sync> {
+    let received = received.clone();
+    Arc::new(move |_task| received.for_commands())
+}
+
+fn agent_options(live: &Arc<Live>) -> Arc<dyn Fn() -> AgentOptions + Send + Sync> {
+    let live = live.clone();
+    Arc::new(move || AgentOptions {
+        verify: live.config().verify.command,
+        project: Arc::new(|root| config::read_project(root).map(|file| Project { verify: file.config.verify.command })),
+        ..AgentOptions::default()
+    })
+}
+
+/// Completes a submission: newest configuration, model, limits.
+fn admission(live: &Arc<Live>, received: &Arc<Received>) -> Admission {
+    let (live, received) = (live.clone(), received.clone());
+    Arc::new(move |submission: Submission| {
+        let (live, received) = (live.clone(), received.clone());
+        admit(live, received, submission).boxed()
+    })
+}
+
+async fn admit(live: Arc<Live>, received: Arc<Received>, mut submission: Submission) -> Result<Submission, Fault> {
+    let config = live.reload()?;
+    if submission.model.is_empty() {
+        submission.model = choose_model(&router_options(&config, &live.places), received.clone()).await?;
+    }
+    let target = live.router.target(&submission.model)?;
+    let has_key = target.keys.iter().any(|name| received.get(name).is_some());
+    if let Some(name) = target.keys.first().filter(|_| target.needs_key && !has_key) {
+        return Err(Fault::new("TB-ROUTER-013", exit::NO_AUTH, format!("{} needs a key, and {name} is not set", submission.model))
+            .hint(format!("export {name}=…"))
+            .hint("or name another variable: [providers.NAME] api_key_env = \"MY_KEY\""));
+    }
+    let config = tightened(config, &submission.cwd)?;
+    submission.caps = config::caps(&config, &submission.caps, is_priced(target.card.price), &submission.model)?;
+    Ok(submission)
+}
+
+/// The model to use when none is named.
+async fn choose_model(options: &tinkerbell_router::Options, received: Arc<Received>) -> Result<String, Fault> {
+    if let Some(model) = &options.model {
+        return Ok(model.clone());
+    }
+    let env: tinkerbell_router::Environment = Arc::new(move |name| received.get(name));
+    let detection = tinkerbell_router::detect(&env).await;
+    tinkerbell_router::default_model(options, &detection).map(|(model, _why)| model)
+}
+
+fn is_priced(price: Option<Price>) -> bool {
+    price.is_some()
+}
+
+/// The user's limits, lowered where the project's own file asks for less.
+fn tightened(mut config: Config, cwd: &Path) -> Result<Config, Fault> {
+    let root = cwd.ancestors().find(|dir| dir.join(".git").exists()).unwrap_or(cwd);
+    let project = config::read_project(root)?.config.limits;
+    let lower = |a: Option<u64>, b: Option<u64>| match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    let limits = &mut config.limits;
+    let steps = lower(limits.max_steps.map(u64::from), project.max_steps.map(u64::from));
+    limits.max_steps = steps.and_then(|steps| u32::try_from(steps).ok());
+    limits.max_tokens = lower(limits.max_tokens, project.max_tokens);
+    limits.budget = config::lower_budget(limits.budget.take(), project.budget)?;
+    limits.max_wall_time = config::lower_duration(limits.max_wall_time.take(), project.max_wall_time)?;
+    Ok(config)
+}
+
+impl House {
+    /// Takes what a client sent of its environment; tasks that wait for a key go on.
+    pub fn environment(&self, values: Vec<(String, String)>) {
+        if !self.received.take(values) {
+            return;
+        }
+        self.guard.set_secrets(self.received.secrets(&self.live.key_variables()));
+        let engine = self.engine.clone();
+        tokio::spawn(async move { engine.environment_changed().await });
+    }
+
+    /// Whether any task has work to do now, so that the daemon should stay.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.engine.list().iter().any(|task| matches!(task.status, Status::Queued | Status::Running | Status::Paused { .. }))
+    }
+}

@@ -1,0 +1,10 @@
+//! The house as its user meets it: the real binary, real daemons, a scripted model on loopback.
+//!
+//! One binary for all of it, because linking is the dear part. Invariant: each test has a home, a
+//! repository and a daemon of its own, and leaves none of them behind.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
+
+mod durable;
+mod home;
+mod limits;
+mod undo;
