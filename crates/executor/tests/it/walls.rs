@@ -20,7 +20,7 @@ async fn the_self_test_reports_each_check() {
     }
 }
 
-/// Every attack prints `BROKE` and a name if it works.
+// Every attack prints `BROKE` and a name if it works.
 both!(attacks_from_the_shell_fail, house, {
     let root = house.root();
     let root = root.display();
@@ -30,7 +30,7 @@ both!(attacks_from_the_shell_fail, house, {
     let victim = std::process::id();
     std::fs::write(house.root().join("outside"), "outside-canary").unwrap();
     let attacks = format!(
-        r"
+        r#"
         broke() {{ echo BROKE $1; }}
         echo x > {root}/new && broke write
         echo x > {root}/outside && broke overwrite
@@ -51,7 +51,7 @@ both!(attacks_from_the_shell_fail, house, {
         cat /proc/{victim}/root{root}/outside && broke victimroot
         kill -0 {victim} && broke kill
         (exec 3<>/dev/tcp/127.0.0.1/{port}) && broke bash-tcp
-        python3 -c 'import socket; socket.create_connection((""127.0.0.1"", {port}))' && broke tcp
+        python3 -c 'import socket; socket.create_connection(("127.0.0.1", {port}))' && broke tcp
         echo x > {root}/git/config && broke gitconfig
         echo x > {root}/git/hooks/pre-commit && broke hook
         mv {root}/git {root}/git2 && broke gitmove
@@ -61,7 +61,7 @@ both!(attacks_from_the_shell_fail, house, {
         echo 1 > /proc/sys/kernel/core_pattern && broke sysctl
         head -c1 /dev/vda && broke disk
         true
-        "
+        "#
     );
     let (output, ended) = house.run(1, &attacks).await;
     assert!(!output.contains("BROKE"), "{output}");
