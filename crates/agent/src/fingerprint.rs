@@ -92,7 +92,18 @@ fn moves(previous: &str, word: &str, next: &str) -> bool {
     let core = trimmed(word);
     let named = matches!(previous, "pid" | "process" | "unit" | "job") && core.chars().any(|c| c.is_ascii_digit());
     let timed = is_number(core) && matches!(next, "s" | "ms" | "sec" | "secs" | "seconds" | "us" | "ns" | "min" | "minutes");
-    named || timed || is_duration(core) || is_clock(core) || is_temporary(word) || core.starts_with("blob:") || is_pid_tag(core)
+    let started = previous == "as" && core.strip_prefix('u').is_some_and(is_digits);
+    // Rust names the thread's id: `thread 'main' (4711) panicked`.
+    let thread = next == "panicked" && is_digits(core);
+    named || timed || started || thread || is_address(core) || is_duration(core) || is_clock(core) || is_temporary(word) || core.starts_with("blob:") || is_pid_tag(core)
+}
+
+fn is_digits(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_address(word: &str) -> bool {
+    word.strip_prefix("0x").is_some_and(|hex| hex.len() >= 6 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn is_number(word: &str) -> bool {
@@ -142,6 +153,12 @@ mod tests {
             ("2026-01-02T03:04:05Z boom", "2026-02-03T04:05:06Z boom", true),
             ("pid 123 died", "pid 456 died", true),
             ("see /tmp/a1/x", "see /tmp/b2/x", true),
+            ("exit 1 in 0.3 s; see below", "exit 1 in 12.0 s; see below", true),
+            ("running as u12 after 10.0 s; wait", "running as u15 after 10.1 s; wait", true),
+            ("thread 'a::b' (4711) panicked at x.rs:3:5:", "thread 'a::b' (99) panicked at x.rs:3:5:", true),
+            ("thread 'a::b' (4711) panicked at x.rs:3:5:", "thread 'a::b' (99) panicked at x.rs:4:5:", false),
+            ("<X object at 0x7f12ab34>", "<X object at 0x7f99cd00>", true),
+            ("[whole output: blob:1-ab-7]", "[whole output: blob:1-cd-7]", true),
             ("3 failed", "2 failed", false),
             ("progress 10%", "progress 20%", false),
             ("a b", "a  b", true),
