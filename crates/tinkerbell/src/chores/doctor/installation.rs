@@ -177,7 +177,7 @@ pub fn configuration(shop: &Shop<'_>, loaded: &Result<Loaded, Fault>) -> Group {
             let files: Vec<String> = loaded.files.iter().map(|path| path.display().to_string()).collect();
             let text = if files.is_empty() { format!("built-in values only; yours would be {}", shop.places.config.display()) } else { files.join(", ") };
             let origins = loaded.origins.iter().map(|(key, origin)| format!("{key} from {}", origin.place)).collect();
-            findings.push(Finding::good("layers", text).with(origins));
+            findings.push(Finding::good("layers", text).with_more(origins));
             findings.extend(loaded.warnings.iter().map(|text| Finding::look("layers", text, "tinkerbell config validate")));
             findings.extend(meanings(shop, &loaded.config).iter().map(|fault| broken("values", fault)));
         }

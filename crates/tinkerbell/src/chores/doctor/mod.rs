@@ -32,7 +32,7 @@ pub async fn doctor(shop: &Shop<'_>, json: bool, offline: bool, out: &Output) ->
     if json {
         out.data(&report.as_json().to_string());
     } else {
-        let style = Style { is_ascii: out.is_ascii(), paint: &|tone, text| out.on_data(tone, text) };
+        let style = Style { is_ascii: out.is_ascii(), is_verbose: out.verbosity() > 0, paint: &|tone, text| out.on_data(tone, text) };
         report.lines(&style).iter().for_each(|line| out.data(line));
     }
     Ok(report.exit())
@@ -42,11 +42,14 @@ async fn examine(shop: &Shop<'_>, offline: bool) -> Report {
     let loaded = config::load(shop.sources, shop.env);
     let config = loaded.as_ref().map(|loaded| loaded.config.clone()).unwrap_or_default();
     let (daemon, models, repository) = tokio::join!(installation::daemon(shop), models::look(shop, &config, offline), project::repository(shop));
+    let places = installation::places(shop);
+    // The self-test needs places to work in. What can not be made was found already.
+    let _told_above = shop.places.make(rustix::process::getuid().as_raw());
     // Alone, because its attacks have deadlines that a busy machine would miss.
     let sandbox = sandbox::look(shop, &config).await;
     let groups = vec![
         daemon,
-        installation::places(shop),
+        places,
         installation::journal(shop),
         installation::configuration(shop, &loaded),
         models,

@@ -27,12 +27,13 @@ pub struct Finding {
     text: String,
     fix: Option<String>,
     details: Vec<String>,
+    more: Vec<String>,
 }
 
 impl Finding {
     /// In order.
     pub fn good(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { mark: Mark::Good, name: name.into(), text: text.into(), fix: None, details: Vec::new() }
+        Self { mark: Mark::Good, name: name.into(), text: text.into(), fix: None, details: Vec::new(), more: Vec::new() }
     }
 
     /// Works, but somebody should look.
@@ -50,6 +51,36 @@ impl Finding {
     pub fn with(mut self, details: Vec<String>) -> Self {
         self.details = details;
         self
+    }
+
+    /// Adds lines for those who want to see all.
+    #[must_use]
+    pub fn with_more(mut self, more: Vec<String>) -> Self {
+        self.more = more;
+        self
+    }
+}
+
+impl Finding {
+    fn lines(&self, width: usize, style: &Style<'_>) -> Vec<String> {
+        let deeper = " ".repeat(width + 6);
+        let mut lines = vec![format!("  {} {:<width$}  {}", style.sign(self.mark), self.name, style.plain(&self.text))];
+        let hidden = (!style.is_verbose && !self.more.is_empty()).then(|| format!("({} lines more with -v)", self.more.len()));
+        let more = self.more.iter().filter(|_| style.is_verbose);
+        let details = self.details.iter().chain(more).chain(&hidden);
+        lines.extend(details.map(|line| format!("{deeper}{}", (style.paint)(Tone::Dim, &style.plain(line)))));
+        lines.extend(self.fix.iter().map(|fix| format!("{deeper}fix: {}", style.plain(fix))));
+        lines
+    }
+
+    fn as_json(&self) -> Value {
+        let status = match self.mark {
+            Mark::Good => "ok",
+            Mark::Look => "warning",
+            Mark::Bad => "error",
+        };
+        let details: Vec<&String> = self.details.iter().chain(&self.more).collect();
+        json!({"status": status, "name": self.name, "text": self.text, "fix": self.fix, "details": details})
     }
 }
 
@@ -73,11 +104,19 @@ pub struct Report {
 pub struct Style<'a> {
     /// Whether signs must be ASCII.
     pub is_ascii: bool,
+    /// Whether all details are wanted.
+    pub is_verbose: bool,
     /// Colours a text, where colours are wanted.
     pub paint: &'a dyn Fn(Tone, &str) -> String,
 }
 
 impl Style<'_> {
+    /// Safe for a terminal, and in its letters as far as they are ours.
+    fn plain(&self, text: &str) -> String {
+        let text = visible(text).replace('\n', " ");
+        if self.is_ascii { text.replace('…', "...").replace('·', "-") } else { text }
+    }
+
     fn sign(&self, mark: Mark) -> String {
         let (tone, sign, ascii) = match mark {
             Mark::Good => (Tone::Good, "✓", "+"),
@@ -106,12 +145,7 @@ impl Report {
         let mut lines = Vec::new();
         for group in &self.groups {
             lines.push((style.paint)(Tone::Strong, group.name));
-            for finding in &group.findings {
-                lines.push(format!("  {} {:<width$}  {}", style.sign(finding.mark), finding.name, visible(&finding.text).replace('\n', " ")));
-                let deeper = " ".repeat(width + 6);
-                lines.extend(finding.details.iter().map(|line| (style.paint)(Tone::Dim, &format!("{deeper}{}", visible(line)))));
-                lines.extend(finding.fix.iter().map(|fix| format!("{deeper}fix: {}", visible(fix).replace('\n', " "))));
-            }
+            group.findings.iter().for_each(|finding| lines.extend(finding.lines(width, style)));
         }
         let total = |mark| format!("{} {}", self.count(mark), style.sign(mark));
         lines.push(format!("{}   {}   {}", total(Mark::Good), total(Mark::Look), total(Mark::Bad)));
@@ -121,18 +155,10 @@ impl Report {
     /// The report as JSON.
     #[must_use]
     pub fn as_json(&self) -> Value {
-        let word = |mark| match mark {
-            Mark::Good => "ok",
-            Mark::Look => "warning",
-            Mark::Bad => "error",
-        };
-        let finding = |finding: &Finding| {
-            json!({"status": word(finding.mark), "name": finding.name, "text": finding.text, "fix": finding.fix, "details": finding.details})
-        };
         let groups: Vec<Value> = self
             .groups
             .iter()
-            .map(|group| json!({"name": group.name, "findings": group.findings.iter().map(finding).collect::<Vec<_>>()}))
+            .map(|group| json!({"name": group.name, "findings": group.findings.iter().map(Finding::as_json).collect::<Vec<_>>()}))
             .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"), "ok": self.exit() == exit::DONE,
@@ -156,7 +182,7 @@ impl Report {
             clean(&mut finding.name);
             clean(&mut finding.text);
             finding.fix.iter_mut().for_each(clean);
-            finding.details.iter_mut().for_each(clean);
+            finding.details.iter_mut().chain(&mut finding.more).for_each(clean);
         }
         self
     }

@@ -52,7 +52,8 @@ fn level(name: &str, checks: &[Check], choice: LevelChoice, is_served: bool) -> 
     }
     let held = checks.iter().filter(|check| check.passed).count();
     let text = format!("{held} of {} checks held", checks.len());
-    let details = checks.iter().map(|check| format!("{} {}: {}", if check.passed { "held  " } else { "FAILED" }, check.name, check.text)).collect();
+    let line = |check: &Check| format!("{} {}: {}", if check.passed { "held  " } else { "FAILED" }, check.name, check.text);
+    let lines = |passed| checks.iter().filter(|check| check.passed == passed).map(line).collect();
     let fix = if name == "full" {
         "allow user namespaces: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0 user.max_user_namespaces=15000"
     } else {
@@ -64,7 +65,7 @@ fn level(name: &str, checks: &[Check], choice: LevelChoice, is_served: bool) -> 
         (false, true) => Finding::look(name, text, fix),
         (false, false) => Finding::bad(name, text, fix),
     };
-    finding.with(details)
+    finding.with(lines(false)).with_more(lines(true))
 }
 
 fn landlock(abi: i32) -> Finding {

@@ -22,7 +22,7 @@ fn report() -> Report {
 }
 
 fn drawn(report: &Report, is_ascii: bool) -> String {
-    report.lines(&Style { is_ascii, paint: &|_, text| text.to_owned() }).join("\n")
+    report.lines(&Style { is_ascii, is_verbose: false, paint: &|_, text| text.to_owned() }).join("\n")
 }
 
 #[test]
