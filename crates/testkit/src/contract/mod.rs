@@ -9,3 +9,4 @@
 pub mod blobs;
 pub mod canvas;
 pub mod journal;
+pub mod model;
