@@ -10,3 +10,5 @@ mod house;
 mod keeping;
 #[path = "it/walls.rs"]
 mod walls;
+#[path = "it/toolchains.rs"]
+mod toolchains;

@@ -6,7 +6,7 @@
 use super::Places;
 use crate::error::Error;
 use crate::options::SandboxOptions;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Stores in the user's home, and where the private home links to them.
 pub const STORES: &[(&str, &str)] = &[
@@ -55,13 +55,46 @@ fn carry_cargo_config(user: &Path, home: &Path) -> Result<(), Error> {
     write().map_err(Error::files(&to))
 }
 
+/// Files that tools look for in every directory above the workspace. At level `full` those are not
+/// there; at level `landlock` they are seen and refused, and cargo for one fails on a refusal. They
+/// are granted unless they may hold a credential.
+#[must_use]
+pub fn ancestors(tree: &Path) -> Vec<PathBuf> {
+    const NAMES: &[&str] = &[
+        ".cargo/config.toml",
+        ".cargo/config",
+        "Cargo.toml",
+        "rust-toolchain",
+        "rust-toolchain.toml",
+        "rustfmt.toml",
+        ".rustfmt.toml",
+        "clippy.toml",
+        "package.json",
+        "tsconfig.json",
+        "pyproject.toml",
+        "setup.cfg",
+        "pytest.ini",
+        "tox.ini",
+        "go.work",
+        "go.mod",
+        ".editorconfig",
+        ".prettierrc",
+        ".eslintrc.json",
+    ];
+    let files = tree.ancestors().skip(1).flat_map(|dir| NAMES.iter().map(move |name| dir.join(name)));
+    let is_harmless = |path: &PathBuf| path.is_file() && std::fs::read_to_string(path).is_ok_and(|text| text.lines().all(|line| !is_secret(line)));
+    files.filter(is_harmless).filter_map(|path| path.canonicalize().ok()).collect()
+}
+
 fn without_secrets(text: &str) -> String {
-    let is_secret = |line: &str| {
-        let line = line.to_ascii_lowercase();
-        let user_in_url = line.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')));
-        user_in_url || ["token", "secret", "password", "credential", "authorization"].iter().any(|word| line.contains(word))
-    };
     text.lines().filter(|line| !is_secret(line)).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Whether a line of configuration may hold a credential.
+fn is_secret(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    let user_in_url = line.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')));
+    user_in_url || ["token", "secret", "password", "credential", "authorization"].iter().any(|word| line.contains(word))
 }
 
 #[cfg(test)]

@@ -138,6 +138,7 @@ fn fill_landlock(cell: &mut Cell, places: &Places, reach: &Reach) {
         reach::expand(root, &reach.holes, &mut rules);
     }
     rules.read.extend(places.git.iter().cloned());
+    rules.read.extend(home::ancestors(&places.tree));
     cell.level = CellLevel::Landlock;
     cell.sockets = Sockets::Refused;
     cell.host_network = false;

@@ -48,7 +48,10 @@ pub struct House {
 impl House {
     /// A house at this level; `None`, with a word, where the host does not give it.
     pub async fn at(level: Level) -> Option<Self> {
-        let dir = tempfile::Builder::new().prefix("tb-exec-").tempdir().unwrap();
+        // Not below /tmp where that can be: there a command has a private one, and what it writes
+        // beside its workspace succeeds without being seen by anyone.
+        let named = |dir: &Path| tempfile::Builder::new().prefix("tb-exec-").tempdir_in(dir);
+        let dir = named(Path::new(env!("CARGO_TARGET_TMPDIR"))).or_else(|_| named(&std::env::temp_dir())).unwrap();
         let root = dir.path().canonicalize().unwrap();
         for name in ["tree/sub", "data/secret", "home/.ssh", "git/hooks", "cache"] {
             std::fs::create_dir_all(root.join(name)).unwrap();

@@ -1,0 +1,62 @@
+//! Toolchains of the host, as commands see them. What is not installed is not tested.
+
+use crate::both;
+use crate::house::*;
+use tinkerbell_core::port::{Level, Sandbox};
+use tinkerbell_executor::SandboxOptions;
+
+/// The same house with the real user's home, so that toolchains are found.
+fn at_home(house: &House) -> SandboxOptions {
+    SandboxOptions { home: std::env::var_os("HOME").map(Into::into), ..house.options.clone() }
+}
+
+async fn run(house: &House, seq: u32, command: &str) -> (String, Option<i32>) {
+    let sandbox = daemon(&at_home(house));
+    let unit = sandbox.start(house.spec(seq, command)).await.unwrap();
+    let ended = end(unit.as_ref()).await;
+    (text(unit.as_ref()).await, ended.code)
+}
+
+both!(cargo_builds_a_crate_without_dependencies, house, {
+    // A workspace of its own: the test's place may lie below another.
+    std::fs::create_dir_all(house.tree().join("c/src")).unwrap();
+    std::fs::write(house.tree().join("c/Cargo.toml"), "[package]\nname = \"probe\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n").unwrap();
+    std::fs::write(house.tree().join("c/src/main.rs"), "fn main() { println!(\"Hello, world!\"); }\n").unwrap();
+    let command = "cargo --version > /dev/null 2>&1 || { echo none; exit 0; }; cd c && cargo build && ./target/debug/probe";
+    let (output, code) = run(&house, 1, command).await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("Hello, world!") || output.contains("none"), "{output}");
+});
+
+both!(python_node_and_git_answer, house, {
+    let ask = |name: &str, rest: &str| format!("command -v {name} > /dev/null || exit 0; {name} {rest}");
+    for (seq, command) in [ask("python3", "-c 'print(1+1)'"), ask("node", "-e 'console.log(1+1)'"), ask("git", "--version")].iter().enumerate() {
+        let (output, code) = run(&house, 10 + seq as u32, command).await;
+        assert_eq!(code, Some(0), "{command}: {output}");
+    }
+});
+
+both!(git_reads_and_does_not_write, house, {
+    let repo = house.root().join("repo");
+    let git = |args: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.current_dir(&repo).args(args).env("HOME", house.root()).env("GIT_AUTHOR_NAME", "a").env("GIT_AUTHOR_EMAIL", "a@b");
+        command.env("GIT_COMMITTER_NAME", "a").env("GIT_COMMITTER_EMAIL", "a@b").output().is_ok_and(|output| output.status.success())
+    };
+    std::fs::create_dir_all(&repo).unwrap();
+    let work = house.root().join("work");
+    if !git(&["init", "-q"]) {
+        return;
+    }
+    std::fs::write(repo.join("f"), "1\n").unwrap();
+    assert!(git(&["add", "f"]) && git(&["commit", "-qm", "one"]) && git(&["worktree", "add", "-q", work.to_str().unwrap()]));
+    let mut house = house;
+    house.workspace.tree = work;
+    house.workspace.common_dir = repo.join(".git");
+    house.workspace.git_dir = repo.join(".git/worktrees/work");
+    let (output, code) = run(&house, 1, "echo 2 >> f; git status --short && git diff --stat && git log --oneline && git blame f > /dev/null").await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains(" M f") && output.contains("one"), "{output}");
+    let (output, code) = run(&house, 2, "git add f && git commit -qm two").await;
+    assert!(code != Some(0) && output.contains("index.lock"), "{output}");
+});
