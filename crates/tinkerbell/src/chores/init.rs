@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 use tinkerbell_cli::{Output, Tone};
 use tinkerbell_core::code::{Fault, exit};
 
+/// Exit code of a command that its user interrupted.
+const INTERRUPTED: u8 = 130;
+
 /// Writes `.tinkerbell/` and, if wanted, `AGENTS.md`. At most three questions, none with `yes`.
 ///
 /// # Errors
@@ -28,8 +31,11 @@ pub async fn init(shop: &Shop<'_>, yes: bool, out: &Output) -> Result<u8, Fault>
         _ if has_config => None,
         found if asks => {
             let suggested = found.as_ref().map_or("", |(command, _)| command.as_str());
-            let answer = out.ask_line("Command that proves that the project works (empty: none)", suggested);
-            answer.or_else(|| Some(suggested.to_owned())).filter(|command| !command.is_empty())
+            let Some(answer) = out.ask_line("Command that proves that the project works (empty: none)", suggested) else {
+                out.talk("left at the question; nothing was written");
+                return Ok(INTERRUPTED);
+            };
+            Some(answer.trim().to_owned()).filter(|command| !command.is_empty())
         }
         found => found.as_ref().map(|(command, _)| command.clone()),
     };

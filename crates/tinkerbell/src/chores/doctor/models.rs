@@ -71,14 +71,17 @@ pub async fn look(shop: &Shop<'_>, config: &Config, offline: bool) -> Group {
             format!("curl http://{}/v1/models shows what it is; if it is no model server, ignore this", seen.address),
         )),
     }));
+    let options = wire::router_options(config, shop.places);
+    let chosen = tinkerbell_router::default_model(&options, &detection);
+    let is_chosen = |name: &str| chosen.as_ref().is_ok_and(|(model, _)| model.split_once('/').is_some_and(|(provider, _)| provider == name));
     for name in config.providers.keys() {
-        findings.push(match router.target(&format!("{name}/any")) {
+        let finding = match router.target(&format!("{name}/any")) {
             Err(fault) => broken(name, &fault),
             Ok(target) => provider(shop, name, &target, offline).await,
-        });
+        };
+        findings.push(if is_chosen(name) { finding.worse() } else { finding });
     }
-    let options = wire::router_options(config, shop.places);
-    findings.push(match tinkerbell_router::default_model(&options, &detection) {
+    findings.push(match chosen {
         Ok((model, why)) => choice(shop, &router, &model, &why),
         Err(fault) if offline => Finding::look("choice", "no model is configured and no key is set; servers on this machine were not looked for", first_fix(&fault)),
         Err(fault) => Finding::bad("choice", fault.message.clone(), first_fix(&fault)),

@@ -14,8 +14,8 @@ const RULES_BYTES: u64 = 32 * 1024;
 /// Git itself, who commits, and how the repository stands.
 pub async fn repository(shop: &Shop<'_>) -> Group {
     let mut findings = Vec::new();
-    let here = shop.cwd.unwrap_or_else(|| Path::new("/"));
-    match git(here, &["--version"]).await {
+    // Not from the current directory: one that can not be entered says nothing about git.
+    match git(Path::new("/"), &["--version"]).await {
         Some(version) => findings.push(Finding::good("git", version.trim())),
         None => findings.push(Finding::look("git", "not found on PATH; tasks work without it, commands that call it do not", "install git with your package manager")),
     }

@@ -46,6 +46,15 @@ impl Finding {
         Self { mark: Mark::Bad, fix: Some(fix.into()), ..Self::good(name, text) }
     }
 
+    /// What a person should look at becomes broken: all depends on it here.
+    #[must_use]
+    pub fn worse(mut self) -> Self {
+        if self.mark == Mark::Look {
+            self.mark = Mark::Bad;
+        }
+        self
+    }
+
     /// Adds lines of detail.
     #[must_use]
     pub fn with(mut self, details: Vec<String>) -> Self {
