@@ -9,6 +9,7 @@ mod command;
 mod house;
 mod output;
 mod pages;
+mod prompt;
 mod render;
 mod units;
 

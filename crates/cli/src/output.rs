@@ -4,10 +4,12 @@
 //! panic.
 
 use crate::args::{Color, Manners};
+use crate::prompt::Asker;
 use anstyle::{AnsiColor, Style};
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use tinkerbell_core::code::Fault;
 
 /// Sink of a stream.
 type Sink = Mutex<Box<dyn Write + Send>>;
@@ -151,23 +153,36 @@ impl Output {
         self.can_ask
     }
 
-    /// Asks for yes or no; `None` when nobody can be asked, or the person left the question.
+    /// How to ask a person here.
+    pub(crate) const fn asker(&self) -> Asker {
+        Asker { moves: self.has_progress }
+    }
+
+    /// Asks yes or no; `None` when nobody can be asked or the question was interrupted. Blocks.
     #[must_use]
     pub fn confirm(&self, question: &str, default: bool) -> Option<bool> {
         if !self.can_ask {
             return None;
         }
-        dialoguer::Confirm::new().with_prompt(question).default(default).interact_opt().ok().flatten()
+        self.asker().confirm(&crate::render::one_line(question, 200), default).ok().flatten()
     }
 
-    /// Asks for one line, which may be empty; `None` when nobody can be asked.
+    /// Asks for a line, beginning with a suggestion; `None` as for [`Self::confirm`]. Blocks.
     #[must_use]
-    pub fn ask_line(&self, question: &str, initial: &str) -> Option<String> {
+    pub fn ask_line(&self, question: &str, suggested: &str) -> Option<String> {
         if !self.can_ask {
             return None;
         }
-        let input = dialoguer::Input::<String>::new().with_prompt(question).with_initial_text(initial).allow_empty(true);
-        input.interact_text().ok().map(|line| line.trim().to_owned())
+        self.asker()
+            .text(&crate::render::one_line(question, 200), &crate::render::one_line(suggested, 200))
+            .ok()
+            .map(|line| line.trim().to_owned())
+    }
+
+    /// Shows a fault on stderr as the command line does; returns its exit code.
+    pub fn fail(&self, fault: &Fault) -> u8 {
+        self.error(&crate::render::fault::fault(fault, self.has_talk_color));
+        fault.exit
     }
 
     /// Whether spinners are wanted.

@@ -6,9 +6,9 @@
 use super::Desk;
 use crate::args::Format;
 use crate::output::Tone;
+use crate::prompt::Asker;
 use crate::render::{one_line, table, visible};
-use dialoguer::console::Term;
-use dialoguer::{Input, Select};
+use std::io;
 use tinkerbell_api::wire::{ApprovalRequested, CommandRequest};
 use tinkerbell_core::code::{Fault, exit};
 
@@ -29,26 +29,25 @@ pub enum Reply {
 }
 
 /// Asks on the terminal. Blocks. The question itself stands on the screen already.
-pub fn prompt(asked: &ApprovalRequested) -> Reply {
-    let term = Term::stderr();
+pub fn prompt(asker: Asker, asked: &ApprovalRequested) -> Reply {
     let answered = match (asked.kind.as_str(), asked.options.is_empty()) {
-        ("answer", true) => free(&term),
-        ("answer", false) => chosen(&term, &asked.options),
-        ("unknown", _) => decided(&term, ["run it again", "go on without it"]),
-        _ => decided(&term, ["approve", "deny"]),
+        ("answer", true) => free(asker),
+        ("answer", false) => chosen(asker, &asked.options),
+        ("unknown", _) => decided(asker, ["run it again", "go on without it"]),
+        _ => decided(asker, ["approve", "deny"]),
     };
     answered.unwrap_or(Reply::Interrupted)
 }
 
 /// Asks what to do about a reached limit; the number of the choice.
-pub fn budget(text: &str) -> Option<usize> {
-    let choices = ["double all limits and go on", "end the task", "leave it paused"];
-    Select::new().with_prompt(one_line(text, 160)).items(choices).default(2).interact_on_opt(&Term::stderr()).ok().flatten()
+pub fn budget(asker: Asker, text: &str) -> Option<usize> {
+    let choices = ["double all limits and go on", "end the task", "leave it paused"].map(str::to_owned);
+    asker.choose(&one_line(text, 160), &choices, 2).ok().flatten()
 }
 
-fn decided(term: &Term, words: [&str; 2]) -> dialoguer::Result<Reply> {
-    let [yes, no] = words;
-    let choice = Select::new().with_prompt("Your decision").items([yes, no, "decide later"]).default(2).interact_on_opt(term)?;
+fn decided(asker: Asker, words: [&str; 2]) -> io::Result<Reply> {
+    let [yes, no] = words.map(str::to_owned);
+    let choice = asker.choose("Your decision", &[yes, no, "decide later".to_owned()], 2)?;
     Ok(match choice {
         Some(0) => Reply::Given { approve: true, text: String::new() },
         Some(1) => Reply::Given { approve: false, text: String::new() },
@@ -56,20 +55,19 @@ fn decided(term: &Term, words: [&str; 2]) -> dialoguer::Result<Reply> {
     })
 }
 
-fn chosen(term: &Term, options: &[String]) -> dialoguer::Result<Reply> {
+fn chosen(asker: Asker, options: &[String]) -> io::Result<Reply> {
     let mut items: Vec<String> = options.iter().map(|option| one_line(option, 160)).collect();
     items.push("other…".to_owned());
     items.push("answer later".to_owned());
-    let choice = Select::new().with_prompt("Your answer").items(&items).default(0).interact_on_opt(term)?;
-    match choice {
+    match asker.choose("Your answer", &items, items.len().saturating_sub(1))? {
         Some(at) if at < options.len() => Ok(Reply::Given { approve: true, text: options.get(at).cloned().unwrap_or_default() }),
-        Some(at) if at == options.len() => free(term),
+        Some(at) if at == options.len() => free(asker),
         _ => Ok(Reply::Later),
     }
 }
 
-fn free(term: &Term) -> dialoguer::Result<Reply> {
-    let text: String = Input::new().with_prompt("Your answer (empty: later)").allow_empty(true).interact_text_on(term)?;
+fn free(asker: Asker) -> io::Result<Reply> {
+    let text = asker.text("Your answer (empty: later)", "")?;
     Ok(if text.trim().is_empty() { Reply::Later } else { Reply::Given { approve: true, text } })
 }
 

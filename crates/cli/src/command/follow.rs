@@ -7,6 +7,7 @@ use super::ask::{self, Reply};
 use super::watch::{Glimpse, Watch};
 use super::{Desk, local};
 use crate::output::Tone;
+use crate::prompt::Asker;
 use crate::render::screen::Screen;
 use std::sync::Arc;
 use tinkerbell_api::wire::{ApprovalRequested, Caps, CommandRequest, Halt, ResultBody};
@@ -51,7 +52,7 @@ pub struct Follow {
 
 impl Follow {
     pub fn new(desk: &Desk, watch: Watch, short: String, is_owner: bool, json: bool) -> Self {
-        let screen = Screen::new(Arc::clone(&desk.out));
+        let screen = Screen::new(Arc::clone(&desk.out), !json);
         Self { desk: desk.clone(), watch, screen, short, is_owner, json, signalled: None }
     }
 
@@ -112,6 +113,10 @@ impl Follow {
     async fn ask(&mut self, halt: Halt) -> Result<Option<Ending>, Fault> {
         let Some(asked) = self.watch.standing.asked.clone() else { return Ok(None) };
         let id = asked.id;
+        if self.json {
+            // As an event it is hard to read; nothing is approved that was not shown whole.
+            ask::show(&self.desk, &asked);
+        }
         match self.prompt(ask::prompt, asked).await? {
             Reply::Given { approve, text } => {
                 let request = CommandRequest::Answer { id, approve, text };
@@ -126,7 +131,7 @@ impl Follow {
 
     async fn raise(&mut self, halt: Halt) -> Result<Option<Ending>, Fault> {
         let text = halt.text.clone();
-        let choice = self.prompt(move |_| ask::budget(&text), ()).await?;
+        let choice = self.prompt(|asker, text: &String| ask::budget(asker, text), text).await?;
         match choice {
             Some(0) => {
                 let caps = double(&self.watch.client.task(&self.watch.task).await?.caps);
@@ -142,11 +147,12 @@ impl Follow {
     /// Asks on the terminal, with the moving row out of the way.
     async fn prompt<I: Send + 'static, T: Send + 'static>(
         &mut self,
-        question: impl FnOnce(&I) -> T + Send + 'static,
+        question: impl FnOnce(Asker, &I) -> T + Send + 'static,
         about: I,
     ) -> Result<T, Fault> {
         self.screen.rest();
-        let answer = tokio::task::spawn_blocking(move || question(&about)).await;
+        let asker = self.desk.out.asker();
+        let answer = tokio::task::spawn_blocking(move || question(asker, &about)).await;
         self.screen.resume();
         answer.map_err(|error| local(&format!("the question could not be asked: {error}")))
     }

@@ -17,7 +17,6 @@ pub use offline::offline;
 use crate::args::{Args, Command, ConfigCommand, DaemonCommand, Format, OpCommand, WalCommand};
 use crate::house::{Chore, House};
 use crate::output::Output;
-use crate::render::fault;
 use serde::Serialize;
 use std::sync::Arc;
 use tinkerbell_api::Client;
@@ -138,9 +137,7 @@ impl Desk {
     }
 
     fn fail(&self, problem: &Fault) -> u8 {
-        let has_color = self.out.on_talk(crate::output::Tone::Bad, "x") != "x";
-        self.out.error(&fault::fault(problem, has_color));
-        problem.exit
+        self.out.fail(problem)
     }
 
     /// Prints a value as indented JSON.

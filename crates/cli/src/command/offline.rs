@@ -6,7 +6,7 @@ use super::local;
 use crate::args::{Args, Command};
 use crate::output::Output;
 use crate::pages;
-use crate::render::{fault, one_line};
+use crate::render::one_line;
 use clap::CommandFactory as _;
 use std::path::Path;
 use tinkerbell_core::code::{Fault, exit};
@@ -21,10 +21,7 @@ pub fn offline(args: &Args) -> Option<u8> {
         Command::Man { dir } => man(&out, dir.as_deref()),
         _ => return None,
     };
-    Some(done.unwrap_or_else(|problem| {
-        out.error(&fault::fault(&problem, out.on_talk(crate::output::Tone::Bad, "x") != "x"));
-        problem.exit
-    }))
+    Some(done.unwrap_or_else(|problem| out.fail(&problem)))
 }
 
 /// `explain`.

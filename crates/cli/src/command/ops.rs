@@ -8,8 +8,6 @@ use crate::args::Limits;
 use crate::output::Tone;
 use crate::render::lines::signs;
 use crate::render::{diff as diffs, table, visible};
-use dialoguer::Confirm;
-use dialoguer::console::Term;
 use tinkerbell_api::Client;
 use tinkerbell_api::wire::{CommandRequest, TaskView};
 use tinkerbell_core::code::{Fault, exit};
@@ -59,9 +57,9 @@ pub async fn remove(desk: &Desk, tasks: &[String], force: bool) -> Result<u8, Fa
     if desk.out.can_ask() && !desk.is_yes && !force {
         let names = tasks.join(", ");
         let question = format!("Remove {} with worktree, branch and checkpoints?", crate::render::one_line(&names, 120));
-        let answer =
-            tokio::task::spawn_blocking(move || Confirm::new().with_prompt(question).default(false).interact_on_opt(&Term::stderr()));
-        if !matches!(answer.await, Ok(Ok(Some(true)))) {
+        let out = std::sync::Arc::clone(&desk.out);
+        let answer = tokio::task::spawn_blocking(move || out.confirm(&question, false)).await;
+        if answer.ok().flatten() != Some(true) {
             desk.out.talk("nothing was removed");
             return Ok(exit::DONE);
         }

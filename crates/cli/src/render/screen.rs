@@ -22,6 +22,7 @@ const LONG_LINE: usize = 4_000;
 pub struct Screen {
     out: Arc<Output>,
     row: Option<ProgressBar>,
+    may_move: bool,
     depth: Depth,
     /// What the item is that runs.
     title: String,
@@ -33,12 +34,13 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// A screen on stderr.
+    /// A screen on stderr; without a moving row where data is printed meanwhile.
     #[must_use]
-    pub fn new(out: Arc<Output>) -> Self {
-        let row = out.has_progress().then(|| row(out.is_ascii()));
+    pub fn new(out: Arc<Output>, may_move: bool) -> Self {
+        let may_move = may_move && out.has_progress();
+        let row = may_move.then(|| row(out.is_ascii()));
         let depth = Depth { messages: row.is_some() || out.verbosity() > 0, outputs: out.verbosity() > 1, is_ascii: out.is_ascii() };
-        Self { out, row, depth, title: String::new(), pending: String::new(), streamed: String::new(), has_sign: false }
+        Self { out, row, may_move, depth, title: String::new(), pending: String::new(), streamed: String::new(), has_sign: false }
     }
 
     /// Shows an event.
@@ -56,6 +58,8 @@ impl Screen {
                 for line in lines(envelope, self.depth) {
                     self.print(&line);
                 }
+                self.title.clear();
+                self.row.iter().for_each(|row| row.set_message(""));
             }
         }
     }
@@ -81,7 +85,7 @@ impl Screen {
 
     /// Shows the row again after [`Self::rest`].
     pub fn resume(&mut self) {
-        if self.row.is_none() && self.out.has_progress() {
+        if self.row.is_none() && self.may_move {
             self.row = Some(row(self.out.is_ascii()));
         }
     }
