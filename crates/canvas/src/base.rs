@@ -42,12 +42,20 @@ pub fn revision(repo: &gix::Repository, name: &str) -> Result<Base> {
     Ok(Base { commit: commit.id, notes: Vec::new() })
 }
 
+/// What a snapshot of the user's tree leaves out.
+pub struct Outside<'a> {
+    /// The user's own ignore file, where configuration names none.
+    pub excludes: Option<&'a Path>,
+    /// The house's data, should it stand inside the user's tree.
+    pub data_dir: &'a Path,
+}
+
 /// Records the user's tree as it is: HEAD itself when it is clean, else a commit on top of it.
-pub fn snapshot(repo: &gix::Repository, task: TaskId, now: Moment, excludes: Option<&Path>) -> Result<Base> {
+pub fn snapshot(repo: &gix::Repository, task: TaskId, now: Moment, outside: &Outside<'_>) -> Result<Base> {
     let head = head(repo)?;
     let empty = ObjectId::empty_tree(repo.object_hash());
     let head_tree = head.map_or(Ok(empty), |commit| user::tree_of(repo, commit))?;
-    let (leaves, mut notes) = read_tree(repo, excludes)?;
+    let (leaves, mut notes) = read_tree(repo, outside)?;
     let before = trees::flatten(repo, head_tree)?;
     let changes = differences(&before, &leaves);
     if let (Some(commit), true) = (head, changes.is_empty()) {
@@ -87,10 +95,11 @@ fn differences(before: &Leaves, now: &Leaves) -> Vec<(BString, Option<Leaf>)> {
 }
 
 /// All that `git add -A` would record of the user's working tree.
-fn read_tree(repo: &gix::Repository, excludes: Option<&Path>) -> Result<(Leaves, Vec<String>)> {
+fn read_tree(repo: &gix::Repository, outside: &Outside<'_>) -> Result<(Leaves, Vec<String>)> {
     let index = repo.index_or_empty().map_err(Error::git("read index"))?;
     let listed = Listed::of(repo, &index)?;
-    let root = Root::open(&user::workdir(repo)?, Obstacle::Refuse)?;
+    let workdir = user::workdir(repo)?;
+    let root = Root::open(&workdir, Obstacle::Refuse)?;
     let mut visitor = UserTree {
         repo,
         root: &root,
@@ -101,8 +110,9 @@ fn read_tree(repo: &gix::Repository, excludes: Option<&Path>) -> Result<(Leaves,
         modes: repo.config_snapshot().boolean("core.fileMode").unwrap_or(true),
         leaves: Leaves::new(),
         notes: Vec::new(),
+        house: house_dir(&workdir, outside.data_dir),
     };
-    let ignored = Ignored::of(repo, excludes)?;
+    let ignored = Ignored::of(repo, outside.excludes)?;
     let none = Tracked::default();
     let mut walk = Walk { ignored, tracked: &listed.tracked, also: &none, keep_ignored: false, always: |_| false };
     walk.run(&root, &mut visitor)?;
@@ -115,6 +125,13 @@ fn read_tree(repo: &gix::Repository, excludes: Option<&Path>) -> Result<(Leaves,
         notes.push(format!("submodules are left empty in the task's tree: {}", names.join(", ")));
     }
     Ok((leaves, notes))
+}
+
+/// Where the house's data stands in the user's tree, if it does.
+fn house_dir(workdir: &Path, data_dir: &Path) -> Option<BString> {
+    use std::os::unix::ffi::OsStrExt;
+    let data_dir = data_dir.canonicalize().ok()?;
+    Some(data_dir.strip_prefix(workdir).ok()?.as_os_str().as_bytes().into())
 }
 
 /// What the user's index says.
@@ -164,6 +181,7 @@ struct UserTree<'a> {
     modes: bool,
     leaves: Leaves,
     notes: Vec<String>,
+    house: Option<BString>,
 }
 
 impl Visitor for UserTree<'_> {
@@ -190,7 +208,7 @@ impl Visitor for UserTree<'_> {
     }
 
     fn enters(&mut self, path: &BStr, nested: bool) -> bool {
-        if self.listed.links.contains(path) {
+        if self.listed.links.contains(path) || self.house.as_ref().is_some_and(|house| house == path) {
             return false;
         }
         if nested && !self.listed.tracked.has_below(path) {

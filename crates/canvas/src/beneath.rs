@@ -53,6 +53,11 @@ impl Root {
         self.fd.as_fd()
     }
 
+    /// Whether the tree is ours to tidy.
+    pub fn is_own(&self) -> bool {
+        self.obstacle == Obstacle::Clear
+    }
+
     /// The absolute path of something below, for messages.
     pub fn full(&self, path: &BStr) -> PathBuf {
         self.path.join(OsStr::from_bytes(path))

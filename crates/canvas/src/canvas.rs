@@ -105,7 +105,9 @@ impl Canvas for GitCanvas {
     }
 
     fn remove(&self, workspace: Workspace) -> BoxFuture<'_, Result<(), Fault>> {
-        self.run(workspace.task, true, move |options, past| Desk::of(options, workspace, past)?.remove())
+        self.run(workspace.task, true, move |options, past| {
+            if workspace.common_dir.is_dir() { Desk::of(options, workspace, past)?.remove() } else { desk::remove_orphan(options, &workspace) }
+        })
     }
 }
 

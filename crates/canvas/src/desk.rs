@@ -65,7 +65,10 @@ pub fn open(options: &Options, spec: &OpenSpec, past: &mut Past) -> Result<Opene
         None => {
             let base = match &spec.base {
                 Some(name) => base::revision(&user, name)?,
-                None => base::snapshot(&user, spec.task, now(options, spec.task)?, options.excludes.as_deref())?,
+                None => {
+                    let outside = base::Outside { excludes: options.excludes.as_deref(), data_dir: &options.data_dir };
+                    base::snapshot(&user, spec.task, now(options, spec.task)?, &outside)?
+                }
             };
             store.pin(spec.task, Pin::Base, base.commit)?;
             base
@@ -105,6 +108,13 @@ fn now(options: &Options, task: tinkerbell_core::words::TaskId) -> Result<Moment
     rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::empty()).map_err(|e| Error::io("touch", &path)(e.into()))?;
     let stat = rustix::fs::stat(&path).map_err(|e| Error::io("stat", &path)(e.into()))?;
     Ok(snapshot::changed(&stat))
+}
+
+/// Removes what is left of a task whose repository is gone: its tree, and the store that shared the
+/// repository's objects and is of no use without them.
+pub fn remove_orphan(options: &Options, ws: &Workspace) -> Result<()> {
+    worktree::remove(ws, &options.data_dir)?;
+    Store::destroy(&crate::store::location(&options.data_dir, &ws.common_dir)?)
 }
 
 impl<'a> Desk<'a> {
@@ -259,8 +269,11 @@ impl<'a> Desk<'a> {
         self.keep(before)?;
         let from = self.store.get(&git_id(before)?)?;
         if from != target {
-            let ignored = Ignored::of(&self.user, self.options.excludes.as_deref())?;
-            restore::bring(&root, &self.store, &from, &target, &ignored)?;
+            let ignored = match self.options.ignored {
+                IgnoredFiles::Skip => Some(Ignored::of(&self.user, self.options.excludes.as_deref())?),
+                IgnoredFiles::Keep => None,
+            };
+            restore::bring(&root, &self.store, &from, &target, ignored.as_ref())?;
         }
         let after = self.walk(&root, &also)?;
         self.keep(after)?;
@@ -269,7 +282,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Removes worktree, branch and checkpoints.
-    pub fn remove(&mut self) -> Result<()> {
+    pub fn remove(self) -> Result<()> {
         worktree::remove(&self.ws, &self.options.data_dir)?;
         if let Some(tip) = user::tip(&self.user, &self.ws.branch)? {
             user::move_ref(&self.user, &Move { name: &self.ws.branch, from: Some(tip), to: None, why: "", time_s: 0 })?;

@@ -173,7 +173,11 @@ impl Target {
     /// Moves the branch and brings tree and index after it; conflicts change nothing.
     pub fn step(&self, step: &Step<'_>) -> Result<Landed> {
         let text = step.to.map(|id| id.to_string()).unwrap_or_default();
-        let swap = |target: &Self| user::move_ref(&target.repo, &Move { name: &target.name, from: target.tip, to: step.to, why: step.why, time_s: step.time_s });
+        let swap = |target: &Self| {
+            let step = Move { name: &target.name, from: target.tip, to: step.to, why: step.why, time_s: step.time_s };
+            user::move_ref(&target.repo, &step)?;
+            if target.checked_out { user::log_head(&target.repo, &step) } else { Ok(()) }
+        };
         if !self.checked_out {
             swap(self)?;
             return Ok(Landed { commit: text, ..self.base() });

@@ -16,12 +16,13 @@ use std::collections::BTreeSet;
 /// Most paths that a failed restore names.
 const NAMED: usize = 10;
 
-/// Writes what stands in `to` and not in `from`, and removes what stands in `from` only.
+/// Writes what stands in `to` and not in `from`, and removes what stands in `from` only. `ignored` is
+/// `None` where checkpoints record ignored files, too: then nothing is left alone.
 ///
 /// # Errors
 /// When something can not be read or written; the tree is then between the two, and running it
 /// again from a new checkpoint finishes it.
-pub fn bring(root: &Root, store: &Store, from: &Content, to: &Content, ignored: &Ignored) -> Result<()> {
+pub fn bring(root: &Root, store: &Store, from: &Content, to: &Content, ignored: Option<&Ignored>) -> Result<()> {
     let changes = trees::diff(&store.repo, from.files, to.files)?;
     for change in &changes {
         if let Some(leaf) = change.new {
@@ -30,8 +31,10 @@ pub fn bring(root: &Root, store: &Store, from: &Content, to: &Content, ignored: 
     }
     for change in changes.iter().filter(|change| change.new.is_none()) {
         // The ignore files already are those of the target, and what they name is left alone.
-        if !to.ignored.contains(&change.path) && !from.ignored.contains(&change.path) && ignored.holds(root, change.path.as_bstr())? {
-            continue;
+        if let Some(ignored) = ignored.filter(|_| !from.ignored.contains(&change.path)) {
+            if ignored.holds(root, change.path.as_bstr())? {
+                continue;
+            }
         }
         root.remove(change.path.as_bstr())?;
         prune(root, change.path.as_bstr(), to)?;

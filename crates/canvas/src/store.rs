@@ -226,8 +226,17 @@ impl Store {
         Ok(found.and_then(|reference| reference.try_id().map(gix::Id::detach)))
     }
 
-    /// Removes all pins of a task, and then every object that no pin of another task needs.
-    pub fn forget(&self, task: TaskId) -> Result<()> {
+    /// Removes a store with all it holds.
+    pub fn destroy(path: &Path) -> Result<()> {
+        match std::fs::remove_dir_all(path) {
+            Err(why) if why.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(why)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes all pins of a task, and then every object that no pin of another task needs; the
+    /// last task takes the store with it.
+    pub fn forget(self, task: TaskId) -> Result<()> {
         let mut edits = Vec::new();
         let platform = self.repo.references().map_err(Error::git("list pins"))?;
         let prefix = format!("{}/", prefix(task));
@@ -240,7 +249,8 @@ impl Store {
             });
         }
         self.repo.edit_references_as(edits, None).map_err(Error::git("remove pins"))?;
-        self.sweep()
+        let left = self.repo.references().map_err(Error::git("list pins"))?.all().map_err(Error::git("list pins"))?.count();
+        if left == 0 { Self::destroy(&self.path) } else { self.sweep() }
     }
 
     /// Removes loose objects that no pin reaches.

@@ -148,6 +148,22 @@ pub fn move_ref(repo: &gix::Repository, step: &Move<'_>) -> Result<()> {
     Err(Error::Moved { branch: step.name.to_owned(), expected: text(step.from), found: text(found) })
 }
 
+/// Adds the move to HEAD's own log, as git does where HEAD stands on the moved branch.
+pub fn log_head(repo: &gix::Repository, step: &Move<'_>) -> Result<()> {
+    use std::io::Write as _;
+    let path = repo.git_dir().join("logs/HEAD");
+    if !path.is_file() {
+        return Ok(());
+    }
+    let null = repo.object_hash().null();
+    let who = identity(repo, step.time_s);
+    let (from, to) = (step.from.unwrap_or(null), step.to.unwrap_or(null));
+    let why = step.why.lines().next().unwrap_or_default();
+    let line = format!("{from} {to} {} <{}> {} +0000\t{why}\n", who.name, who.email, step.time_s);
+    let mut file = std::fs::OpenOptions::new().append(true).open(&path).map_err(Error::io("open", &path))?;
+    file.write_all(line.as_bytes()).map_err(Error::io("write", &path))
+}
+
 /// The tree of a commit.
 pub fn tree_of(repo: &gix::Repository, commit: ObjectId) -> Result<ObjectId> {
     Ok(repo.find_commit(commit).map_err(Error::git("read commit"))?.tree_id().map_err(Error::git("read commit"))?.detach())

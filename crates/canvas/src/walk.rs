@@ -118,8 +118,12 @@ impl Walk<'_> {
             return Ok(false);
         }
         if name == PARTIAL {
-            // Left by a crash in mid-write; its content was never the tree's.
-            return rustix::fs::unlinkat(at.dir, name.as_slice(), AtFlags::empty()).map(|()| false).or(Ok(false));
+            // Left by a crash in mid-write; its content was never the tree's. That it can not be
+            // removed does not matter: the next write in this directory replaces it.
+            if at.root.is_own() {
+                rustix::fs::unlinkat(at.dir, name.as_slice(), AtFlags::empty()).ok();
+            }
+            return Ok(false);
         }
         let path = join(at.path, name);
         let stat = beneath::stat_at(at.dir, name).map_err(|e| Error::io("stat", &at.root.full(path.as_bstr()))(e.into()))?;

@@ -36,6 +36,7 @@ fn a_change_lands_as_one_commit_and_goes_back_without_a_trace() {
     let landed = house.land(&opened).unwrap();
     assert_eq!((landed.reference.as_str(), landed.previous.as_str()), ("refs/heads/main", head.as_str()));
     assert_eq!(landed.commit, house.git(&["rev-parse", "main"]));
+    assert_eq!(house.git(&["rev-parse", "HEAD@{1}", "main@{1}"]), format!("{head}\n{head}"));
     assert_eq!(landed.notes, ["hooks were not run; the commit is not signed"]);
     assert_eq!(house.git(&["status", "--porcelain"]), "");
     assert_eq!(house.git(&["show", "--format=", "--name-status", "HEAD"]), "M\ta.txt\nD\tb.txt\nA\tnew/deep.txt");

@@ -64,7 +64,7 @@ fn act(root: &Path, deed: &Deed) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_state_that_was_recorded_comes_back(first in proptest::collection::vec(deed(), 0..12), second in proptest::collection::vec(deed(), 0..12), third in proptest::collection::vec(deed(), 0..6)) {
@@ -81,5 +81,24 @@ proptest! {
             house.restore(&opened, id);
             prop_assert_eq!(&tree(&opened), want);
         }
+    }
+    #[test]
+    fn ignored_files_never_keep_a_state_from_coming_back(first in proptest::collection::vec(deed(), 0..12), second in proptest::collection::vec(deed(), 0..12)) {
+        let house = House::new();
+        house.write("a", "start\n");
+        house.commit_all("start");
+        let opened = house.open();
+        let mut states = vec![opened.checkpoint.clone()];
+        for deeds in [&first, &second] {
+            deeds.iter().for_each(|deed| act(&opened.workspace.tree, deed));
+            states.push(house.take(&opened));
+        }
+        for at in [1, 0, 2, 1] {
+            house.restore(&opened, &states[at]);
+            let now = house.take(&opened);
+            prop_assert_eq!(house.diff(&opened, &states[at], &now).files, vec![]);
+            house.commit(&opened, &now, "state").unwrap();
+        }
+        house.git(&["fsck", "--strict"]);
     }
 }

@@ -118,8 +118,47 @@ fn removing_a_task_leaves_the_repository_as_if_it_had_never_been() {
     assert_eq!(house.git(&["branch", "-a"]), "* main");
     assert!(!opened.workspace.tree.exists());
     house.git(&["fsck", "--strict"]);
-    let objects = listing(&house.dir.path().join("data/checkpoints"), &|_| false);
-    assert!(!objects.keys().any(|name| name.contains("/objects/") && name.split('/').any(|part| part.len() >= 38)), "{objects:?}");
+    assert_eq!(std::fs::read_dir(house.dir.path().join("data/checkpoints")).unwrap().count(), 0);
+}
+
+#[test]
+fn removing_one_task_keeps_what_another_needs() {
+    let house = small();
+    let mut spec = house.spec();
+    let first = house.open();
+    spec.task = tinkerbell_core::words::TaskId(9);
+    let second = wait(house.canvas.open(spec)).unwrap();
+    write(&first.workspace.tree, "only-first", b"1");
+    write(&second.workspace.tree, "only-second", b"2");
+    house.take(&first);
+    let kept = house.take(&second);
+    let objects = || listing(&house.dir.path().join("data/checkpoints"), &|_| false).keys().filter(|name| name.contains("/objects/") && name.len() > 60).count();
+    let before = objects();
+    wait(house.canvas.remove(first.workspace.clone())).unwrap();
+    assert!(objects() < before, "the first task's own objects are gone");
+    house.restore(&second, &second.checkpoint);
+    house.restore(&second, &kept);
+    assert_eq!(std::fs::read(second.workspace.tree.join("only-second")).unwrap(), b"2");
+}
+
+#[test]
+fn a_task_whose_repository_is_gone_can_still_be_removed() {
+    let house = small();
+    let opened = house.open();
+    std::fs::remove_dir_all(house.user()).unwrap();
+    let fault = wait(house.canvas.checkpoint(opened.workspace.clone(), None)).unwrap_err();
+    assert_eq!(fault.code.0, "TB-CANVAS-012");
+    wait(house.canvas.remove(opened.workspace.clone())).unwrap();
+    assert!(!opened.workspace.tree.exists());
+}
+
+#[test]
+fn data_that_stands_inside_the_users_tree_is_no_part_of_it() {
+    let house = House::with(|options| options.data_dir = options.data_dir.parent().unwrap().join("user/.data"));
+    house.write("a.txt", "a\n");
+    house.commit_all("start");
+    let head = house.git(&["rev-parse", "HEAD"]);
+    assert_eq!(house.open().workspace.base.as_str(), head);
 }
 
 #[test]
