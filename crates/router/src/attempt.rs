@@ -17,6 +17,8 @@ use std::time::Duration;
 use tinkerbell_core::model::{Completion, ModelCall, ModelError, ModelEvent, StopReason};
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, timeout_at};
+use tracing::instrument::{WithDispatch, WithSubscriber as _};
+use tracing::subscriber::NoSubscriber;
 
 /// More text than any answer has; a server that never stops is cut off here.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
@@ -52,7 +54,7 @@ impl Try<'_> {
         let request = render::request(self.call, self.target, self.mode);
         let options = render::options(self.call, self.target, self.mode).with_raw_frame_sink_arc(ear.clone());
         let service = render::service(self.target, self.key);
-        let opened = self.client.exec_chat_stream(service, request, Some(&options)).await;
+        let opened = unheard(self.client.exec_chat_stream(service, request, Some(&options))).await;
         let stream = opened.map_err(|error| self.failure(&error, &ear))?.stream;
         let raw = self.read(stream, &ear, out).await?;
         answer::assemble(raw, self.call, self.target, self.mode)
@@ -66,7 +68,7 @@ impl Try<'_> {
         loop {
             let patience = if begun { self.call.stall } else { self.first_token() };
             let until = (news + patience).min(start + self.pacing.deadline);
-            let Ok(next) = timeout_at(until, stream.next()).await else {
+            let Ok(next) = timeout_at(until, unheard(stream.next())).await else {
                 return Err(Failure::Broken(format!("nothing new came for {} s", (until - news).as_secs())));
             };
             let event = match next {
@@ -133,6 +135,12 @@ impl Try<'_> {
     fn failure(&self, error: &genai::Error, ear: &Ear) -> Failure {
         classify(error, ear.heard().error.as_ref(), self.context())
     }
+}
+
+/// genai logs what a provider said when it fails, and that may hold the prompt or a piece of the
+/// key; whatever is worth telling of it is told by us.
+fn unheard<F: Future>(work: F) -> WithDispatch<F> {
+    work.with_subscriber(NoSubscriber::new())
 }
 
 /// Whether an event shows that the model goes on.

@@ -222,6 +222,37 @@ async fn a_missing_key_is_asked_for_and_never_shown() {
     assert_eq!(ask(&with, goal()).await.text, "hello");
 }
 
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_a_provider_says_stays_out_of_the_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    tracing::warn!("the log is heard");
+    for fault in [
+        Fault::Status { status: 401, retry_after: None, body: Some("sk-very-secret is wrong".to_owned()) },
+        Fault::ErrorEvent { kind: "api_error".to_owned() },
+    ] {
+        play(vec![exec().fault(fault)], Wire::Anthropic).await;
+    }
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("the log is heard") && text.lines().count() == 1, "{text}");
+}
+
 #[tokio::test]
 async fn usage_becomes_money_by_the_configured_price() {
     let usage = tinkerbell_testkit::llm::Tokens { input: 1_000, cached: 400, output: 100 };
