@@ -45,7 +45,7 @@ pub async fn init(shop: &Shop<'_>, yes: bool, out: &Output) -> Result<u8, Fault>
     match &project.rules {
         Some(name) => out.talk(&format!("kept     {name} (it is given to the model with each task)")),
         None => {
-            let wanted = yes || (asks && out.confirm("Write an AGENTS.md with these facts?", true).unwrap_or(false));
+            let wanted = yes || (asks && out.confirm("Write an AGENTS.md with these facts", true).unwrap_or(false));
             if wanted {
                 write(&root, &root.join("AGENTS.md"), &rules_text(&project, command.as_deref()), out)?;
             } else {
@@ -64,7 +64,7 @@ async fn find_root(shop: &Shop<'_>, yes: bool, out: &Output) -> Result<PathBuf, 
     if let Some(root) = repository::root(cwd) {
         return Ok(root);
     }
-    let question = format!("{} is in no git repository. Make one here (git init)?", cwd.display());
+    let question = format!("{} is in no git repository; make one here with git init", cwd.display());
     if !yes && out.confirm(&question, true) == Some(true) && repository::git(cwd, &["init", "-q"]).await.is_some() {
         out.talk("made     .git (nothing is committed yet)");
         return Ok(cwd.to_owned());
@@ -169,9 +169,9 @@ fn one_line(text: &str) -> String {
 
 async fn next_step(shop: &Shop<'_>, out: &Output) {
     let next = match config::load(shop.sources, shop.env) {
-        Ok(loaded) => doctor::chosen_model(shop, &loaded.config, false).await.map(|(model, why)| {
-            format!("next     tinkerbell run \"what shall be done\"   (with {model}: {why})")
-        }),
+        Ok(loaded) => doctor::chosen_model(shop, &loaded.config, false)
+            .await
+            .map(|(model, why)| format!("next     tinkerbell run \"what shall be done\"   (with {model}: {why})")),
         Err(fault) => Err(fault),
     };
     match next {
