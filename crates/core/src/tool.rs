@@ -6,6 +6,8 @@
 use crate::effect::{EffectClass, Fence};
 use crate::words::{BlobRef, Seq, TaskId, Workspace};
 use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
 
 /// A tool as the model sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +31,35 @@ pub struct ToolCall {
     pub args: String,
 }
 
+/// Shows pieces of output while a call runs; nothing of it is recorded.
+#[derive(Clone)]
+pub struct Sink(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl Sink {
+    /// A sink that hands each piece, whole lines of text, to `show`.
+    pub fn new(show: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(show))
+    }
+
+    /// Shows a piece.
+    pub fn show(&self, piece: &str) {
+        (self.0)(piece);
+    }
+}
+
+impl Default for Sink {
+    /// A sink that shows nothing.
+    fn default() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sink")
+    }
+}
+
 /// What a tool is told beside its arguments.
 #[derive(Debug, Clone)]
 pub struct ToolContext {
@@ -46,6 +77,8 @@ pub struct ToolContext {
     pub max_output_tokens: u32,
     /// Environment for commands, newest values of the request (PATH, locale); never secrets.
     pub env: Vec<(String, String)>,
+    /// Where output is shown while the call runs.
+    pub live: Sink,
 }
 
 /// How a call ended, in the words that the loop guard and the doors use.

@@ -89,8 +89,7 @@ fn lock(data: &Path) -> Result<Option<File>, Fault> {
             .hint("make it writable and yours, or choose another place: export TINKERBELL_HOME=/path")
     };
     let mut options = OpenOptions::new();
-    let mut file =
-        options.create(true).read(true).write(true).truncate(false).mode(0o600).open(&path).map_err(|error| unusable(&error))?;
+    let mut file = options.create(true).read(true).write(true).truncate(false).mode(0o600).open(&path).map_err(|error| unusable(&error))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),

@@ -35,8 +35,12 @@ impl Places {
         let home = env.path("HOME").filter(|home| home.is_absolute());
         if let Some(all) = env.path("TINKERBELL_HOME") {
             if !all.is_absolute() {
-                return Err(Fault::new("TB-HOME-001", exit::CONFIG, format!("TINKERBELL_HOME is `{}`, which is not an absolute path", all.display()))
-                    .hint("give the whole path, beginning with /"));
+                return Err(Fault::new(
+                    "TB-HOME-001",
+                    exit::CONFIG,
+                    format!("TINKERBELL_HOME is `{}`, which is not an absolute path", all.display()),
+                )
+                .hint("give the whole path, beginning with /"));
             }
             return Ok(Self {
                 config: all.join("config.toml"),
@@ -50,9 +54,13 @@ impl Places {
         let base = |variable: &str, below: &str| {
             let given = env.path(variable).filter(|path| path.is_absolute());
             given.or_else(|| home.as_ref().map(|home| home.join(below))).map(|dir| dir.join("tinkerbell")).ok_or_else(|| {
-                Fault::new("TB-HOME-001", exit::CONFIG, format!("neither HOME nor {variable} is set, so there is no place for tinkerbell's files"))
-                    .hint("export HOME=/path/to/your/home")
-                    .hint("or put everything in one place: export TINKERBELL_HOME=/path")
+                Fault::new(
+                    "TB-HOME-001",
+                    exit::CONFIG,
+                    format!("neither HOME nor {variable} is set, so there is no place for tinkerbell's files"),
+                )
+                .hint("export HOME=/path/to/your/home")
+                .hint("or put everything in one place: export TINKERBELL_HOME=/path")
             })
         };
         let run = match env.path("XDG_RUNTIME_DIR").filter(|dir| dir.is_absolute() && dir.is_dir()) {

@@ -157,7 +157,11 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources, exe: &P
 }
 
 /// Opens journal and blobs; recovery reads the disk, so it runs beside the runtime.
-async fn storage(places: &Places, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<(Arc<dyn Journal>, Arc<dyn BlobStore>), Fault> {
+async fn storage(
+    places: &Places,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<(Arc<dyn Journal>, Arc<dyn BlobStore>), Fault> {
     let (journal, blobs) = (places.journal(), places.data.join("blobs"));
     let open = move || {
         let journal: Arc<dyn Journal> = Wal::open(tinkerbell_wal::Options::new(journal), clock, entropy.clone())?;

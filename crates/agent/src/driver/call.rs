@@ -9,10 +9,10 @@ use crate::turn::unit_of;
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use std::sync::Arc;
-use tinkerbell_core::effect::{Acted, Answer, Attempt, EffectClass, Fallback, Intended, Question, QuestionKind, Stall};
+use tinkerbell_core::effect::{Acted, Answer, Attempt, EffectClass, Fallback, Intended, LiveDelta, Question, QuestionKind, Stall};
 use tinkerbell_core::event::{Call, Observation, Observed, PlanStep, ResultSeen};
 use tinkerbell_core::port::{Deed, Judgement, Level, Tool};
-use tinkerbell_core::tool::{ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolStatus};
+use tinkerbell_core::tool::{Sink, ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolStatus};
 use tinkerbell_core::words::Seq;
 
 /// What is going to become of a call.
@@ -195,6 +195,7 @@ async fn run(
         attempt,
         max_output_tokens: stage.result_tokens(),
         env: (stage.house.deps.env)(stage.task.id),
+        live: live(&stage, seq),
     };
     let mut outcome = tool.call(context, call.args.clone()).await?;
     if outcome.status == ToolStatus::Lost {
@@ -205,6 +206,12 @@ async fn run(
         checkpoint(&stage, &call, &plan, &mut result).await?;
     }
     Ok(Acted::from(Observation::Result(result)))
+}
+
+/// Shows a running call's output to whoever watches, without secrets.
+fn live(stage: &Arc<Stage>, seq: Seq) -> Sink {
+    let stage = stage.clone();
+    Sink::new(move |piece| stage.live(seq, LiveDelta::Output(stage.clean(piece))))
 }
 
 /// What the model reads of a command whose outcome is unknown. A person decides whether it may run

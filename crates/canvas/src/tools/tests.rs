@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::effect::{Attempt, EffectClass, Fence};
-use tinkerbell_core::tool::{ToolContext, ToolStatus, output_name};
+use tinkerbell_core::tool::{Sink, ToolContext, ToolStatus, output_name};
 use tinkerbell_core::words::{BlobRef, TaskId, Workspace};
 
 #[derive(Default)]
@@ -56,7 +56,7 @@ impl Desk {
             base: "0".repeat(40).parse().unwrap(),
         };
         let fence = Fence { epoch: 1, generation: 1 };
-        let ctx = ToolContext { task, seq: 1, workspace, fence, attempt: Attempt::First, max_output_tokens: 10_000, env: Vec::new() };
+        let ctx = ToolContext { task, seq: 1, workspace, fence, attempt: Attempt::First, max_output_tokens: 10_000, env: Vec::new(), live: Sink::default() };
         let blobs = Arc::new(Blobs::default());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Self { dir, tools: all(blobs.clone()), blobs, ctx, runtime }

@@ -3,6 +3,7 @@
 //! They speak the sandbox port only, so any sandbox serves them. Invariant: a recovered `exec` asks
 //! the keeper before it starts anything.
 
+mod live;
 mod report;
 mod wire;
 
@@ -155,12 +156,12 @@ impl Bench {
         let unit = match found {
             Found::Unit(unit) => unit,
             Found::Lost(unit) => return report.write(unit.as_ref(), UnitState::Lost, &self.shown).await.map_err(Stall::Broken),
-            Found::NeverRan => match self.sandbox.start(spec(run, ctx, args)).await {
+            Found::NeverRan => match self.sandbox.start(spec(run, &ctx, args)).await {
                 Ok(unit) => unit,
                 Err(fault) => return refused(&report.subject, fault),
             },
         };
-        let state = unit.wait(Until { timeout, line: None, from: 0 }).await.map_err(Stall::Broken)?;
+        let state = live::watch(unit.as_ref(), timeout, &ctx.live).await.map_err(Stall::Broken)?;
         report.write(unit.as_ref(), state, &self.shown).await.map_err(Stall::Broken)
     }
 
@@ -188,7 +189,12 @@ impl Bench {
             (Some(text), None) => write(unit.as_ref(), ctx.seq, &text).await,
             (None, Some(signal)) => match signal_number(&signal) {
                 Some(number) => unit.signal(number).await,
-                None => return Ok(ToolOutcome::failed(report.subject, format!("there is no signal {signal:?}; use INT, TERM, KILL, HUP, USR1 or a number"))),
+                None => {
+                    return Ok(ToolOutcome::failed(
+                        report.subject,
+                        format!("there is no signal {signal:?}; use INT, TERM, KILL, HUP, USR1 or a number"),
+                    ));
+                }
             },
             _ => return Ok(ToolOutcome::failed(report.subject, "give either `stdin` or `signal`")),
         };
@@ -207,7 +213,12 @@ impl Bench {
 
     /// The unit of this name, or the outcome that tells the model what it has instead.
     async fn find(&self, ctx: &ToolContext, name: &str, report: &Report) -> Result<Result<Arc<dyn Unit>, ToolOutcome>, Stall> {
-        let missing = || Ok(Err(ToolOutcome::failed(report.subject.clone(), format!("there is no unit `{name}` in this task; `exec` names units as u7"))));
+        let missing = || {
+            Ok(Err(ToolOutcome::failed(
+                report.subject.clone(),
+                format!("there is no unit `{name}` in this task; `exec` names units as u7"),
+            )))
+        };
         let Some(seq) = name.strip_prefix('u').and_then(|seq| seq.parse().ok()) else { return missing() };
         match self.sandbox.attach(RunId { task: ctx.task, seq }).await.map_err(Stall::Broken)? {
             Found::Unit(unit) => Ok(Ok(unit)),
@@ -225,14 +236,14 @@ fn report(ctx: &ToolContext, tool: &str, unit: &str, waited: Duration) -> Report
     Report { subject: format!("{tool} {unit}"), unit: unit.to_owned(), level: None, max_tokens: ctx.max_output_tokens, waited }
 }
 
-fn spec(run: RunId, ctx: ToolContext, args: wire::Exec) -> ExecSpec {
+fn spec(run: RunId, ctx: &ToolContext, args: wire::Exec) -> ExecSpec {
     ExecSpec {
         run,
         fence: ctx.fence,
         command: args.cmd,
         workdir: args.workdir.unwrap_or_default(),
-        workspace: ctx.workspace,
-        env: ctx.env,
+        workspace: ctx.workspace.clone(),
+        env: ctx.env.clone(),
         deadline: DEADLINE,
     }
 }

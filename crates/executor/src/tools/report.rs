@@ -100,11 +100,13 @@ impl Report {
         match state {
             UnitState::Running => {
                 let waited_ms = u64::try_from(self.waited.as_millis()).unwrap_or(u64::MAX);
-                let line = format!("running as {} after {}; exec_wait follows it, exec_send feeds or ends it", self.unit, seconds(waited_ms));
+                let line =
+                    format!("running as {} after {}; exec_wait follows it, exec_send feeds or ends it", self.unit, seconds(waited_ms));
                 (ToolStatus::Running, line, waited_ms)
             }
             UnitState::Lost => {
-                let line = "outcome unknown: the keeper of this command is gone, and so are its processes; what follows is partial".to_owned();
+                let line =
+                    "outcome unknown: the keeper of this command is gone, and so are its processes; what follows is partial".to_owned();
                 (ToolStatus::Lost, line, 0)
             }
             UnitState::Ended(ended) => ending(ended),
@@ -168,7 +170,9 @@ fn hint(output: &str, level: Option<&str>) -> Option<&'static str> {
         "ENOTCACHED",
     ];
     if has(&offline) {
-        return Some("commands have no network here; work with what is installed (only the user can grant it: `[sandbox] network = \"host\"`)");
+        return Some(
+            "commands have no network here; work with what is installed (only the user can grant it: `[sandbox] network = \"host\"`)",
+        );
     }
     let is_socket = has(&["socket", "listen", "bind", "connect"]) && has(&["Operation not permitted", "PermissionError", "EPERM"]);
     if level != Some("full") && is_socket {

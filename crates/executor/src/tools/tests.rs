@@ -35,7 +35,8 @@ impl Unit for Scripted {
 }
 
 async fn text(output: Vec<(u64, &'static [u8])>, state: UnitState, max_tokens: u32) -> ToolOutcome {
-    let report = Report { subject: "exec x".into(), unit: "u7".into(), level: Some("landlock".into()), max_tokens, waited: Duration::from_secs(10) };
+    let report =
+        Report { subject: "exec x".into(), unit: "u7".into(), level: Some("landlock".into()), max_tokens, waited: Duration::from_secs(10) };
     report.write(&Scripted(output), state, &Shown::default()).await.unwrap()
 }
 
@@ -48,9 +49,24 @@ async fn each_state_has_its_line() {
     let cases: Vec<(UnitState, &'static [u8], ToolStatus, &str)> = vec![
         (ended(Some(0), None, ""), b"hi\n", ToolStatus::Exited(0), "exit 0 in 1.2 s\nhi\n"),
         (ended(Some(2), None, ""), b"", ToolStatus::Exited(2), "exit 2 in 1.2 s\n(no output)"),
-        (ended(None, Some(15), "deadline"), b"", ToolStatus::Signalled(15), "ended by signal 15 after 1.2 s; its deadline was over\n(no output)"),
-        (UnitState::Running, b"\x1b[1m 1%\r 9%", ToolStatus::Running, "running as u7 after 10.0 s; exec_wait follows it, exec_send feeds or ends it\n 9%"),
-        (UnitState::Lost, b"part", ToolStatus::Lost, "outcome unknown: the keeper of this command is gone, and so are its processes; what follows is partial\npart"),
+        (
+            ended(None, Some(15), "deadline"),
+            b"",
+            ToolStatus::Signalled(15),
+            "ended by signal 15 after 1.2 s; its deadline was over\n(no output)",
+        ),
+        (
+            UnitState::Running,
+            b"\x1b[1m 1%\r 9%",
+            ToolStatus::Running,
+            "running as u7 after 10.0 s; exec_wait follows it, exec_send feeds or ends it\n 9%",
+        ),
+        (
+            UnitState::Lost,
+            b"part",
+            ToolStatus::Lost,
+            "outcome unknown: the keeper of this command is gone, and so are its processes; what follows is partial\npart",
+        ),
     ];
     for (state, output, status, wanted) in cases {
         let outcome = text(vec![(0, output)], state, 1000).await;

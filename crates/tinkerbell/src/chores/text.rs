@@ -71,7 +71,9 @@ mod tests {
 
     #[test]
     fn sizes_spans_and_moments_are_brief() {
-        for (bytes, shown) in [(0, "0 B"), (999, "999 B"), (14_250, "14.2 kB"), (999_999, "999 kB"), (1_000_000, "1.0 MB"), (3_100_000_000, "3.1 GB")] {
+        for (bytes, shown) in
+            [(0, "0 B"), (999, "999 B"), (14_250, "14.2 kB"), (999_999, "999 kB"), (1_000_000, "1.0 MB"), (3_100_000_000, "3.1 GB")]
+        {
             assert_eq!(size(bytes), shown);
         }
         for (ms, shown) in [(1_500, "1 s"), (180_000, "3 min"), (7_200_000, "2 h"), (259_200_000, "3 days")] {

@@ -52,7 +52,9 @@ pub fn verify(shop: &Shop<'_>, out: &Output) -> Result<u8, Fault> {
     let found = inspect::verify(&shop.places.journal())?;
     found.notes.iter().for_each(|note| out.talk(&format!("note: {note}")));
     if let Some((bytes, why)) = &found.torn {
-        out.talk(&format!("note: {bytes} bytes at the end were never acknowledged ({why}); a running daemon may be writing them, the next start cuts them"));
+        out.talk(&format!(
+            "note: {bytes} bytes at the end were never acknowledged ({why}); a running daemon may be writing them, the next start cuts them"
+        ));
     }
     out.data(&format!("{} records in {} batches stand, up to record {}; chain {}", found.records, found.batches, found.tip, found.head));
     match found.damage {
@@ -75,7 +77,8 @@ pub fn dump(shop: &Shop<'_>, from: u64, limit: usize, task: Option<&str>, out: &
     let by_prefix = prefix.filter(|_| whole.is_none());
     let filter = Filter { from: Lsn(from), limit: if by_prefix.is_some() { usize::MAX } else { limit }, task: whole, own: false };
     let entries = inspect::dump(&shop.places.journal(), &filter)?;
-    let wanted = |entry: &&Entry| by_prefix.as_ref().is_none_or(|prefix| entry.task.is_some_and(|task| task.to_string().starts_with(prefix)));
+    let wanted =
+        |entry: &&Entry| by_prefix.as_ref().is_none_or(|prefix| entry.task.is_some_and(|task| task.to_string().starts_with(prefix)));
     for entry in entries.iter().filter(wanted).take(limit) {
         out.data(&line(entry));
         if out.is_closed() {
@@ -147,14 +150,29 @@ fn line(entry: &Entry) -> String {
     }
     match event::decode(entry.lsn, &entry.payload) {
         Ok((at_ms, event)) => format!("{}  {}", head(at_ms, event.name()), brief(&details(&event), DETAILS)).trim_end().to_owned(),
-        Err(error) => format!("{}  {} bytes, unreadable: {}", head(entry.batch_wall_ms, kind_name(entry.kind)), entry.payload.len(), error.why),
+        Err(error) => {
+            format!("{}  {} bytes, unreadable: {}", head(entry.batch_wall_ms, kind_name(entry.kind)), entry.payload.len(), error.why)
+        }
     }
 }
 
 /// Names of event types by number, for payloads that are not at hand.
 const NAMES: [&str; 15] = [
-    "submitted", "started", "intent", "observed", "reserved", "settled", "released", "state-saved", "signal", "approval-asked",
-    "approval-given", "op-done", "paused", "finished", "orphan-reaped",
+    "submitted",
+    "started",
+    "intent",
+    "observed",
+    "reserved",
+    "settled",
+    "released",
+    "state-saved",
+    "signal",
+    "approval-asked",
+    "approval-given",
+    "op-done",
+    "paused",
+    "finished",
+    "orphan-reaped",
 ];
 
 fn kind_name(kind: u16) -> &'static str {
@@ -199,7 +217,9 @@ fn action(action: &Action) -> String {
 fn observation(observation: &Observation) -> String {
     match observation {
         Observation::Prepared(it) => format!("prepared {} on {}", it.branch, it.base),
-        Observation::Reply(it) => format!("reply, {} parts, {} in {} out, stop {}", it.parts.len(), it.input_tokens, it.output_tokens, it.stop),
+        Observation::Reply(it) => {
+            format!("reply, {} parts, {} in {} out, stop {}", it.parts.len(), it.input_tokens, it.output_tokens, it.stop)
+        }
         Observation::Result(it) => format!("result {} {}", it.status, it.summary),
         Observation::Verdict(it) => format!("verdict {} (exit {})", if it.passed { "passed" } else { "failed" }, it.exit),
         Observation::Committed(it) => format!("committed {}", it.commit),

@@ -19,6 +19,13 @@ pub fn is_table(path: &[String]) -> bool {
     })
 }
 
+/// What a key means, in one line.
+#[must_use]
+pub fn meaning(path: &str) -> Option<&'static str> {
+    let parts: Vec<String> = path.split('.').map(str::to_owned).collect();
+    KEYS.iter().find(|key| matches(key.path, &parts)).map(|key| key.meaning)
+}
+
 fn matches(pattern: &str, path: &[String]) -> bool {
     let parts: Vec<&str> = pattern.split('.').collect();
     parts.len() == path.len() && parts.iter().zip(path).all(|(part, given)| *part == "*" || part == given)
@@ -30,8 +37,11 @@ pub fn meant(path: &[String]) -> Option<String> {
     let given = path.join(".");
     let candidates = KEYS.iter().filter_map(|key| {
         let parts: Vec<&str> = key.path.split('.').collect();
-        let filled: Vec<&str> =
-            parts.iter().enumerate().map(|(at, part)| if *part == "*" { path.get(at).map_or("*", String::as_str) } else { *part }).collect();
+        let filled: Vec<&str> = parts
+            .iter()
+            .enumerate()
+            .map(|(at, part)| if *part == "*" { path.get(at).map_or("*", String::as_str) } else { *part })
+            .collect();
         let full = filled.join(".");
         let same_depth = parts.len() == path.len();
         let leaf = distance(parts.last()?, path.last()?);

@@ -3,7 +3,7 @@
 //! Each layer is checked on its own, so that a mistake is shown where it was made. Invariant:
 //! layers are merged key by key; a later layer replaces values, never whole tables.
 
-use super::keys::{is_known, is_table, meant};
+use super::keys::{is_known, is_table, meaning, meant};
 use super::options::Config;
 use crate::environment::Environment;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
@@ -144,9 +144,9 @@ pub(super) fn merge(layers: &[Layer], lenient: bool) -> Result<Loaded, Fault> {
             loaded.origins.insert(path, Origin { place, value, over });
         }
     }
-    loaded.config = merged
-        .try_into()
-        .map_err(|error: toml::de::Error| Fault::new("TB-CONFIG-002", exit::CONFIG, format!("the layers contradict each other: {}", error.message())))?;
+    loaded.config = merged.try_into().map_err(|error: toml::de::Error| {
+        Fault::new("TB-CONFIG-002", exit::CONFIG, format!("the layers contradict each other: {}", error.message()))
+    })?;
     Ok(loaded)
 }
 
@@ -236,7 +236,7 @@ pub(super) fn mistake(layer: &Layer, span: Option<Range<usize>>, what: &str, mea
     }
     let fault = Fault::new("TB-CONFIG-002", exit::CONFIG, message);
     let fault = match meant {
-        Some(key) => fault.hint(format!("did you mean `{key}`?")),
+        Some(key) => fault.hint(format!("did you mean `{key}`?  ({})", meaning(&key).unwrap_or_default())),
         None => fault,
     };
     fault.hint("tinkerbell config validate   checks the file; tinkerbell config schema lists all keys")

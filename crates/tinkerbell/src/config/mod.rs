@@ -56,7 +56,8 @@ pub fn duration_ms(text: &str) -> Result<u64, String> {
 /// `TB-CONFIG-004` when a configured limit can not be read, or a money cap is asked for a model
 /// whose price is not known.
 pub fn caps(config: &Config, asked: &Caps, priced: bool, model: &str) -> Result<Caps, Fault> {
-    let bad = |why: String| Fault::new("TB-CONFIG-004", exit::CONFIG, why).hint("tinkerbell config show --origin   names the file and line");
+    let bad =
+        |why: String| Fault::new("TB-CONFIG-004", exit::CONFIG, why).hint("tinkerbell config show --origin   names the file and line");
     let limits = &config.limits;
     let configured = limits.budget.as_deref().map(NanoUsd::parse).transpose().map_err(|why| bad(format!("limits.budget: {why}")))?;
     let wall = limits.max_wall_time.as_deref().map(duration_ms).transpose().map_err(|why| bad(format!("limits.max_wall_time: {why}")))?;
@@ -93,7 +94,8 @@ pub fn lower_duration(own: Option<String>, project: Option<String>) -> Result<Op
 
 fn lower(own: Option<String>, project: Option<String>, read: impl Fn(&str) -> Result<u64, String>) -> Result<Option<String>, Fault> {
     let (Some(own), Some(project)) = (&own, &project) else { return Ok(own.or(project)) };
-    let bad = |why: String| Fault::new("TB-CONFIG-004", exit::CONFIG, why).hint("tinkerbell config show --origin   names the file and line");
+    let bad =
+        |why: String| Fault::new("TB-CONFIG-004", exit::CONFIG, why).hint("tinkerbell config show --origin   names the file and line");
     let project_is_less = read(project).map_err(bad)? < read(own).map_err(bad)?;
     Ok(Some(if project_is_less { project.clone() } else { own.clone() }))
 }

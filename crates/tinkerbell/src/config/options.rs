@@ -152,5 +152,4 @@ pub const KEYS: [Key; 24] = [
 ];
 
 /// The only keys that a project's own file may hold until projects can be trusted.
-pub const PROJECT_KEYS: [&str; 5] =
-    ["verify.command", "limits.budget", "limits.max_steps", "limits.max_tokens", "limits.max_wall_time"];
+pub const PROJECT_KEYS: [&str; 5] = ["verify.command", "limits.budget", "limits.max_steps", "limits.max_tokens", "limits.max_wall_time"];

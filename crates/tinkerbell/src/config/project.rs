@@ -32,7 +32,8 @@ pub fn read_project(root: &Path) -> Result<ProjectFile, Fault> {
             .hint("a project's file is a plain file of at most 64 KiB"));
     }
     let text = std::fs::read_to_string(&path).map_err(|error| {
-        Fault::new("TB-CONFIG-001", exit::CONFIG, format!("{} can not be read: {error}", path.display())).hint("make it readable, or remove it")
+        Fault::new("TB-CONFIG-001", exit::CONFIG, format!("{} can not be read: {error}", path.display()))
+            .hint("make it readable, or remove it")
     })?;
     parse(Layer { name: path.display().to_string(), text, is_file: true })
 }

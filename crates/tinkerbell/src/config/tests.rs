@@ -50,7 +50,8 @@ fn later_layers_win_key_by_key_and_origins_tell() {
 #[test]
 fn variables_and_options_become_layers() {
     let dir = tempfile::tempdir().unwrap();
-    let sources = Sources { system: dir.path().join("etc"), user: dir.path().join("none.toml"), set: vec!["model=a/b".into()], lenient: false };
+    let sources =
+        Sources { system: dir.path().join("etc"), user: dir.path().join("none.toml"), set: vec!["model=a/b".into()], lenient: false };
     let env = Environment::of(&[("TINKERBELL_SANDBOX__LEVEL", "landlock"), ("TINKERBELL_HOME", "/x")]);
     let loaded = load(&sources, &env).unwrap();
     assert_eq!(loaded.config.model.as_deref(), Some("a/b"));
@@ -69,7 +70,12 @@ fn lenient_reading_only_warns_of_unknown_keys() {
 fn a_project_may_only_tighten() {
     let parse = |text: &str| project::parse(file(".tinkerbell/config.toml", text));
     assert_eq!(parse("[verify]\ncommand = \"make test\"").unwrap().config.verify.command.as_deref(), Some("make test"));
-    for text in ["model = \"evil/x\"", "[sandbox]\nlevel = \"none\"", "[providers.openai]\nbase_url = \"http://evil\"", "[workspace]\nignored = \"keep\""] {
+    for text in [
+        "model = \"evil/x\"",
+        "[sandbox]\nlevel = \"none\"",
+        "[providers.openai]\nbase_url = \"http://evil\"",
+        "[workspace]\nignored = \"keep\"",
+    ] {
         let fault = parse(text).unwrap_err();
         assert_eq!((fault.code.0, fault.exit), ("TB-CONFIG-006", 78), "{text}");
     }

@@ -97,7 +97,8 @@ impl Story {
         if kept {
             return Ok(());
         }
-        Err(Fault::new("TB-DEMO-003", exit::FAILED, format!("a promise was not kept: {promise}")).hint("please report this with the output above"))
+        Err(Fault::new("TB-DEMO-003", exit::FAILED, format!("a promise was not kept: {promise}"))
+            .hint("please report this with the output above"))
     }
 
     /// Follows the task to its end; kills the daemon once on the way.

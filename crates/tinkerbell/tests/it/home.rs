@@ -42,6 +42,8 @@ pub struct Home {
     pub repo: PathBuf,
     pub model: Option<Scripted>,
     pub level: &'static str,
+    /// What each command is run by, such as `nsenter` into a mount namespace.
+    pub wrap: Vec<String>,
 }
 
 impl Home {
@@ -65,7 +67,7 @@ impl Home {
         std::fs::create_dir_all(dir.path().join("home")).unwrap();
         std::fs::write(repo.join("src/a.txt"), "one\ntwo\nthree\n").unwrap();
         std::fs::write(repo.join("run.sh"), "#!/bin/sh\necho hello\n").unwrap();
-        let home = Self { dir, repo, model: None, level: "auto" };
+        let home = Self { dir, repo, model: None, level: "auto", wrap: Vec::new() };
         home.git(&["init", "-q", "-b", "main"]);
         home.git(&["add", "-A"]);
         home.git(&["commit", "-q", "-m", "base"]);
@@ -112,8 +114,11 @@ impl Home {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tinkerbell"));
+        let bin = env!("CARGO_BIN_EXE_tinkerbell").to_owned();
+        let words: Vec<&String> = self.wrap.iter().chain([&bin]).collect();
+        let mut command = Command::new(words[0]);
         command
+            .args(&words[1..])
             .args(args)
             .current_dir(&self.repo)
             .env_clear()
@@ -131,6 +136,12 @@ impl Home {
     /// Runs `tinkerbell` in the repository.
     pub async fn run(&self, args: &[&str]) -> Out {
         finish(self.command(args), args).await
+    }
+
+    /// The same as a future that borrows nothing, to be run beside others.
+    pub fn run_owned(&self, args: Vec<String>) -> impl Future<Output = Out> + use<> {
+        let command = self.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        async move { finish(command, &args.iter().map(String::as_str).collect::<Vec<_>>()).await }
     }
 
     /// Submits in the background; gives the task's id.
@@ -193,10 +204,15 @@ impl Drop for Home {
     }
 }
 
-async fn finish(mut command: Command, args: &[&str]) -> Out {
+/// Runs a command to its end.
+pub async fn finish(mut command: Command, args: &[&str]) -> Out {
     let started = Instant::now();
     let output = tokio::time::timeout(PATIENCE, command.output()).await;
-    let output = output.unwrap_or_else(|_| panic!("{args:?} hung for {:?}", started.elapsed())).unwrap();
+    out(output.unwrap_or_else(|_| panic!("{args:?} hung for {:?}", started.elapsed())).unwrap())
+}
+
+/// What a process gave.
+pub fn out(output: std::process::Output) -> Out {
     Out {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -223,7 +239,9 @@ fn holds(bytes: &[u8], text: &[u8]) -> bool {
 
 fn walk(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.flat_map(|entry| if entry.file_type().is_ok_and(|kind| kind.is_dir()) { walk(&entry.path()) } else { vec![entry.path()] }).collect()
+    entries
+        .flat_map(|entry| if entry.file_type().is_ok_and(|kind| kind.is_dir()) { walk(&entry.path()) } else { vec![entry.path()] })
+        .collect()
 }
 
 /// A turn that runs a command.

@@ -4,7 +4,11 @@
 //! repository and a daemon of its own, and leaves none of them behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
+mod bad_input;
 mod durable;
 mod home;
 mod limits;
+mod places;
+mod provider;
+mod repository;
 mod undo;

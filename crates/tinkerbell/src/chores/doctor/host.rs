@@ -81,13 +81,21 @@ fn certificates(shop: &Shop<'_>) -> Finding {
         return if own.is_file() {
             Finding::good("certificates", format!("SSL_CERT_FILE: {}", own.display()))
         } else {
-            Finding::bad("certificates", format!("SSL_CERT_FILE names {}, which is not there", own.display()), "unset SSL_CERT_FILE, or give a file of CA certificates")
+            Finding::bad(
+                "certificates",
+                format!("SSL_CERT_FILE names {}, which is not there", own.display()),
+                "unset SSL_CERT_FILE, or give a file of CA certificates",
+            )
         };
     }
     let found: Option<PathBuf> = PLACES.iter().map(PathBuf::from).find(|path| Path::is_file(path));
     match found {
         Some(path) => Finding::good("certificates", path.display().to_string()),
-        None => Finding::look("certificates", "no CA certificates found; hosted models can not be reached", "install the package ca-certificates, or set SSL_CERT_FILE"),
+        None => Finding::look(
+            "certificates",
+            "no CA certificates found; hosted models can not be reached",
+            "install the package ca-certificates, or set SSL_CERT_FILE",
+        ),
     }
 }
 

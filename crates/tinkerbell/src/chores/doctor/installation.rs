@@ -33,14 +33,20 @@ pub async fn daemon(shop: &Shop<'_>) -> Group {
     let asked = tokio::time::timeout(PATIENCE, async { Client::connect(&socket).await?.daemon().await }).await;
     let mut findings = vec![match (asked, holder) {
         (Ok(Ok(view)), _) => running(shop, &view),
-        (Ok(Err(fault)), None) if fault.code.0 == "TB-API-001" => Finding::good("daemon", "not running; the first command that needs it starts it"),
+        (Ok(Err(fault)), None) if fault.code.0 == "TB-API-001" => {
+            Finding::good("daemon", "not running; the first command that needs it starts it")
+        }
         (Ok(Err(fault)), Some(pid)) if fault.code.0 == "TB-API-001" => {
             Finding::bad("daemon", format!("process {pid} holds the data directory and does not answer on its socket"), restart(pid))
         }
         (Ok(Err(fault)), _) => broken("daemon", &fault),
         (Err(_), pid) => {
             let pid = pid.map_or_else(|| "it".to_owned(), |pid| format!("process {pid}"));
-            Finding::bad("daemon", format!("{pid} gave no answer within {} s", PATIENCE.as_secs()), "tinkerbell daemon logs, then kill it: its tasks go on at the next start")
+            Finding::bad(
+                "daemon",
+                format!("{pid} gave no answer within {} s", PATIENCE.as_secs()),
+                "tinkerbell daemon logs, then kill it: its tasks go on at the next start",
+            )
         }
     }];
     findings.push(Finding::good("socket", socket.display().to_string()));
@@ -55,7 +61,11 @@ fn running(shop: &Shop<'_>, view: &DaemonView) -> Finding {
     let own = env!("CARGO_PKG_VERSION");
     let text = format!("process {}, version {}, up {}, {} open tasks", view.pid, view.version, span(view.uptime_ms), view.open_tasks);
     if view.version != own {
-        return Finding::look("daemon", format!("{text}; this command is version {own}"), "tinkerbell daemon stop && tinkerbell daemon start");
+        return Finding::look(
+            "daemon",
+            format!("{text}; this command is version {own}"),
+            "tinkerbell daemon stop && tinkerbell daemon start",
+        );
     }
     if Path::new(&view.data_dir) != shop.places.data {
         let text = format!("{text}; it works on {}, not on {}", view.data_dir, shop.places.data.display());
@@ -75,7 +85,8 @@ pub fn places(shop: &Shop<'_>) -> Group {
     findings.push(space(&places.data));
     let sizes = [("worktrees", "work"), ("checkpoints", "checkpoints"), ("spools", "runs"), ("blobs", "blobs"), ("homes", "homes")];
     let mut left = MOST_FILES;
-    let sizes: Vec<String> = sizes.into_iter().map(|(name, dir)| format!("{name} {}", size(bytes_below(&places.data.join(dir), &mut left)))).collect();
+    let sizes: Vec<String> =
+        sizes.into_iter().map(|(name, dir)| format!("{name} {}", size(bytes_below(&places.data.join(dir), &mut left)))).collect();
     let at_least = if left == 0 { "at least " } else { "" };
     findings.push(Finding::good("sizes", format!("{at_least}{}", sizes.join(", "))));
     Group { name: "Directories", findings }
@@ -102,13 +113,21 @@ fn directory(name: &str, dir: &Path, uid: u32) -> Finding {
         return Finding::bad(name, format!("{shown} is not a directory"), format!("move it away: mv {shown} {shown}.old"));
     }
     if meta.uid() != uid {
-        return Finding::bad(name, format!("{shown} belongs to user {}, not to you ({uid})", meta.uid()), format!("sudo chown -R {uid} {shown}"));
+        return Finding::bad(
+            name,
+            format!("{shown} belongs to user {}, not to you ({uid})", meta.uid()),
+            format!("sudo chown -R {uid} {shown}"),
+        );
     }
     if !can_write(dir) {
         return Finding::bad(name, format!("{shown} is not writable"), elsewhere);
     }
     if meta.mode() & 0o077 != 0 {
-        return Finding::look(name, format!("{shown} is open to other users (mode {:03o})", meta.mode() & 0o777), format!("chmod 700 {shown}"));
+        return Finding::look(
+            name,
+            format!("{shown} is open to other users (mode {:03o})", meta.mode() & 0o777),
+            format!("chmod 700 {shown}"),
+        );
     }
     Finding::good(name, shown.to_string())
 }
@@ -120,7 +139,8 @@ fn space(data: &Path) -> Finding {
     };
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     let text = format!("{} free at {}", size(free), at.display());
-    let fix = format!("free space (df -h {}), remove finished tasks (tinkerbell rm), or move it: export TINKERBELL_HOME=/path", at.display());
+    let fix =
+        format!("free space (df -h {}), remove finished tasks (tinkerbell rm), or move it: export TINKERBELL_HOME=/path", at.display());
     match free {
         _ if free < LITTLE_SPACE => Finding::bad("disk", text, fix),
         _ if free < SOME_SPACE => Finding::look("disk", text, fix),
@@ -157,9 +177,14 @@ pub fn journal(shop: &Shop<'_>) -> Group {
         match inspect::stat(&dir) {
             Err(error) => broken("journal", &Fault::from(error)),
             Ok(stat) => {
-                let text = format!("{} records, {} in {} segments, up to {}", stat.records, size(stat.size_bytes), stat.segments.len(), stat.tip);
+                let text =
+                    format!("{} records, {} in {} segments, up to {}", stat.records, size(stat.size_bytes), stat.segments.len(), stat.tip);
                 match stat.damage {
-                    Some(damage) => Finding::bad("journal", format!("{text}; {damage}"), "tinkerbell wal verify (says what to do; copy the directory first)"),
+                    Some(damage) => Finding::bad(
+                        "journal",
+                        format!("{text}; {damage}"),
+                        "tinkerbell wal verify (says what to do; copy the directory first)",
+                    ),
                     None => Finding::good("journal", text),
                 }
             }
@@ -175,7 +200,11 @@ pub fn configuration(shop: &Shop<'_>, loaded: &Result<Loaded, Fault>) -> Group {
         Err(fault) => findings.push(broken("layers", fault)),
         Ok(loaded) => {
             let files: Vec<String> = loaded.files.iter().map(|path| path.display().to_string()).collect();
-            let text = if files.is_empty() { format!("built-in values only; yours would be {}", shop.places.config.display()) } else { files.join(", ") };
+            let text = if files.is_empty() {
+                format!("built-in values only; yours would be {}", shop.places.config.display())
+            } else {
+                files.join(", ")
+            };
             let origins = loaded.origins.iter().map(|(key, origin)| format!("{key} from {}", origin.place)).collect();
             findings.push(Finding::good("layers", text).with_more(origins));
             findings.extend(loaded.warnings.iter().map(|text| Finding::look("layers", text, "tinkerbell config validate")));

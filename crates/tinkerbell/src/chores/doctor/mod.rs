@@ -41,7 +41,8 @@ pub async fn doctor(shop: &Shop<'_>, json: bool, offline: bool, out: &Output) ->
 async fn examine(shop: &Shop<'_>, offline: bool) -> Report {
     let loaded = config::load(shop.sources, shop.env);
     let config = loaded.as_ref().map(|loaded| loaded.config.clone()).unwrap_or_default();
-    let (daemon, models, repository) = tokio::join!(installation::daemon(shop), models::look(shop, &config, offline), project::repository(shop));
+    let (daemon, models, repository) =
+        tokio::join!(installation::daemon(shop), models::look(shop, &config, offline), project::repository(shop));
     let places = installation::places(shop);
     // The self-test needs places to work in. What can not be made was found already.
     let _told_above = shop.places.make(rustix::process::getuid().as_raw());

@@ -40,7 +40,8 @@ async fn detection(shop: &Shop<'_>, router: &Router, offline: bool) -> Detection
         let variable = PROVIDER_VARIABLES.iter().find(|variable| *variable == key)?;
         Some(KeySeen { provider, variable, is_set: shop.env.get(variable).is_some() })
     };
-    let keys = targets.flat_map(|(provider, target)| target.keys.iter().filter_map(|key| seen(provider, key)).collect::<Vec<_>>()).collect();
+    let keys =
+        targets.flat_map(|(provider, target)| target.keys.iter().filter_map(|key| seen(provider, key)).collect::<Vec<_>>()).collect();
     Detection { keys, servers: Vec::new() }
 }
 
@@ -64,7 +65,9 @@ pub async fn look(shop: &Shop<'_>, config: &Config, offline: bool) -> Group {
     let mut findings = vec![keys(&detection)];
     findings.extend(detection.servers.iter().filter_map(|seen| match &seen.state {
         ServerState::Refused => None,
-        ServerState::Found(models) => Some(Finding::good(seen.name, format!("answers at {} with {} models", seen.address, models.len())).with(models.clone())),
+        ServerState::Found(models) => {
+            Some(Finding::good(seen.name, format!("answers at {} with {} models", seen.address, models.len())).with(models.clone()))
+        }
         ServerState::Silent => Some(Finding::look(
             seen.name,
             format!("something listens at {} and gives no list of models", seen.address),
@@ -73,7 +76,8 @@ pub async fn look(shop: &Shop<'_>, config: &Config, offline: bool) -> Group {
     }));
     let options = wire::router_options(config, shop.places);
     let chosen = tinkerbell_router::default_model(&options, &detection);
-    let is_chosen = |name: &str| chosen.as_ref().is_ok_and(|(model, _)| model.split_once('/').is_some_and(|(provider, _)| provider == name));
+    let is_chosen =
+        |name: &str| chosen.as_ref().is_ok_and(|(model, _)| model.split_once('/').is_some_and(|(provider, _)| provider == name));
     for name in config.providers.keys() {
         let finding = match router.target(&format!("{name}/any")) {
             Err(fault) => broken(name, &fault),
@@ -83,7 +87,11 @@ pub async fn look(shop: &Shop<'_>, config: &Config, offline: bool) -> Group {
     }
     findings.push(match chosen {
         Ok((model, why)) => choice(shop, &router, &model, &why),
-        Err(fault) if offline => Finding::look("choice", "no model is configured and no key is set; servers on this machine were not looked for", first_fix(&fault)),
+        Err(fault) if offline => Finding::look(
+            "choice",
+            "no model is configured and no key is set; servers on this machine were not looked for",
+            first_fix(&fault),
+        ),
         Err(fault) => Finding::bad("choice", fault.message.clone(), first_fix(&fault)),
     });
     Group { name: "Models", findings }
@@ -92,7 +100,8 @@ pub async fn look(shop: &Shop<'_>, config: &Config, offline: bool) -> Group {
 /// What the fault offers first, in one line.
 fn first_fix(fault: &Fault) -> String {
     let lines = fault.hints.iter().flat_map(|hint| hint.lines()).map(str::trim);
-    let line = lines.filter(|line| line.starts_with("export ") || line.starts_with("ollama ")).map(|line| line.split("  ").next().unwrap_or(line));
+    let line =
+        lines.filter(|line| line.starts_with("export ") || line.starts_with("ollama ")).map(|line| line.split("  ").next().unwrap_or(line));
     let ways: Vec<&str> = line.take(2).collect();
     if ways.is_empty() { "export ANTHROPIC_API_KEY=KEY, or start a local model server".to_owned() } else { ways.join(", or: ") }
 }
@@ -113,7 +122,9 @@ async fn provider(shop: &Shop<'_>, name: &str, target: &Target, offline: bool) -
     if target.wire == Wire::Replay {
         return match &target.path {
             Some(path) if path.is_file() => Finding::good(name, format!("replay of {}", path.display())),
-            Some(path) => Finding::bad(name, format!("the recording {} is not there", path.display()), format!("set `path` under [providers.{name}]")),
+            Some(path) => {
+                Finding::bad(name, format!("the recording {} is not there", path.display()), format!("set `path` under [providers.{name}]"))
+            }
             None => Finding::bad(name, "wire replay without a recording", format!("set `path` under [providers.{name}]")),
         };
     }
@@ -128,9 +139,20 @@ async fn provider(shop: &Shop<'_>, name: &str, target: &Target, offline: bool) -
     }
     let started_ms = SystemClock.now().mono_ms;
     match tokio::time::timeout(PATIENCE, tokio::net::TcpStream::connect(address(&target.base_url))).await {
-        Ok(Ok(_)) => Finding::good(name, format!("{wire} at {}; accepts connections after {} ms", target.host, SystemClock.now().mono_ms.saturating_sub(started_ms))),
-        Ok(Err(error)) => Finding::look(name, format!("{wire} at {}: {error}", target.host), format!("start that server, or change `base_url` under [providers.{name}]")),
-        Err(_) => Finding::look(name, format!("{wire} at {}: no answer", target.host), format!("restart that server, or change `base_url` under [providers.{name}]")),
+        Ok(Ok(_)) => Finding::good(
+            name,
+            format!("{wire} at {}; accepts connections after {} ms", target.host, SystemClock.now().mono_ms.saturating_sub(started_ms)),
+        ),
+        Ok(Err(error)) => Finding::look(
+            name,
+            format!("{wire} at {}: {error}", target.host),
+            format!("start that server, or change `base_url` under [providers.{name}]"),
+        ),
+        Err(_) => Finding::look(
+            name,
+            format!("{wire} at {}: no answer", target.host),
+            format!("restart that server, or change `base_url` under [providers.{name}]"),
+        ),
     }
 }
 

@@ -17,7 +17,11 @@ pub async fn repository(shop: &Shop<'_>) -> Group {
     // Not from the current directory: one that can not be entered says nothing about git.
     match git(Path::new("/"), &["--version"]).await {
         Some(version) => findings.push(Finding::good("git", version.trim())),
-        None => findings.push(Finding::look("git", "not found on PATH; tasks work without it, commands that call it do not", "install git with your package manager")),
+        None => findings.push(Finding::look(
+            "git",
+            "not found on PATH; tasks work without it, commands that call it do not",
+            "install git with your package manager",
+        )),
     }
     let Some(cwd) = shop.cwd else {
         findings.push(Finding::look("repository", "the current directory is gone", "cd into a directory that exists"));
@@ -25,7 +29,11 @@ pub async fn repository(shop: &Shop<'_>) -> Group {
     };
     findings.push(identity(cwd).await);
     findings.push(match repository::root(cwd) {
-        None => Finding::look("repository", format!("{} is in no git repository; tasks need one", cwd.display()), "git init && git add -A && git commit -m start"),
+        None => Finding::look(
+            "repository",
+            format!("{} is in no git repository; tasks need one", cwd.display()),
+            "git init && git add -A && git commit -m start",
+        ),
         Some(root) => state(&root).await,
     });
     Group { name: "Repository", findings }
@@ -47,18 +55,28 @@ async fn state(root: &Path) -> Finding {
     let shown = root.display();
     let (status, dir) = tokio::join!(git(root, &["status", "--porcelain=v2", "--branch"]), git(root, &["rev-parse", "--absolute-git-dir"]));
     let (Some(status), Some(dir)) = (status, dir) else {
-        return Finding::look("repository", format!("{shown}: git can not read it"), format!("git -C {shown} status (it may belong to another user: safe.directory)"));
+        return Finding::look(
+            "repository",
+            format!("{shown}: git can not read it"),
+            format!("git -C {shown} status (it may belong to another user: safe.directory)"),
+        );
     };
     if let Some(busy) = under_way(Path::new(dir.trim_end())) {
-        return Finding::look("repository", format!("{shown}: {busy} is not finished"), format!("finish or abort the {busy} before landing a task"));
+        return Finding::look(
+            "repository",
+            format!("{shown}: {busy} is not finished"),
+            format!("finish or abort the {busy} before landing a task"),
+        );
     }
     let standing = standing(&status);
     let text = format!("{shown}: {}", standing.text);
     match standing.fix {
         Some(fix) => Finding::look("repository", text, fix),
-        None if root.join(".gitmodules").exists() => {
-            Finding::look("repository", format!("{text}; it has submodules, which are empty in a task's tree"), "carry what is needed: [workspace] carry = [\"DIR\"]")
-        }
+        None if root.join(".gitmodules").exists() => Finding::look(
+            "repository",
+            format!("{text}; it has submodules, which are empty in a task's tree"),
+            "carry what is needed: [workspace] carry = [\"DIR\"]",
+        ),
         None => Finding::good("repository", text),
     }
 }
@@ -77,7 +95,11 @@ pub fn standing(status: &str) -> Standing {
     let count = |signs: &[char]| status.lines().filter(|line| line.starts_with(signs)).count();
     let (changed, unmerged, untracked) = (count(&['1', '2']), count(&['u']), count(&['?']));
     let branch = header("head").unwrap_or("unknown");
-    let changes = if changed + untracked == 0 { "clean".to_owned() } else { format!("{changed} changed and {untracked} untracked files, which a task takes along") };
+    let changes = if changed + untracked == 0 {
+        "clean".to_owned()
+    } else {
+        format!("{changed} changed and {untracked} untracked files, which a task takes along")
+    };
     if unmerged > 0 {
         return Standing { text: format!("{unmerged} files are in conflict"), fix: Some("resolve the conflicts, then git add them") };
     }
@@ -85,7 +107,10 @@ pub fn standing(status: &str) -> Standing {
         return Standing { text: format!("branch {branch} has no commit yet"), fix: Some("git add -A && git commit -m start") };
     }
     if branch == "(detached)" {
-        return Standing { text: format!("HEAD is detached, {changes}"), fix: Some("git switch BRANCH, or land with: tinkerbell land TASK --branch NAME") };
+        return Standing {
+            text: format!("HEAD is detached, {changes}"),
+            fix: Some("git switch BRANCH, or land with: tinkerbell land TASK --branch NAME"),
+        };
     }
     Standing { text: format!("branch {branch}, {changes}"), fix: None }
 }
@@ -112,7 +137,11 @@ pub fn rules(shop: &Shop<'_>) -> Group {
         let files: Vec<String> = found.iter().map(|(path, bytes)| format!("{}, {}", path.display(), size(*bytes))).collect();
         let text = format!("about {} tokens in each request, from {} files", tokens(sum), files.len());
         match sum > RULES_BYTES {
-            true => Finding::look("AGENTS.md", format!("{text}; only {} are used", size(RULES_BYTES)), "shorten them: the nearest to the task is kept"),
+            true => Finding::look(
+                "AGENTS.md",
+                format!("{text}; only {} are used", size(RULES_BYTES)),
+                "shorten them: the nearest to the task is kept",
+            ),
             false => Finding::good("AGENTS.md", text),
         }
         .with(files)
@@ -131,7 +160,12 @@ fn in_force(cwd: &Path) -> Vec<(PathBuf, u64)> {
     let mut dirs: Vec<&Path> = cwd.ancestors().take_while(|dir| dir.starts_with(&root)).collect();
     dirs.reverse();
     let names = ["AGENTS.md", "CLAUDE.md", "GEMINI.md"];
-    let first = |dir: &Path| names.iter().map(|name| dir.join(name)).find_map(|path| path.metadata().ok().filter(std::fs::Metadata::is_file).map(|meta| (path, meta.len())));
+    let first = |dir: &Path| {
+        names
+            .iter()
+            .map(|name| dir.join(name))
+            .find_map(|path| path.metadata().ok().filter(std::fs::Metadata::is_file).map(|meta| (path, meta.len())))
+    };
     dirs.into_iter().filter_map(first).collect()
 }
 
@@ -144,7 +178,11 @@ mod tests {
     fn the_state_of_a_repository_is_read_from_gits_own_words() {
         for (status, text, has_fix) in [
             ("# branch.oid ab12\n# branch.head main\n", "branch main, clean", false),
-            ("# branch.oid ab12\n# branch.head main\n1 .M N... a\n? b\n? c\n", "branch main, 1 changed and 2 untracked files, which a task takes along", false),
+            (
+                "# branch.oid ab12\n# branch.head main\n1 .M N... a\n? b\n? c\n",
+                "branch main, 1 changed and 2 untracked files, which a task takes along",
+                false,
+            ),
             ("# branch.oid (initial)\n# branch.head main\n", "branch main has no commit yet", true),
             ("# branch.oid ab12\n# branch.head (detached)\n", "HEAD is detached, clean", true),
             ("# branch.oid ab12\n# branch.head main\nu UU N... a\n", "1 files are in conflict", true),

@@ -34,7 +34,9 @@ pub async fn look(shop: &Shop<'_>, config: &Config) -> Group {
 pub fn judged(report: &Report, choice: LevelChoice) -> Vec<Finding> {
     let chosen = report.choose(choice);
     let task = match &chosen {
-        Ok(Level::None) => Finding::look("a task gets", "level none: commands run unfenced, each is asked for", "set [sandbox] level = \"auto\""),
+        Ok(Level::None) => {
+            Finding::look("a task gets", "level none: commands run unfenced, each is asked for", "set [sandbox] level = \"auto\"")
+        }
         Ok(level) => Finding::good("a task gets", format!("level {}", level.name())),
         Err(_) => match report.choose(choice).map_err(Fault::from) {
             Err(fault) => broken("a task gets", &fault),
@@ -72,7 +74,11 @@ fn landlock(abi: i32) -> Finding {
     if abi >= LEAST_ABI {
         return Finding::good("Landlock", format!("ABI {abi}"));
     }
-    Finding::look("Landlock", format!("ABI {abi}; level landlock needs {LEAST_ABI}"), "use kernel 6.7 or newer with `landlock` in its lsm= list (cat /sys/kernel/security/lsm)")
+    Finding::look(
+        "Landlock",
+        format!("ABI {abi}; level landlock needs {LEAST_ABI}"),
+        "use kernel 6.7 or newer with `landlock` in its lsm= list (cat /sys/kernel/security/lsm)",
+    )
 }
 
 /// What the kernel's switches say of user namespaces; the self-test says whether they work.
@@ -83,7 +89,11 @@ fn namespaces(read: impl Fn(&str) -> Option<String>) -> Finding {
         return Finding::look(name, "switched off: user.max_user_namespaces is 0", "sudo sysctl user.max_user_namespaces=15000");
     }
     if number("/proc/sys/kernel/unprivileged_userns_clone") == Some(0) {
-        return Finding::look(name, "for root only: kernel.unprivileged_userns_clone is 0", "sudo sysctl kernel.unprivileged_userns_clone=1");
+        return Finding::look(
+            name,
+            "for root only: kernel.unprivileged_userns_clone is 0",
+            "sudo sysctl kernel.unprivileged_userns_clone=1",
+        );
     }
     if number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
         return Finding::look(name, "restricted by AppArmor", "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0");

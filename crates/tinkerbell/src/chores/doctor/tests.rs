@@ -14,7 +14,8 @@ fn report() -> Report {
                 name: "Models",
                 findings: vec![
                     Finding::look("local", "refused, key was sk-1234", "start that server"),
-                    Finding::bad("choice", "no model\nprovider", "export ANTHROPIC_API_KEY=KEY").with(vec!["looked at /home/me/x".to_owned()]),
+                    Finding::bad("choice", "no model\nprovider", "export ANTHROPIC_API_KEY=KEY")
+                        .with(vec!["looked at /home/me/x".to_owned()]),
                 ],
             },
         ],
@@ -50,7 +51,12 @@ fn findings_are_grouped_and_each_fault_has_its_repair() {
 #[test]
 fn the_level_of_a_task_follows_from_the_checks() {
     let check = |passed| Check { name: "write outside".into(), passed, text: "EPERM".into() };
-    let probed = |full, landlock| tinkerbell_executor::Report { version: 1, key: "k".into(), full: vec![check(full)], landlock: vec![check(landlock)] };
+    let probed = |full, landlock| tinkerbell_executor::Report {
+        version: 1,
+        key: "k".into(),
+        full: vec![check(full)],
+        landlock: vec![check(landlock)],
+    };
     for (full, landlock, choice, wanted, exit) in [
         (true, true, LevelChoice::Auto, "level full", 0),
         (false, true, LevelChoice::Auto, "level landlock", 0),
@@ -70,7 +76,9 @@ fn the_level_of_a_task_follows_from_the_checks() {
 async fn a_bare_home_is_in_order_and_a_broken_one_is_told() {
     let bench = Bench::new();
     let shop = bench.shop();
-    let quick = |loaded| Report { groups: vec![installation::places(&shop), installation::journal(&shop), installation::configuration(&shop, &loaded)] };
+    let quick = |loaded| Report {
+        groups: vec![installation::places(&shop), installation::journal(&shop), installation::configuration(&shop, &loaded)],
+    };
     let report = quick(config::load(shop.sources, shop.env));
     assert_eq!(report.exit(), 0, "{}", drawn(&report, true));
     let daemon = Report { groups: vec![installation::daemon(&shop).await] };
@@ -90,8 +98,14 @@ async fn the_choice_of_a_model_is_told_without_asking_anybody() {
     assert!(none.contains("! choice"), "{none}");
     bench.env = crate::environment::Environment::of(&[("OPENAI_API_KEY", "sk-secret-1")]);
     let hosted = text(models::look(&bench.shop(), &crate::config::Config::default(), true).await);
-    assert!(hosted.contains("+ choice  a task gets openai/") && hosted.contains("OPENAI_API_KEY") && !hosted.contains("sk-secret"), "{hosted}");
-    bench.write("home/config.toml", "model = \"far/m\"\n[providers.far]\nwire = \"openai\"\nbase_url = \"https://h.example/v1\"\napi_key_env = \"FAR_KEY\"\n");
+    assert!(
+        hosted.contains("+ choice  a task gets openai/") && hosted.contains("OPENAI_API_KEY") && !hosted.contains("sk-secret"),
+        "{hosted}"
+    );
+    bench.write(
+        "home/config.toml",
+        "model = \"far/m\"\n[providers.far]\nwire = \"openai\"\nbase_url = \"https://h.example/v1\"\napi_key_env = \"FAR_KEY\"\n",
+    );
     let config = config::load(&bench.sources, &bench.env).unwrap().config;
     let keyless = text(models::look(&bench.shop(), &config, true).await);
     assert!(keyless.contains("x choice") && keyless.contains("fix: export FAR_KEY=KEY"), "{keyless}");

@@ -37,7 +37,12 @@ struct Kind {
     commands: &'static [(&'static str, &'static str)],
 }
 
-const fn kind(manifest: &'static str, language: &'static str, test: &'static str, commands: &'static [(&'static str, &'static str)]) -> Kind {
+const fn kind(
+    manifest: &'static str,
+    language: &'static str,
+    test: &'static str,
+    commands: &'static [(&'static str, &'static str)],
+) -> Kind {
     Kind { manifest, language, test, commands }
 }
 
@@ -145,11 +150,16 @@ fn python(root: &Path, files: &[String]) -> Option<String> {
     let has = |name: &str| files.iter().any(|file| file == name);
     let runner = if has("uv.lock") { "uv run pytest -q" } else { "python3 -m pytest -q" };
     let told = ["pyproject.toml", "tox.ini", "setup.cfg", "requirements-dev.txt", "requirements.txt"];
-    let is_pytest = has("pytest.ini") || has("conftest.py") || root.join("tests/conftest.py").is_file() || told.iter().any(|name| read(root, name).contains("pytest"));
+    let is_pytest = has("pytest.ini")
+        || has("conftest.py")
+        || root.join("tests/conftest.py").is_file()
+        || told.iter().any(|name| read(root, name).contains("pytest"));
     if is_pytest {
         return Some(runner.to_owned());
     }
-    let has_tests = |dir: &Path| entries(dir).1.iter().any(|name| name.starts_with("test") && Path::new(name).extension().is_some_and(|end| end == "py"));
+    let has_tests = |dir: &Path| {
+        entries(dir).1.iter().any(|name| name.starts_with("test") && Path::new(name).extension().is_some_and(|end| end == "py"))
+    };
     if has_tests(&root.join("tests")) {
         return Some("python3 -m unittest discover -q -s tests".to_owned());
     }
@@ -160,7 +170,11 @@ fn python(root: &Path, files: &[String]) -> Option<String> {
 fn make(project: &mut Project, root: &Path, files: &[String]) {
     let Some(name) = ["GNUmakefile", "makefile", "Makefile"].into_iter().find(|name| files.iter().any(|file| file == name)) else { return };
     let text = read(root, name);
-    let has = |target: &str| text.lines().any(|line| line.strip_prefix(target).is_some_and(|rest| rest.trim_start().starts_with(':') && !rest.trim_start().starts_with(":=")));
+    let has = |target: &str| {
+        text.lines().any(|line| {
+            line.strip_prefix(target).is_some_and(|rest| rest.trim_start().starts_with(':') && !rest.trim_start().starts_with(":="))
+        })
+    };
     if let Some(target) = ["test", "check"].into_iter().find(|target| has(target))
         && project.test.is_none()
     {

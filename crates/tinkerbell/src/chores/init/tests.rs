@@ -8,7 +8,11 @@ fn projects_are_known_by_their_manifests() {
     for (files, language, test) in [
         (vec![("Cargo.toml", "")], "Rust", "cargo test"),
         (vec![("package.json", r#"{"scripts":{"test":"jest"}}"#)], "JavaScript", "npm test"),
-        (vec![("package.json", r#"{"scripts":{"test":"jest"}}"#), ("tsconfig.json", ""), ("pnpm-lock.yaml", "")], "TypeScript", "pnpm test"),
+        (
+            vec![("package.json", r#"{"scripts":{"test":"jest"}}"#), ("tsconfig.json", ""), ("pnpm-lock.yaml", "")],
+            "TypeScript",
+            "pnpm test",
+        ),
         (vec![("package.json", r#"{"scripts":{"test":"echo \"Error: no test specified\" && exit 1"}}"#)], "JavaScript", ""),
         (vec![("package.json", "not json")], "JavaScript", ""),
         (vec![("go.mod", "module x")], "Go", "go test ./..."),

@@ -23,7 +23,13 @@ async fn fill(bench: &Bench) {
     let at = 1_795_166_043_120;
     let mut records: Vec<NewRecord> = events
         .into_iter()
-        .map(|(task, event)| NewRecord { kind: event.kind(), schema: event::SCHEMA, task: Some(task), blob: false, payload: event::encode(event, at).into() })
+        .map(|(task, event)| NewRecord {
+            kind: event.kind(),
+            schema: event::SCHEMA,
+            task: Some(task),
+            blob: false,
+            payload: event::encode(event, at).into(),
+        })
         .collect();
     let blob = BlobRef { key_id: 1, hash: [0xab; 32], size_bytes: 77 };
     records.push(NewRecord { kind: 24, schema: event::SCHEMA, task: Some(ONE), blob: true, payload: blob.to_bytes().into() });
@@ -74,7 +80,11 @@ async fn a_sound_journal_is_counted_and_verified() {
 async fn damage_is_named_and_exits_with_one() {
     let bench = Bench::new();
     fill(&bench).await;
-    let segment = std::fs::read_dir(bench.places.journal()).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some()).unwrap();
+    let segment = std::fs::read_dir(bench.places.journal())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some())
+        .unwrap();
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[4_096 + 60] ^= 0xff;
     std::fs::write(&segment, bytes).unwrap();
