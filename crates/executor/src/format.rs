@@ -165,3 +165,6 @@ pub struct Versioned {
     /// Format version.
     pub version: u16,
 }
+
+#[cfg(test)]
+mod tests;

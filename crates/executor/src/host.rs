@@ -198,8 +198,7 @@ impl HostSandbox {
 
     async fn remove_task(&self, task: TaskId) -> Result<(), Error> {
         self.stop_task(task).await?;
-        let mut paths: Vec<PathBuf> =
-            self.runs().await?.into_iter().filter(|(id, _)| id.task == task).map(|(_, run)| run.dir).collect();
+        let mut paths: Vec<PathBuf> = self.runs().await?.into_iter().filter(|(id, _)| id.task == task).map(|(_, run)| run.dir).collect();
         paths.push(self.options.homes_dir.join(task.to_string()));
         blocking(move || paths.iter().try_for_each(|path| remove_tree(path).map_err(Error::files(path)))).await
     }
@@ -259,7 +258,6 @@ async fn stop_run(clock: Arc<dyn Clock>, run: Run) -> Result<(), Error> {
     })
     .await
 }
-
 
 /// Starts the keeper and waits for its word. Once the order is written it acts on its own: losing
 /// the word loses nothing, the next `attach` finds the truth.

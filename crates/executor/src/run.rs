@@ -121,7 +121,10 @@ impl Run {
         if kill_until_gone(KILL, || marked(&self.name)) {
             return Ok(());
         }
-        Err(Error::Internal(format!("processes of run {} survive SIGKILL; look for `TINKERBELL_RUN={}` in /proc/*/environ", self.name, self.name)))
+        Err(Error::Internal(format!(
+            "processes of run {} survive SIGKILL; look for `TINKERBELL_RUN={}` in /proc/*/environ",
+            self.name, self.name
+        )))
     }
 
     /// What the keeper published when it opened the gate.
@@ -164,7 +167,6 @@ impl Run {
         serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::files(&path)(e.into()))
     }
 }
-
 
 /// The port's form of a trailer.
 #[must_use]

@@ -3,12 +3,13 @@
 //! Needs nothing but loopback and a temporary directory. Invariant: a level that the host does not
 //! give is said to be skipped, never silently passed.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 #[path = "it/house.rs"]
 mod house;
 #[path = "it/keeping.rs"]
 mod keeping;
-#[path = "it/walls.rs"]
-mod walls;
 #[path = "it/toolchains.rs"]
 mod toolchains;
+#[path = "it/walls.rs"]
+mod walls;

@@ -7,8 +7,7 @@
 use super::{At, Broken};
 use crate::wire::Sockets;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter, SeccompRule,
-    sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter, SeccompRule, sock_filter,
 };
 use std::collections::BTreeMap;
 
@@ -104,11 +103,7 @@ fn compile(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: u32) -> Result<BpfProg
     filter.try_into().at("seccomp: compile")
 }
 
-fn add_conditions(
-    rules: &mut BTreeMap<i64, Vec<SeccompRule>>,
-    sockets: Sockets,
-    guarded: &[i32],
-) -> Result<(), seccompiler::BackendError> {
+fn add_conditions(rules: &mut BTreeMap<i64, Vec<SeccompRule>>, sockets: Sockets, guarded: &[i32]) -> Result<(), seccompiler::BackendError> {
     let is = |arg: u8, op: Op, value: u64| SeccompCondition::new(arg, Len::Dword, op, value);
     // `ioctl(TIOCSTI)` types into a terminal, `TIOCLINUX` pastes into a console.
     for request in [0x5412, 0x541c] {

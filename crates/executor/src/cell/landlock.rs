@@ -6,8 +6,8 @@
 use super::{At, Broken};
 use crate::wire::Rules;
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, Scope,
 };
 use std::path::Path;
 
@@ -40,10 +40,7 @@ fn known(abi: i32) -> ABI {
 pub fn ruleset(rules: &Rules, least: i32) -> Result<RulesetCreated, Broken> {
     let found = abi();
     if found < least {
-        return Err(Broken {
-            step: "landlock".into(),
-            why: format!("the kernel has Landlock ABI {found}, and {least} is needed"),
-        });
+        return Err(Broken { step: "landlock".into(), why: format!("the kernel has Landlock ABI {found}, and {least} is needed") });
     }
     let abi = known(found);
     let all = AccessFs::from_all(abi);

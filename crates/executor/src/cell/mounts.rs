@@ -46,7 +46,8 @@ fn stage() -> Result<(), Broken> {
 
 fn tmpfs(at: &Path, data: &str) -> Result<(), Broken> {
     let data = CString::new(data).at("mount options")?;
-    rustix::mount::mount("tmpfs", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, data.as_c_str()).at(format!("tmpfs at {}", at.display()))
+    rustix::mount::mount("tmpfs", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, data.as_c_str())
+        .at(format!("tmpfs at {}", at.display()))
 }
 
 /// A `/dev` with the harmless devices only, and terminals of its own.
@@ -68,7 +69,13 @@ fn devices() -> Result<(), Broken> {
     let options = c"newinstance,ptmxmode=0666,mode=620";
     rustix::mount::mount("devpts", dev.join("pts"), "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, options).at("terminals")?;
     tmpfs(&dev.join("shm"), "mode=1777")?;
-    let links = [("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
+    let links = [
+        ("ptmx", "pts/ptmx"),
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ];
     for (name, target) in links {
         std::os::unix::fs::symlink(target, dev.join(name)).at("device links")?;
     }
@@ -114,7 +121,11 @@ fn beneath(root: &str, path: &Path) -> PathBuf {
 fn bind(from: &Path, to: &Path, writable: bool) -> Result<(), Broken> {
     // A path that has gone since the list was made grants nothing.
     let Ok(meta) = std::fs::metadata(from) else { return Ok(()) };
-    if meta.is_dir() { directory(to)? } else { file(to)? }
+    if meta.is_dir() {
+        directory(to)?
+    } else {
+        file(to)?
+    }
     // With everything below it: in a user namespace the kernel refuses to show what a mount hides.
     rustix::mount::mount_bind_recursive(from, to).at("bind")?;
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;

@@ -54,7 +54,14 @@ pub fn launch(order: Order) -> Result<Option<Keeper>, Broken> {
     Ok(Some(Keeper { init_pid: init, cgroup, ..keeper }))
 }
 
-fn assemble(order: Order, lock: File, mut child: Child, control: UnixStream, listener: UnixListener, spool: Writer) -> Result<Keeper, Broken> {
+fn assemble(
+    order: Order,
+    lock: File,
+    mut child: Child,
+    control: UnixStream,
+    listener: UnixListener,
+    spool: Writer,
+) -> Result<Keeper, Broken> {
     let output = |fd: OwnedFd| -> Result<File, Broken> {
         nonblocking(&fd)?;
         Ok(File::from(fd))

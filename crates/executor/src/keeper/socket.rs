@@ -105,8 +105,8 @@ impl Keeper {
             if !client.watches {
                 return true;
             }
-            match client.stream.write(b"!") {
-                Ok(_) => true,
+            match client.stream.write_all(b"!") {
+                Ok(()) => true,
                 Err(error) => error.kind() == io::ErrorKind::WouldBlock,
             }
         });

@@ -84,7 +84,8 @@ fn files(log: &mut Log, targets: &Targets) {
     log.fails("write a kernel switch", std::fs::File::options().write(true).open("/proc/sys/kernel/core_pattern"));
     for secret in &targets.secrets {
         // A masked file reads as empty: that tells nothing either.
-        let read = std::fs::read(secret).and_then(|bytes| if bytes.is_empty() { Err(std::io::Error::other("it is masked")) } else { Ok(()) });
+        let read =
+            std::fs::read(secret).and_then(|bytes| if bytes.is_empty() { Err(std::io::Error::other("it is masked")) } else { Ok(()) });
         log.fails(&format!("read `{}`", secret.file_name().unwrap_or_default().to_string_lossy()), read);
     }
     let escape = |base: &str| Path::new(base).join(targets.outside.strip_prefix("/").unwrap_or(&targets.outside)).join("canary");
@@ -101,7 +102,11 @@ fn links(log: &mut Log, targets: &Targets) {
         log.fails("read by symbolic link", std::fs::read(link.join("canary")));
     }
     log.fails("hard link to outside", std::fs::hard_link(targets.outside.join("canary"), targets.tree.join("hard")));
-    log.fails("rename to outside", std::fs::write(targets.tree.join("mine"), "x").and_then(|()| std::fs::rename(targets.tree.join("mine"), targets.outside.join("mine"))));
+    log.fails(
+        "rename to outside",
+        std::fs::write(targets.tree.join("mine"), "x")
+            .and_then(|()| std::fs::rename(targets.tree.join("mine"), targets.outside.join("mine"))),
+    );
 }
 
 fn protected(log: &mut Log, targets: &Targets) {
@@ -179,8 +184,14 @@ fn permitted(log: &mut Log, targets: &Targets) {
     log.works("write to the temporary directory", std::fs::write(std::env::temp_dir().join("ok"), "x"));
     log.works("write to /dev/null", std::fs::write("/dev/null", "x"));
     let shell = std::process::Command::new("/bin/sh").args(["-c", "exit 7"]).status();
-    log.works("run a shell", shell.and_then(|status| if status.code() == Some(7) { Ok(()) } else { Err(std::io::Error::other(status.to_string())) }));
-    log.works("use threads", std::thread::Builder::new().spawn(|| ()).and_then(|thread| thread.join().map_err(|_| std::io::Error::other("it panicked"))));
+    log.works(
+        "run a shell",
+        shell.and_then(|status| if status.code() == Some(7) { Ok(()) } else { Err(std::io::Error::other(status.to_string())) }),
+    );
+    log.works(
+        "use threads",
+        std::thread::Builder::new().spawn(|| ()).and_then(|thread| thread.join().map_err(|_| std::io::Error::other("it panicked"))),
+    );
 }
 
 /// A raw system call with small numbers as arguments: none of them is a valid pointer, so the

@@ -21,7 +21,8 @@ pub fn key(options: &SandboxOptions) -> String {
     // A container on the same kernel has its own namespaces and filters.
     let place = std::fs::read_link("/proc/self/ns/user").unwrap_or_default();
     let confined = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let confined: Vec<&str> = confined.lines().filter(|l| l.starts_with("Seccomp:") || l.starts_with("NoNewPrivs:") || l.starts_with("CapBnd:")).collect();
+    let confined: Vec<&str> =
+        confined.lines().filter(|l| l.starts_with("Seccomp:") || l.starts_with("NoNewPrivs:") || l.starts_with("CapBnd:")).collect();
     format!("{release} {boot} {uid} {binary} {network} {} {}", place.display(), confined.join(" ").replace('\t', ""))
 }
 

@@ -5,8 +5,8 @@
 
 mod attacks;
 mod cache;
-mod stage;
 pub mod format;
+mod stage;
 
 pub use attacks::main;
 pub use cache::{load, store};

@@ -72,7 +72,11 @@ async fn attack(sandbox: &HostSandbox, level: Level, run: RunId, base: &Path) ->
     let mut checks: Vec<Check> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let is_whole = matches!(&state, UnitState::Ended(ended) if ended.code == Some(0));
     let tail: String = text.lines().filter(|line| !line.starts_with('{')).collect::<Vec<_>>().join(" ");
-    checks.push(Check { name: "attacker ran to its end".into(), passed: is_whole, text: if is_whole { "yes".into() } else { format!("{state:?} {tail}") } });
+    checks.push(Check {
+        name: "attacker ran to its end".into(),
+        passed: is_whole,
+        text: if is_whole { "yes".into() } else { format!("{state:?} {tail}") },
+    });
     checks.extend(inspect(&mut range));
     Ok(checks)
 }
@@ -87,7 +91,8 @@ fn set_up(sandbox: &HostSandbox, level: Level, task: TaskId, base: &Path) -> Res
         std::fs::write(outside.join("canary"), CANARY)
     };
     make().map_err(Error::files(base))?;
-    let tcp = TcpListener::bind("127.0.0.1:0").and_then(|tcp| tcp.set_nonblocking(true).map(|()| tcp)).map_err(Error::files("127.0.0.1"))?;
+    let tcp =
+        TcpListener::bind("127.0.0.1:0").and_then(|tcp| tcp.set_nonblocking(true).map(|()| tcp)).map_err(Error::files("127.0.0.1"))?;
     let port = tcp.local_addr().map_or(0, |address| address.port());
     let abstract_name = format!("tinkerbell-probe-{task}");
     let abstract_socket = SocketAddr::from_abstract_name(&abstract_name).and_then(|address| UnixListener::bind_addr(&address)).ok();
@@ -101,15 +106,8 @@ fn set_up(sandbox: &HostSandbox, level: Level, task: TaskId, base: &Path) -> Res
     let pid = victim.id().unwrap_or(0).cast_signed();
     let secrets = vec![outside.join("canary"), sandbox.options.runs_dir.join("boot"), PathBuf::from("/etc/shadow")];
     let is_host = sandbox.options.network == NetworkChoice::Host;
-    let targets = Targets {
-        is_full: level == Level::Full,
-        tree,
-        outside,
-        secrets,
-        port: if is_host { 0 } else { port },
-        abstract_name,
-        victim: pid,
-    };
+    let targets =
+        Targets { is_full: level == Level::Full, tree, outside, secrets, port: if is_host { 0 } else { port }, abstract_name, victim: pid };
     Ok(Range { targets, tcp, abstract_socket, victim })
 }
 

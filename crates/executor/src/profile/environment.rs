@@ -70,7 +70,12 @@ fn private(set: &mut impl FnMut(&str, &str), options: &SandboxOptions, places: &
     for (key, value) in [("HOME", ""), ("CARGO_HOME", "/.cargo"), ("npm_config_cache", "/.npm"), ("GRADLE_USER_HOME", "/.gradle")] {
         set(key, &format!("{home}{value}"));
     }
-    let xdg = [("XDG_CONFIG_HOME", ".config"), ("XDG_CACHE_HOME", ".cache"), ("XDG_DATA_HOME", ".local/share"), ("XDG_STATE_HOME", ".local/state")];
+    let xdg = [
+        ("XDG_CONFIG_HOME", ".config"),
+        ("XDG_CACHE_HOME", ".cache"),
+        ("XDG_DATA_HOME", ".local/share"),
+        ("XDG_STATE_HOME", ".local/state"),
+    ];
     for (key, value) in xdg {
         set(key, &format!("{home}/{value}"));
     }

@@ -82,7 +82,8 @@ pub fn ancestors(tree: &Path) -> Vec<PathBuf> {
         ".eslintrc.json",
     ];
     let files = tree.ancestors().skip(1).flat_map(|dir| NAMES.iter().map(move |name| dir.join(name)));
-    let is_harmless = |path: &PathBuf| path.is_file() && std::fs::read_to_string(path).is_ok_and(|text| text.lines().all(|line| !is_secret(line)));
+    let is_harmless =
+        |path: &PathBuf| path.is_file() && std::fs::read_to_string(path).is_ok_and(|text| text.lines().all(|line| !is_secret(line)));
     files.filter(is_harmless).filter_map(|path| path.canonicalize().ok()).collect()
 }
 

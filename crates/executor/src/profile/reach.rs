@@ -91,9 +91,36 @@ const HOME_SECRETS: &[&str] = &[
 
 /// Directories in which a toolchain manager keeps everything; their root is what is granted.
 const MANAGERS: &[&str] = &[
-    ".pyenv", ".nvm", ".volta", ".fnm", ".asdf", ".sdkman", ".goenv", ".rbenv", ".rvm", ".nodenv", ".jenv", ".bun", ".deno",
-    ".juliaup", ".ghcup", ".opam", ".nix-profile", ".rustup", ".dotnet", ".rye", ".pixi", "mise", "fnm", "uv", "pnpm", "pipx",
-    "miniconda3", "anaconda3", "miniforge3", "mambaforge",
+    ".pyenv",
+    ".nvm",
+    ".volta",
+    ".fnm",
+    ".asdf",
+    ".sdkman",
+    ".goenv",
+    ".rbenv",
+    ".rvm",
+    ".nodenv",
+    ".jenv",
+    ".bun",
+    ".deno",
+    ".juliaup",
+    ".ghcup",
+    ".opam",
+    ".nix-profile",
+    ".rustup",
+    ".dotnet",
+    ".rye",
+    ".pixi",
+    "mise",
+    "fnm",
+    "uv",
+    "pnpm",
+    "pipx",
+    "miniconda3",
+    "anaconda3",
+    "miniforge3",
+    "mambaforge",
 ];
 
 /// What can be read.
@@ -191,7 +218,9 @@ fn root_of(dir: &Path, home: Option<&Path>) -> PathBuf {
         return root.to_owned();
     }
     let shared = |parent: &Path| {
-        let in_home = home.is_some_and(|home| home.starts_with(parent) || parent == home.join(".local") || parent == home.join(".cargo") || parent == home.join("go"));
+        let in_home = home.is_some_and(|home| {
+            home.starts_with(parent) || parent == home.join(".local") || parent == home.join(".cargo") || parent == home.join("go")
+        });
         in_home || parent.components().count() < 3
     };
     match dir.parent() {
@@ -203,7 +232,8 @@ fn root_of(dir: &Path, home: Option<&Path>) -> PathBuf {
 /// Stores of package managers, which private homes link to.
 fn stores(options: &SandboxOptions, home: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = super::home::STORES.iter().map(|(store, _)| home.join(store)).collect();
-    let named = ["RUSTUP_HOME", "PYENV_ROOT", "NVM_DIR", "VOLTA_HOME", "ASDF_DATA_DIR", "MISE_DATA_DIR", "SDKMAN_DIR", "JAVA_HOME", "GOROOT"];
+    let named =
+        ["RUSTUP_HOME", "PYENV_ROOT", "NVM_DIR", "VOLTA_HOME", "ASDF_DATA_DIR", "MISE_DATA_DIR", "SDKMAN_DIR", "JAVA_HOME", "GOROOT"];
     let value = |name: &&str| options.env.iter().find(|(key, _)| key == name).map(|(_, value)| PathBuf::from(value));
     found.extend(named.iter().filter_map(value));
     found

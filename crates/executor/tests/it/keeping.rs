@@ -49,12 +49,17 @@ both!(a_killed_keeper_is_lost_and_leaves_nobody, house, {
     assert_eq!(marked(&run.to_string()), Vec::<i32>::new());
     let second = daemon(&house.options);
     assert!(matches!(second.attach(run).await.unwrap(), Found::Lost(_)));
-    assert!(matches!(second.start(house.spec(1, "echo again > again")).await, Ok(_)));
+    assert!(second.start(house.spec(1, "echo again > again")).await.is_ok());
     assert!(!house.tree().join("again").exists());
 });
 
 both!(stopping_leaves_no_survivors, house, {
-    let unit = house.start(1, "trap '' TERM INT HUP; setsid sh -c 'trap \"\" TERM; env -i sleep 300' & sleep 301 & echo begin; while :; do sleep 1; done").await;
+    let unit = house
+        .start(
+            1,
+            "trap '' TERM INT HUP; setsid sh -c 'trap \"\" TERM; env -i sleep 300' & sleep 301 & echo begin; while :; do sleep 1; done",
+        )
+        .await;
     line(unit.as_ref(), "begin").await;
     house.sandbox.stop(house.task).await.unwrap();
     let ended = end(unit.as_ref()).await;
@@ -108,4 +113,10 @@ both!(unknown_runs_never_ran_and_sweeping_ends_orphans, house, {
     house.sandbox.remove(house.task).await.unwrap();
     assert!(!house.options.runs_dir.join(known.run().to_string()).exists());
     assert!(!house.options.homes_dir.join(house.task.to_string()).exists());
+});
+
+both!(the_port_s_contract_is_kept, house, {
+    let spec = |seq: u32, command: &str| house.spec(100 + seq, command);
+    let daemon = || -> std::sync::Arc<dyn Sandbox> { daemon(&house.options) };
+    tinkerbell_testkit::contract::sandbox::suite(tinkerbell_testkit::contract::sandbox::Bench { spec, daemon }).await;
 });

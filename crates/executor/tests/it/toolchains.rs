@@ -20,7 +20,11 @@ async fn run(house: &House, seq: u32, command: &str) -> (String, Option<i32>) {
 both!(cargo_builds_a_crate_without_dependencies, house, {
     // A workspace of its own: the test's place may lie below another.
     std::fs::create_dir_all(house.tree().join("c/src")).unwrap();
-    std::fs::write(house.tree().join("c/Cargo.toml"), "[package]\nname = \"probe\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n").unwrap();
+    std::fs::write(
+        house.tree().join("c/Cargo.toml"),
+        "[package]\nname = \"probe\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n",
+    )
+    .unwrap();
     std::fs::write(house.tree().join("c/src/main.rs"), "fn main() { println!(\"Hello, world!\"); }\n").unwrap();
     let command = "cargo --version > /dev/null 2>&1 || { echo none; exit 0; }; cd c && cargo build && ./target/debug/probe";
     let (output, code) = run(&house, 1, command).await;
@@ -30,7 +34,9 @@ both!(cargo_builds_a_crate_without_dependencies, house, {
 
 both!(python_node_and_git_answer, house, {
     let ask = |name: &str, rest: &str| format!("command -v {name} > /dev/null || exit 0; {name} {rest}");
-    for (seq, command) in [ask("python3", "-c 'print(1+1)'"), ask("node", "-e 'console.log(1+1)'"), ask("git", "--version")].iter().enumerate() {
+    for (seq, command) in
+        [ask("python3", "-c 'print(1+1)'"), ask("node", "-e 'console.log(1+1)'"), ask("git", "--version")].iter().enumerate()
+    {
         let (output, code) = run(&house, 10 + seq as u32, command).await;
         assert_eq!(code, Some(0), "{command}: {output}");
     }
@@ -54,7 +60,8 @@ both!(git_reads_and_does_not_write, house, {
     house.workspace.tree = work;
     house.workspace.common_dir = repo.join(".git");
     house.workspace.git_dir = repo.join(".git/worktrees/work");
-    let (output, code) = run(&house, 1, "echo 2 >> f; git status --short && git diff --stat && git log --oneline && git blame f > /dev/null").await;
+    let (output, code) =
+        run(&house, 1, "echo 2 >> f; git status --short && git diff --stat && git log --oneline && git blame f > /dev/null").await;
     assert_eq!(code, Some(0), "{output}");
     assert!(output.contains(" M f") && output.contains("one"), "{output}");
     let (output, code) = run(&house, 2, "git add f && git commit -qm two").await;

@@ -67,7 +67,11 @@ both!(attacks_from_the_shell_fail, house, {
     );
     let (output, ended) = house.run(1, &attacks).await;
     let in_private_tmp = house.level == Level::Full && house.root().starts_with("/tmp");
-    let output = if in_private_tmp { ["write", "overwrite", "dotdot", "remove"].iter().fold(output, |o, name| o.replace(&format!("BROKE {name}\n"), "")) } else { output };
+    let output = if in_private_tmp {
+        ["write", "overwrite", "dotdot", "remove"].iter().fold(output, |o, name| o.replace(&format!("BROKE {name}\n"), ""))
+    } else {
+        output
+    };
     assert!(!output.contains("BROKE"), "{output}");
     assert_eq!(ended.code, Some(0), "{output}");
     assert!(!output.contains("canary"), "{output}");

@@ -10,3 +10,4 @@ pub mod blobs;
 pub mod canvas;
 pub mod journal;
 pub mod model;
+pub mod sandbox;
