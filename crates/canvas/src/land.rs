@@ -8,7 +8,7 @@ use crate::beneath::{Obstacle, Root};
 use crate::commit::tree_of;
 use crate::desk::Desk;
 use crate::error::{Error, Result, words};
-use crate::lineends::LineEnds;
+use crate::lineends::{LineEnds, filtered};
 use crate::merge::{Merged, merge};
 use crate::store::{Pin, object_id};
 use crate::sync::{self, Moves, tree_or_empty};
@@ -72,7 +72,15 @@ pub fn land(desk: &mut Desk<'_>, spec: &LandSpec) -> Result<Landed> {
     desk.store.pin(desk.ws.task, Pin::LandedTo(&commit.to_string()), object_id(&spec.to)?)?;
     let (from_leaves, to_leaves) = (trees::flatten(&target.repo, from)?, trees::flatten(&target.repo, to)?);
     let why = format!("tinkerbell land: {}", spec.message.lines().next().unwrap_or_default());
-    target.step(&Step { to: Some(commit), from_leaves: &from_leaves, to_leaves: &to_leaves, why: &why, time_s: spec.time_s })
+    let mut landed = target.step(&Step { to: Some(commit), from_leaves: &from_leaves, to_leaves: &to_leaves, why: &why, time_s: spec.time_s })?;
+    if landed.conflicts.is_empty() {
+        let changes = trees::diff(&target.repo, ours, merged)?;
+        let written = changes.iter().filter(|change| change.new.is_some()).map(|change| &change.path);
+        for (path, filter) in filtered(&target.repo, &trees::flatten(&target.repo, merged)?, written)? {
+            landed.notes.push(format!("{} is under the filter `{filter}`, which was not run", shown(path.as_bstr())));
+        }
+    }
+    Ok(landed)
 }
 
 impl Target {

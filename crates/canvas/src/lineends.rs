@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::trees::Leaves;
 use gix::ObjectId;
-use gix::bstr::{BStr, BString};
+use gix::bstr::{BStr, BString, ByteSlice};
 use gix::filter::plumbing::pipeline::CrlfRoundTripCheck;
 use gix::index::entry::{Flags, Mode, Stat};
 use gix::objs::FindExt as _;
@@ -80,6 +80,25 @@ impl<'r> LineEnds<'r> {
         outcome.read_to_end(&mut out).map_err(Error::io("convert line ends", self.objects.path()))?;
         Ok(out)
     }
+}
+
+/// Which of the paths stand under an external filter, with its name: what was not run is told.
+pub fn filtered<'p>(user: &gix::Repository, files: &Leaves, paths: impl Iterator<Item = &'p BString>) -> Result<Vec<(BString, String)>> {
+    let index = attribute_index(user.object_hash(), files);
+    let mut stack = user.attributes_only(&index, Source::IdMapping).map_err(Error::git("read attributes"))?;
+    let mut found = stack.selected_attribute_matches(["filter"]);
+    let mut out = Vec::new();
+    for path in paths {
+        let entry = stack.at_entry(path.as_bstr(), None).map_err(Error::git("read attributes"))?;
+        found.reset();
+        entry.matching_attributes(&mut found);
+        for hit in found.iter_selected() {
+            if let gix::attrs::StateRef::Value(name) = hit.assignment.state {
+                out.push((path.clone(), name.as_bstr().to_str_lossy().into_owned()));
+            }
+        }
+    }
+    Ok(out)
 }
 
 /// An index of nothing but the attribute files: the matcher finds them through it.

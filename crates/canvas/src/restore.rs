@@ -31,10 +31,9 @@ pub fn bring(root: &Root, store: &Store, from: &Content, to: &Content, ignored: 
     }
     for change in changes.iter().filter(|change| change.new.is_none()) {
         // The ignore files already are those of the target, and what they name is left alone.
-        if let Some(ignored) = ignored.filter(|_| !from.ignored.contains(&change.path)) {
-            if ignored.holds(root, change.path.as_bstr())? {
-                continue;
-            }
+        let left_alone = ignored.filter(|_| !from.ignored.contains(&change.path));
+        if left_alone.map_or(Ok(false), |ignored| ignored.holds(root, change.path.as_bstr()))? {
+            continue;
         }
         root.remove(change.path.as_bstr())?;
         prune(root, change.path.as_bstr(), to)?;

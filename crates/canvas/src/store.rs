@@ -13,10 +13,14 @@ use gix::objs::Write as _;
 use gix::objs::tree::EntryKind;
 use gix::odb::loose;
 use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use tinkerbell_core::words::{GitId, TaskId};
+
+/// More new objects than this are forced to the disk with one call for the whole file system.
+const SYNCED_ONE_BY_ONE: usize = 256;
 
 /// The store of one user repository.
 pub struct Store {
@@ -24,6 +28,8 @@ pub struct Store {
     pub repo: gix::Repository,
     own: loose::Store,
     path: PathBuf,
+    /// Objects written and not yet forced to the disk.
+    fresh: RefCell<Vec<PathBuf>>,
 }
 
 /// A checkpoint, read.
@@ -113,7 +119,7 @@ impl Store {
         }
         let repo = gix::open_opts(&path, gix::open::Options::isolated().open_path_as_is(true)).map_err(Error::git("open the checkpoint store"))?;
         let own = loose::Store::at(path.join("objects"), repo.object_hash());
-        Ok(Self { repo, own, path })
+        Ok(Self { repo, own, path, fresh: RefCell::new(Vec::new()) })
     }
 
     /// Written by hand in an order that ends with the alternates, so a crash in between is seen
@@ -146,13 +152,30 @@ impl Store {
         let id = gix::objs::compute_hash(self.repo.object_hash(), gix::objs::Kind::Blob, bytes).map_err(Error::git("hash"))?;
         if !pinned.contains(&id) && !self.own.contains(&id) {
             self.own.write_buf(gix::objs::Kind::Blob, bytes).map_err(Error::git("write checkpoint"))?;
+            self.fresh.borrow_mut().push(self.own.object_path(&id));
         }
         Ok(id)
     }
 
     /// Stores a stream of known length as a blob.
     pub fn blob_stream(&self, size_bytes: u64, from: &mut dyn Read) -> Result<ObjectId> {
-        self.own.write_stream(gix::objs::Kind::Blob, size_bytes, from).map_err(Error::git("write checkpoint"))
+        let id = self.own.write_stream(gix::objs::Kind::Blob, size_bytes, from).map_err(Error::git("write checkpoint"))?;
+        self.fresh.borrow_mut().push(self.own.object_path(&id));
+        Ok(id)
+    }
+
+    /// Forces what was written since the last call to the disk: the journal will name it.
+    fn settle(&self) -> Result<()> {
+        let fresh = self.fresh.take();
+        if fresh.len() > SYNCED_ONE_BY_ONE {
+            let dir = std::fs::File::open(&self.path).map_err(Error::io("open", &self.path))?;
+            return sync_all_of(&dir).map_err(Error::io("sync", &self.path));
+        }
+        let dirs: BTreeSet<&Path> = fresh.iter().filter_map(|path| path.parent()).collect();
+        for path in fresh.iter().map(PathBuf::as_path).chain(dirs) {
+            sync(path)?;
+        }
+        Ok(())
     }
 
     fn tree(&self, tree: &gix::objs::Tree) -> Result<ObjectId> {
@@ -161,6 +184,7 @@ impl Store {
         let id = gix::objs::compute_hash(self.repo.object_hash(), gix::objs::Kind::Tree, &bytes).map_err(Error::git("hash"))?;
         if !self.own.contains(&id) {
             self.own.write_buf(gix::objs::Kind::Tree, &bytes).map_err(Error::git("write checkpoint"))?;
+            self.fresh.borrow_mut().push(self.own.object_path(&id));
         }
         Ok(id)
     }
@@ -176,7 +200,9 @@ impl Store {
             ("modes", EntryKind::Blob, self.blob(&modes(&rest.modes), &none)?),
         ];
         let entries = parts.into_iter().map(|(name, kind, oid)| gix::objs::tree::Entry { mode: kind.into(), filename: name.into(), oid });
-        self.tree(&gix::objs::Tree { entries: entries.collect() })
+        let id = self.tree(&gix::objs::Tree { entries: entries.collect() })?;
+        self.settle()?;
+        Ok(id)
     }
 
     /// Reads a checkpoint.
@@ -216,13 +242,23 @@ impl Store {
         }
         let log = LogChange { mode: RefLog::AndReference, force_create_reflog: false, message: BString::default() };
         let edit = RefEdit::update_with_log(name, id, PreviousValue::Any, log);
-        self.repo.edit_references_as(Some(edit), None).map(drop).map_err(Error::git("pin checkpoint"))
+        self.repo.edit_references_as(Some(edit), None).map_err(Error::git("pin checkpoint"))?;
+        let path = self.path.join(pin.name(task));
+        // A sweep trusts the pins, so they must be as lasting as what they hold.
+        for path in path.ancestors().take_while(|above| *above != self.path) {
+            sync(path)?;
+        }
+        Ok(())
     }
 
     /// Where a pin stands.
     pub fn pinned(&self, task: TaskId, pin: Pin<'_>) -> Result<Option<ObjectId>> {
         let name = full_name(&pin.name(task))?;
-        let found = self.repo.try_find_reference(name.as_ref()).map_err(Error::git("read pin"))?;
+        let found = match self.repo.try_find_reference(name.as_ref()) {
+            // Only a convenience: the pins of the single checkpoints are what counts.
+            Err(_) if matches!(pin, Pin::Newest) => None,
+            found => found.map_err(Error::git("read pin"))?,
+        };
         Ok(found.and_then(|reference| reference.try_id().map(gix::Id::detach)))
     }
 
@@ -304,6 +340,21 @@ pub fn full_name(name: &str) -> Result<gix::refs::FullName> {
     gix::refs::FullName::try_from(name).map_err(|e| Error::BranchBlocked(name.to_owned(), e.to_string()))
 }
 
+
+fn sync(path: &Path) -> Result<()> {
+    std::fs::File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("sync", path))
+}
+
+#[cfg(target_os = "linux")]
+fn sync_all_of(dir: &std::fs::File) -> std::io::Result<()> {
+    Ok(rustix::fs::syncfs(dir)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_all_of(_dir: &std::fs::File) -> std::io::Result<()> {
+    rustix::fs::sync();
+    Ok(())
+}
 
 fn lines(map: &BTreeMap<BString, u32>) -> Vec<u8> {
     let mut out = Vec::new();

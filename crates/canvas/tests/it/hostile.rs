@@ -41,6 +41,7 @@ fn no_filter_hook_driver_or_monitor_is_ever_run() {
     house.restore(&opened, &checkpoint);
     let landed = house.land(&opened).unwrap();
     assert_eq!(landed.conflicts, Vec::<String>::new());
+    assert!(landed.notes.iter().any(|note| note == "b.txt is under the filter `x`, which was not run"), "{:?}", landed.notes);
     let op = tinkerbell_core::event::OpDone { commit: landed.commit, reference: landed.reference, previous: landed.previous, ..Default::default() };
     wait(house.canvas.unland(opened.workspace.clone(), op, 1)).unwrap();
     wait(house.canvas.remove(opened.workspace.clone())).unwrap();
