@@ -183,3 +183,79 @@ fn detached_head_busy_repository_and_unborn_branch_are_told() {
     back(&house, &opened, &landed);
     assert_eq!(house.git(&["status", "--porcelain"]), "?? mine.txt");
 }
+
+#[test]
+fn every_kind_of_change_lands_into_every_kind_of_index() {
+    let kinds: [(&str, &[&[&str]]); 4] = [
+        ("plain", &[]),
+        ("version 4", &[&["update-index", "--index-version", "4"]]),
+        ("split", &[&["update-index", "--split-index"]]),
+        ("untracked cache", &[&["update-index", "--untracked-cache"], &["status"]]),
+    ];
+    for (name, commands) in kinds {
+        let house = started();
+        house.write("dir/x", "x\n");
+        house.write("dir/y", "y\n");
+        house.write("file", "f\n");
+        house.commit_all("more");
+        commands.iter().for_each(|args| drop(house.git(args)));
+        let opened = house.open();
+        let tree_dir = &opened.workspace.tree;
+        std::fs::set_permissions(tree_dir.join("a.txt"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::remove_dir_all(tree_dir.join("dir")).unwrap();
+        write(tree_dir, "dir", b"now a file\n");
+        std::fs::remove_file(tree_dir.join("file")).unwrap();
+        write(tree_dir, "file/deep/z", b"now a directory\n");
+        std::os::unix::fs::symlink("a.txt", tree_dir.join("link")).unwrap();
+        write(tree_dir, "bin", &[0, 1, 2]);
+        let landed = house.land(&opened).unwrap();
+        assert_eq!(landed.conflicts, Vec::<String>::new(), "{name}");
+        assert_eq!(house.git(&["status", "--porcelain"]), "", "{name}");
+        let (mut user, mut task) = (listing(&house.user(), &|path| path.starts_with(".git")), tree(&opened));
+        for map in [&mut user, &mut task] {
+            map.retain(|path, _| !path.contains("/ "));
+        }
+        assert_eq!(user, task, "{name}");
+        back(&house, &opened, &landed);
+        assert_eq!(house.git(&["status", "--porcelain"]), "", "{name}");
+        assert_eq!(read(&house, "dir/y"), "y\n", "{name}");
+        house.git(&["fsck", "--strict"]);
+    }
+}
+
+#[test]
+fn a_change_to_what_the_user_never_committed_waits_for_the_user() {
+    let house = started();
+    house.write("draft.txt", "one\n");
+    let opened = house.open();
+    write(&opened.workspace.tree, "draft.txt", b"one\ntwo\n");
+    let before = house.untouched();
+    let landed = house.land(&opened).unwrap();
+    assert_eq!(landed.conflicts, ["draft.txt"]);
+    assert!(landed.notes[0].contains("commit or stash"), "{:?}", landed.notes);
+    assert_eq!(house.untouched(), before);
+    house.commit_all("draft");
+    let landed = house.land(&opened).unwrap();
+    assert_eq!(landed.conflicts, Vec::<String>::new());
+    assert_eq!(read(&house, "draft.txt"), "one\ntwo\n");
+    assert_eq!(house.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn a_landing_cut_short_by_a_crash_is_finished_when_asked_again() {
+    let house = started();
+    let opened = house.open();
+    write(&opened.workspace.tree, "a.txt", TEN.replace('5', "five").as_bytes());
+    write(&opened.workspace.tree, "new.txt", b"new\n");
+    let spec = house.land_spec(&opened, None);
+    let head = house.git(&["rev-parse", "HEAD"]);
+    let index = std::fs::read(house.user().join(".git/index")).unwrap();
+    let landed = wait(house.canvas.land(spec.clone())).unwrap();
+    // As it stands when the reference has moved and one file of two is written.
+    house.write("a.txt", TEN);
+    std::fs::write(house.user().join(".git/index"), index).unwrap();
+    let again = wait(house.canvas.land(spec)).unwrap();
+    assert_eq!((again.commit, again.previous), (landed.commit, head));
+    assert_eq!(house.git(&["status", "--porcelain"]), "");
+    assert_eq!(read(&house, "a.txt"), TEN.replace('5', "five"));
+}
