@@ -65,11 +65,12 @@ impl Problem {
 /// The HTTP status for a fault.
 fn status(fault: &Fault) -> u16 {
     match (fault.code.0, fault.exit) {
-        ("TB-API-005", _) => 404,
+        ("TB-API-005" | "TB-TASK-001", _) => 404,
         ("TB-API-006", _) => 403,
         ("TB-API-007", _) => 503,
         ("TB-API-009", _) => 413,
         ("TB-API-010", _) => 405,
+        ("TB-TASK-009", _) => 422,
         (_, exit::USAGE) => 400,
         (_, exit::GATE | exit::NEEDS_PERSON | exit::BUDGET | exit::CANCELLED | exit::CONFLICT) => 409,
         (_, exit::POLICY | exit::NO_AUTH) => 403,

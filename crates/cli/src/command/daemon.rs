@@ -2,7 +2,7 @@
 //!
 //! Starting one is the roof's work. Invariant: neither starts a daemon.
 
-use super::Desk;
+use super::{Desk, LOOK};
 use crate::units;
 use std::time::Duration;
 use tinkerbell_api::client::probe;
@@ -10,8 +10,6 @@ use tinkerbell_core::code::{Fault, exit};
 
 /// A daemon that stops answers no more after this long, or something is wrong.
 const STOP_WAIT: Duration = Duration::from_secs(15);
-/// How often it is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// `daemon status`.
 pub async fn status(desk: &Desk, json: bool) -> Result<u8, Fault> {

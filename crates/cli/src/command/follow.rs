@@ -25,8 +25,8 @@ pub enum Ending {
     Result {
         /// Its result.
         result: Box<ResultBody>,
-        /// Whether the result's text stands on the screen already.
-        was_streamed: bool,
+        /// What of the result's text does not stand on the screen yet.
+        unseen: String,
         /// The code of the signal here that ended it.
         signal: Option<u8>,
     },
@@ -96,8 +96,8 @@ impl Follow {
 
     async fn decide(&mut self) -> Result<Option<Ending>, Fault> {
         if let Some(result) = self.watch.standing.ended() {
-            let was_streamed = self.screen.was_streamed(&result.text);
-            return Ok(Some(Ending::Result { result: Box::new(result.clone()), was_streamed, signal: self.signalled }));
+            let unseen = self.screen.unseen(&result.text).to_owned();
+            return Ok(Some(Ending::Result { result: Box::new(result.clone()), unseen, signal: self.signalled }));
         }
         // After a signal the end is on its way; nobody is asked any more.
         let Some(halt) = self.watch.standing.halt().filter(|_| self.signalled.is_none()).cloned() else { return Ok(None) };

@@ -19,7 +19,9 @@ use crate::house::{Chore, House};
 use crate::output::Output;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 use tinkerbell_api::Client;
+use tinkerbell_api::client::probe;
 use tinkerbell_core::code::{Fault, exit};
 
 /// Every code that this crate gives out itself.
@@ -48,6 +50,11 @@ pub const CODES: &[&str] = &[
     "TB-API-011",
     "TB-API-012",
 ];
+
+/// How long a daemon that stops may take before its place is taken.
+const LEAVE_WAIT: Duration = Duration::from_secs(10);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What a command stands on.
 #[derive(Clone)]
@@ -136,6 +143,18 @@ impl Desk {
         self.house.connect(true).await
     }
 
+    /// The daemon again, after `client`'s was lost or is on its way down.
+    async fn again(&self, client: &Client) -> Result<Client, Fault> {
+        let gone = async {
+            while probe(client.path()).await.is_ok() && client.ready().await.is_err() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        // One that never goes is told by the next call.
+        tokio::time::timeout(LEAVE_WAIT, gone).await.ok();
+        self.house.connect(true).await
+    }
+
     fn fail(&self, problem: &Fault) -> u8 {
         self.out.fail(problem)
     }
@@ -147,6 +166,11 @@ impl Desk {
         self.out.data(&text);
         Ok(())
     }
+}
+
+/// Whether the daemon is gone or on its way down, so that another one can take over.
+fn is_lost(fault: &Fault) -> bool {
+    matches!(fault.code.0, "TB-API-001" | "TB-API-002" | "TB-SCHED-002")
 }
 
 /// Something on this side failed that should not.

@@ -5,7 +5,7 @@
 
 use super::follow::{Ending, Follow, INTERRUPTED, question_id};
 use super::watch::Watch;
-use super::{Desk, local};
+use super::{Desk, is_lost, local};
 use crate::args::{Limits, RunArgs};
 use crate::output::Tone;
 use crate::render::lines::signs;
@@ -61,8 +61,8 @@ async fn submit(desk: &Desk, request: &SubmitRequest, key: &str) -> Result<(Clie
     let key = (!key.is_empty()).then_some(key);
     let client = desk.client().await?;
     match client.submit(request, key).await {
-        Err(fault) if matches!(fault.code.0, "TB-API-001" | "TB-API-002") && key.is_some() => {
-            let client = desk.client().await?;
+        Err(fault) if is_lost(&fault) && key.is_some() => {
+            let client = desk.again(&client).await?;
             let given = client.submit(request, key).await?;
             Ok((client, given))
         }
@@ -145,9 +145,9 @@ pub fn caps(limits: &Limits) -> Caps {
 /// Says how it ended; the exit code.
 async fn end(desk: &Desk, ending: Ending, task: &str, short: &str, json: bool) -> Result<u8, Fault> {
     match ending {
-        Ending::Result { result, was_streamed, signal } => {
+        Ending::Result { result, unseen, signal } => {
             if !json {
-                finish(desk, &result, was_streamed, short);
+                finish(desk, &result, &unseen, short);
             }
             Ok(if result.status == "cancelled" { signal.unwrap_or(result.exit_code) } else { result.exit_code })
         }
@@ -165,11 +165,11 @@ async fn end(desk: &Desk, ending: Ending, task: &str, short: &str, json: bool) -
     }
 }
 
-/// The result's text as data, unless it stands on this very terminal; the next steps as talk.
-fn finish(desk: &Desk, result: &ResultBody, was_streamed: bool, short: &str) {
-    let is_shown = was_streamed && desk.out.is_data_terminal() && desk.out.is_talk_terminal();
-    if result.error.is_none() && !is_shown && !result.text.trim().is_empty() {
-        let text = result.text.trim_end();
+/// The result's text as data, without what stands on this very terminal; the next steps as talk.
+fn finish(desk: &Desk, result: &ResultBody, unseen: &str, short: &str) {
+    let is_one_terminal = desk.out.is_data_terminal() && desk.out.is_talk_terminal();
+    let text = if is_one_terminal { unseen } else { result.text.trim() };
+    if result.error.is_none() && !text.is_empty() {
         desk.out.data(&if desk.out.is_data_terminal() { crate::render::visible(text) } else { text.to_owned() });
     }
     if result.undo_token.is_some() {

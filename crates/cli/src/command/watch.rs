@@ -3,7 +3,7 @@
 //! No rendering. Invariant: a lost daemon is started again at most once between two events, so
 //! that one which dies at each start is not started for ever.
 
-use super::Desk;
+use super::{Desk, is_lost};
 use tinkerbell_api::Client;
 use tinkerbell_api::client::{Arrival, EventStream};
 use tinkerbell_api::wire::{ApprovalRequested, Body, Envelope, Halt, ItemKind, ResultBody};
@@ -109,15 +109,11 @@ impl Watch {
 
     async fn revive(&mut self) -> Result<Glimpse, Fault> {
         self.was_revived = true;
-        self.client = self.desk.house.connect(true).await?;
+        self.client = self.desk.again(&self.client).await?;
         // A new daemon knows none of our keys.
         self.client.environment(self.desk.house.surroundings().env).await?;
         self.stream = self.client.events(Some(&self.task), self.stream.last(), self.live).await?;
         self.standing.is_caught_up = false;
         Ok(Glimpse::Revived)
     }
-}
-
-fn is_lost(fault: &Fault) -> bool {
-    matches!(fault.code.0, "TB-API-001" | "TB-API-002")
 }

@@ -47,7 +47,8 @@ impl Line {
     /// The line as text without colour.
     #[must_use]
     pub fn plain(&self) -> String {
-        if self.sign.is_empty() { format!("    {}", self.text) } else { format!("{} {}", self.sign, self.text) }
+        let line = if self.sign.is_empty() { format!("    {}", self.text) } else { format!("{} {}", self.sign, self.text) };
+        line.trim_end().to_owned()
     }
 }
 
@@ -98,10 +99,8 @@ pub fn lines(envelope: &Envelope, depth: Depth) -> Vec<Line> {
             vec![Line::new(Tone::Look, signs.ask, format!("{word}{tail}"))]
         }
         Body::TaskPaused(halt) | Body::BudgetPaused(halt) => vec![halt_line(halt, signs)],
-        Body::Operation(op) if op.kind != "tool" => {
-            vec![Line::new(Tone::Plain, signs.back, format!("{}: {}", op.kind, one_line(&op.summary, WIDE)))]
-        }
         Body::Result(result) => result_lines(result, signs),
+        // An operation's item says the same and more.
         Body::ItemStarted(_) | Body::ItemUpdated(_) | Body::Operation(_) => Vec::new(),
     }
 }
@@ -129,6 +128,7 @@ fn item_lines(item: &ItemCompleted, depth: Depth, signs: Signs) -> Vec<Line> {
     let (tone, sign) = match (item.ok, item.kind) {
         (false, _) => (Tone::Bad, signs.bad),
         (true, ItemKind::Workspace) => (Tone::Plain, signs.dot),
+        (true, ItemKind::Operation) => (Tone::Plain, signs.back),
         (true, _) => (Tone::Good, signs.good),
     };
     let mut out = vec![Line::new(tone, sign, headline(item))];

@@ -52,7 +52,7 @@ impl Screen {
                 self.begin();
             }
             Body::ItemUpdated(update) => self.update(update),
-            Body::ItemCompleted(item) if item.kind == ItemKind::Message && self.was_streamed(&item.text) => self.settle(),
+            Body::ItemCompleted(item) if item.kind == ItemKind::Message && self.unseen(&item.text).is_empty() => self.settle(),
             _ => {
                 self.settle();
                 for line in lines(envelope, self.depth) {
@@ -69,10 +69,14 @@ impl Screen {
         self.above(&self.out.on_talk(tone, text));
     }
 
-    /// Whether the text was the last that streamed past, whole.
+    /// What of a text has not streamed past already.
     #[must_use]
-    pub fn was_streamed(&self, text: &str) -> bool {
-        self.row.is_some() && !text.trim().is_empty() && self.streamed.trim() == text.trim()
+    pub fn unseen<'a>(&self, text: &'a str) -> &'a str {
+        let streamed = self.streamed.trim();
+        if self.row.is_none() || streamed.is_empty() {
+            return text.trim();
+        }
+        text.trim().strip_prefix(streamed).unwrap_or(text).trim()
     }
 
     /// Hides the row while somebody is asked something.

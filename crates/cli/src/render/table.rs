@@ -43,6 +43,9 @@ pub fn tasks(tasks: &[TaskView]) -> Vec<String> {
 /// A task's state in one or two words.
 #[must_use]
 pub fn state(task: &TaskView) -> String {
+    if task.status == "removed" {
+        return task.status.clone();
+    }
     match (&task.result, &task.paused) {
         (Some(result), _) => one_line(&result.status, 20),
         (None, Some(paused)) if paused.why == "key" => one_line(&paused.text, 40),
@@ -89,7 +92,12 @@ pub fn ops(ops: &[OpView]) -> Vec<String> {
     let rows: Vec<Vec<String>> = ops
         .iter()
         .map(|op| {
-            let force = if op.in_force { "yes" } else { "no" };
+            // Moves through the log are not in force or out of it; what they moved is.
+            let force = match (op.kind.as_str(), op.in_force) {
+                ("undo" | "redo" | "unland", _) => "-",
+                (_, true) => "yes",
+                (_, false) => "no",
+            };
             let commit = op.commit.as_deref().and_then(|commit| commit.get(..10)).unwrap_or("-");
             vec![
                 op.number.to_string(),
