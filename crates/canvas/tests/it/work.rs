@@ -188,3 +188,37 @@ fn the_ports_promises_are_kept() {
         fixture
     }));
 }
+
+#[test]
+fn opening_finishes_whatever_a_crash_left_half_made() {
+    type Crash = fn(&House, &tinkerbell_core::port::Opened);
+    let store = |house: &House| std::fs::read_dir(house.dir.path().join("data/checkpoints")).unwrap().next().unwrap().unwrap().path();
+    let pins = move |house: &House| store(house).join(format!("refs/checkpoints/{TASK}"));
+    let drop_pins = |house: &House, pins: &std::path::Path, names: &[&str]| {
+        assert!(house.user().exists());
+        names.iter().for_each(|name| std::fs::remove_file(pins.join(name)).unwrap());
+    };
+    let cases: [(&str, &[&str], Crash); 6] = [
+        ("before the branch", &["first", "newest"], |h, o| { h.git(&["update-ref", "-d", &o.workspace.branch]); std::fs::remove_dir_all(&o.workspace.tree).unwrap(); }),
+        ("before the registration", &["first", "newest"], |_, o| { std::fs::remove_dir_all(&o.workspace.git_dir).unwrap(); std::fs::remove_dir_all(&o.workspace.tree).unwrap(); }),
+        ("half filled", &["first", "newest"], |_, o| { std::fs::remove_file(o.workspace.tree.join("a.txt")).unwrap(); std::fs::remove_file(o.workspace.git_dir.join("index")).unwrap(); }),
+        ("before the first checkpoint", &["first", "newest"], |_, _| {}),
+        ("pruned by git", &[], |h, o| { std::fs::remove_dir_all(&o.workspace.tree).unwrap(); h.git(&["worktree", "prune"]); }),
+        ("git file gone", &[], |_, o| std::fs::remove_file(o.workspace.tree.join(".git")).unwrap()),
+    ];
+    for (name, lost, crash) in cases {
+        let mut house = small();
+        house.write("dirty.txt", "dirty\n");
+        let opened = house.open();
+        let was = tree(&opened);
+        let before = house.untouched();
+        drop_pins(&house, &pins(&house), lost);
+        crash(&house, &opened);
+        house.again();
+        let found = house.open();
+        assert_eq!((&found.workspace, &found.checkpoint), (&opened.workspace, &opened.checkpoint), "{name}");
+        assert_eq!(tree(&found), was, "{name}");
+        assert_eq!(git_in(&found.workspace.tree, &["status", "--porcelain"]), "", "{name}");
+        assert_eq!(house.untouched(), before, "{name}");
+    }
+}
