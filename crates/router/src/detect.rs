@@ -89,11 +89,17 @@ impl Detection {
     }
 }
 
+/// Which variables that may hold a key are set, in the order of choice.
+#[must_use]
+pub fn keys_seen(env: &Environment) -> Vec<KeySeen> {
+    provider::keys()
+        .map(|(provider, variable)| KeySeen { provider, variable, is_set: env(variable).is_some_and(|value| !value.trim().is_empty()) })
+        .collect()
+}
+
 /// Looks at the environment and at the usual local ports, all at once.
 pub async fn detect(env: &Environment) -> Detection {
-    let keys = provider::keys()
-        .map(|(provider, variable)| KeySeen { provider, variable, is_set: env(variable).is_some_and(|value| !value.trim().is_empty()) })
-        .collect();
+    let keys = keys_seen(env);
     let ollama = provider::resolve("ollama/any", &crate::Options::default(), env).ok().filter(|target| target.is_local);
     let ollama = ollama.map_or_else(|| "http://127.0.0.1:11434/v1/".to_owned(), |target| target.base_url);
     let places = [

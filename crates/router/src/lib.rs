@@ -23,7 +23,7 @@ mod retry;
 mod router;
 mod union;
 
-pub use detect::{Detection, KeySeen, ServerSeen, ServerState, detect};
+pub use detect::{Detection, KeySeen, ServerSeen, ServerState, detect, keys_seen};
 pub use options::Options;
 pub use provider::{Environment, Target, key_variables, variables};
 pub use router::{Router, default_model};

@@ -7,25 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-/// Variables that providers are configured with, in the order in which they are looked for.
-pub const PROVIDER_VARIABLES: [&str; 16] = [
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_BASE_URL",
-    "OPENAI_API_KEY",
-    "OPENAI_BASE_URL",
-    "GEMINI_API_KEY",
-    "GOOGLE_API_KEY",
-    "OPENROUTER_API_KEY",
-    "MISTRAL_API_KEY",
-    "DEEPSEEK_API_KEY",
-    "GROQ_API_KEY",
-    "XAI_API_KEY",
-    "OLLAMA_HOST",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "SSL_CERT_FILE",
-    "HTTP_PROXY",
-];
+/// Variables that requests to providers depend on, whatever the provider.
+const NETWORK_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE"];
 
 /// Variables that commands of a task see as the user has them.
 const COMMAND_VARIABLES: [&str; 5] = ["PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ"];
@@ -67,11 +50,11 @@ impl Environment {
         self.values.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// What a request carries to the daemon: PATH, locale, and the provider variables, those of
-    /// `more` included.
+    /// What a request carries to the daemon: PATH, locale, proxies, and the provider variables
+    /// `more`.
     #[must_use]
     pub fn for_request(&self, more: &[String]) -> Vec<(String, String)> {
-        let names = COMMAND_VARIABLES.iter().chain(PROVIDER_VARIABLES.iter()).copied().chain(more.iter().map(String::as_str));
+        let names = COMMAND_VARIABLES.iter().chain(NETWORK_VARIABLES.iter()).copied().chain(more.iter().map(String::as_str));
         names.filter_map(|name| Some((name.to_owned(), self.get(name)?.to_owned()))).collect()
     }
 }
@@ -109,11 +92,10 @@ impl Received {
         COMMAND_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), self.get(name)?))).collect()
     }
 
-    /// Values that must never be shown, by the names of their variables.
+    /// Values that must never be shown, by the names of the variables that may hold them.
     #[must_use]
-    pub fn secrets(&self, more: &[String]) -> Vec<(String, String)> {
-        let names = PROVIDER_VARIABLES.iter().copied().filter(|name| name.ends_with("_KEY")).map(str::to_owned);
-        names.chain(more.iter().cloned()).filter_map(|name| self.get(&name).map(|value| (name, value))).collect()
+    pub fn secrets(&self, names: &[String]) -> Vec<(String, String)> {
+        names.iter().filter_map(|name| Some((name.clone(), self.get(name)?))).collect()
     }
 }
 
@@ -125,7 +107,7 @@ mod tests {
     fn requests_carry_only_what_the_daemon_needs() {
         let env = Environment::of(&[("PATH", "/bin"), ("OPENAI_API_KEY", "k"), ("AWS_SECRET", "s"), ("MY_KEY", "m"), ("LANG", "")]);
         let names: Vec<String> = env.for_request(&["MY_KEY".to_owned()]).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["PATH", "OPENAI_API_KEY", "MY_KEY"]);
+        assert_eq!(names, ["PATH", "MY_KEY"]);
     }
 
     #[test]
@@ -134,6 +116,6 @@ mod tests {
         assert!(received.take(vec![("PATH".into(), "/new".into())]));
         assert!(!received.take(vec![("PATH".into(), "/new".into())]));
         assert_eq!(received.get("PATH").as_deref(), Some("/new"));
-        assert_eq!(received.secrets(&[]), [("GROQ_API_KEY".to_owned(), "own-key".to_owned())]);
+        assert_eq!(received.secrets(&["GROQ_API_KEY".to_owned(), "UNSET".to_owned()]), [("GROQ_API_KEY".to_owned(), "own-key".to_owned())]);
     }
 }

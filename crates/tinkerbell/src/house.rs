@@ -100,9 +100,12 @@ impl House for Roof {
     }
 
     fn surroundings(&self) -> Surroundings {
-        let loaded = self.places().and_then(|places| config::load(&self.sources(&places), &self.env));
-        // A mistake in the configuration is told by `connect`; here it only means no further keys.
-        let more = loaded.map(|loaded| wire::key_variables(&loaded.config)).unwrap_or_default();
+        // A mistake in the configuration is told by `connect`; here it only means the built-in names.
+        let options = self.places().and_then(|places| {
+            let loaded = config::load(&self.sources(&places), &self.env)?;
+            Ok(wire::router_options(&loaded.config, &places))
+        });
+        let more = tinkerbell_router::variables(&options.unwrap_or_default());
         Surroundings {
             cwd: std::env::current_dir().ok(),
             env: self.env.for_request(&more).into_iter().collect(),

@@ -65,16 +65,10 @@ impl Live {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).config.clone()
     }
 
-    /// Variables that the configuration names for keys.
+    /// Variables that may hold keys.
     fn key_variables(&self) -> Vec<String> {
-        key_variables(&self.config())
+        tinkerbell_router::key_variables(&router_options(&self.config(), &self.places))
     }
-}
-
-/// Variables that a configuration names for keys.
-#[must_use]
-pub fn key_variables(config: &Config) -> Vec<String> {
-    config.providers.values().filter_map(|provider| provider.api_key_env.clone()).collect()
 }
 
 /// What the router is told of a configuration.
@@ -135,7 +129,7 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources, exe: &P
     let keys = received.clone();
     let router = Router::new(router_options(&config, places), Arc::new(move |name| keys.get(name)), clock.clone());
     let guard = Arc::new(PolicyGuard::new());
-    guard.set_secrets(received.secrets(&key_variables(&config)));
+    guard.set_secrets(received.secrets(&tinkerbell_router::key_variables(&router_options(&config, places))));
     let live = Arc::new(Live { sources, env: env.clone(), router: router.clone(), places: places.clone(), now: Mutex::new(loaded) });
     let model: Arc<dyn Model> = router;
     let runner = AgentRunner::new(AgentDeps {

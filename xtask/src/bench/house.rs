@@ -80,17 +80,23 @@ pub fn demo(binary: &Path) -> Result<Vec<Row>> {
 }
 
 /// An empty home that vanishes afterwards.
-struct Home(PathBuf);
+pub struct Home(PathBuf);
 
 impl Home {
-    fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
         let path = std::env::temp_dir().join(format!("tb-bench-{}-{nanos}", std::process::id()));
         fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }
 
-    fn command(&self, binary: &Path) -> Command {
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The binary with this home.
+    pub fn command(&self, binary: &Path) -> Command {
         let mut command = Command::new(binary);
         command.env("TINKERBELL_HOME", &self.0).stdin(Stdio::null());
         command
@@ -103,18 +109,21 @@ impl Drop for Home {
     }
 }
 
-struct Daemon {
+/// A daemon in the foreground, of this measurement alone.
+pub struct Daemon {
     child: Child,
 }
 
 impl Daemon {
-    fn start(home: &Home, binary: &Path) -> Result<Self> {
+    /// Starts it; it may not serve yet.
+    pub fn start(home: &Home, binary: &Path) -> Result<Self> {
         let mut command = home.command(binary);
         command.args(["daemon", "start", "--foreground"]).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(Self { child: command.spawn().context("cannot start the daemon")? })
     }
 
-    fn wait_ready(&mut self, home: &Home, binary: &Path) -> Result<()> {
+    /// Waits until it answers.
+    pub fn wait_ready(&mut self, home: &Home, binary: &Path) -> Result<()> {
         let start = Instant::now();
         loop {
             let mut ask = home.command(binary);
@@ -132,7 +141,13 @@ impl Daemon {
         }
     }
 
-    fn stop(&mut self, home: &Home, binary: &Path) -> Result<()> {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to stop, and waits.
+    pub fn stop(&mut self, home: &Home, binary: &Path) -> Result<()> {
         home.command(binary).args(["daemon", "stop"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
         let start = Instant::now();
         while self.child.try_wait()?.is_none() {

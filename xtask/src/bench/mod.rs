@@ -5,6 +5,7 @@
 
 mod child;
 mod house;
+mod turns;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -29,9 +30,10 @@ struct Bench {
     measure: fn(&Path) -> Result<Vec<Row>>,
 }
 
-const BENCHES: [Bench; 3] = [
+const BENCHES: [Bench; 4] = [
     Bench { name: "cli", about: "CPU time and memory of --version and --help", measure: house::cli },
     Bench { name: "daemon", about: "time to ready on an empty home, idle memory", measure: house::daemon },
+    Bench { name: "loop", about: "CPU per step without model and tools", measure: turns::measure },
     Bench { name: "demo", about: "wall and CPU time of `demo --fast`", measure: house::demo },
 ];
 

@@ -80,7 +80,7 @@ async fn play(show: &Show<'_>, stage: &Stage) -> Result<u8, Fault> {
         cwd: stage.sample.display().to_string(),
         model: show.model.clone(),
         caps: Caps::default(),
-        env: show.env.for_request(&[]).into_iter().collect(),
+        env: show.env.for_request(&tinkerbell_router::variables(&tinkerbell_router::Options::default())).into_iter().collect(),
         ..SubmitRequest::default()
     };
     let task = client.submit(&request, None).await?;

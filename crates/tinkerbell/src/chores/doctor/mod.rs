@@ -14,7 +14,7 @@ pub use models::chosen_model;
 
 use super::Shop;
 use crate::config;
-use crate::environment::{PROVIDER_VARIABLES, Received};
+use crate::environment::Received;
 use crate::wire;
 use report::{Report, Style};
 use tinkerbell_cli::Output;
@@ -59,11 +59,10 @@ async fn examine(shop: &Shop<'_>, offline: bool) -> Report {
         sandbox,
         host::look(shop),
     ];
-    let names = wire::key_variables(&config);
-    let mut secrets = Received::new(shop.env.clone()).secrets(&names);
+    let mut names = tinkerbell_router::key_variables(&wire::router_options(&config, shop.places));
     // A proxy's address may hold a password.
-    let proxies = PROVIDER_VARIABLES.iter().filter(|name| name.ends_with("_PROXY") && **name != "NO_PROXY");
-    secrets.extend(proxies.filter_map(|name| Some(((*name).to_owned(), shop.env.get(name)?.to_owned()))));
+    names.extend(["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"].map(str::to_owned));
+    let secrets = Received::new(shop.env.clone()).secrets(&names);
     Report { groups }.redacted(&secrets, shop.places.home.as_deref())
 }
 

@@ -7,20 +7,16 @@ use super::super::Shop;
 use super::report::{Finding, Group, broken};
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::environment::PROVIDER_VARIABLES;
 use crate::wire;
 use std::sync::Arc;
 use std::time::Duration;
 use tinkerbell_core::clock::Clock as _;
 use tinkerbell_core::code::Fault;
 use tinkerbell_router::options::Wire;
-use tinkerbell_router::{Detection, Environment, KeySeen, Router, ServerState, Target};
+use tinkerbell_router::{Detection, Environment, Router, ServerState, Target};
 
 /// Longest wait for a server on this machine.
 const PATIENCE: Duration = Duration::from_millis(400);
-/// Hosted providers in the order of choice.
-const HOSTED: [&str; 8] = ["anthropic", "openai", "gemini", "openrouter", "mistral", "deepseek", "groq", "xai"];
-
 fn lookup(shop: &Shop<'_>) -> Environment {
     let env = shop.env.clone();
     Arc::new(move |name| env.get(name).map(str::to_owned))
@@ -31,18 +27,11 @@ fn router(shop: &Shop<'_>, config: &Config) -> Arc<Router> {
 }
 
 /// What is at hand; `offline` leaves the servers of this machine alone.
-async fn detection(shop: &Shop<'_>, router: &Router, offline: bool) -> Detection {
-    if !offline {
-        return tinkerbell_router::detect(&lookup(shop)).await;
+async fn detection(shop: &Shop<'_>, offline: bool) -> Detection {
+    if offline {
+        return Detection { keys: tinkerbell_router::keys_seen(&lookup(shop)), servers: Vec::new() };
     }
-    let targets = HOSTED.iter().filter_map(|provider| Some((*provider, router.target(&format!("{provider}/any")).ok()?)));
-    let seen = |provider: &'static str, key: &String| {
-        let variable = PROVIDER_VARIABLES.iter().find(|variable| *variable == key)?;
-        Some(KeySeen { provider, variable, is_set: shop.env.get(variable).is_some() })
-    };
-    let keys =
-        targets.flat_map(|(provider, target)| target.keys.iter().filter_map(|key| seen(provider, key)).collect::<Vec<_>>()).collect();
-    Detection { keys, servers: Vec::new() }
+    tinkerbell_router::detect(&lookup(shop)).await
 }
 
 /// The model that a task without `-m` gets, and why.
@@ -54,14 +43,14 @@ pub async fn chosen_model(shop: &Shop<'_>, config: &Config, offline: bool) -> Re
     if let Some(model) = &options.model {
         return Ok((model.clone(), "configured".to_owned()));
     }
-    let detection = detection(shop, &router(shop, config), offline).await;
+    let detection = detection(shop, offline).await;
     tinkerbell_router::default_model(&options, &detection)
 }
 
 /// Examines keys, servers, configured providers and the choice.
 pub async fn look(shop: &Shop<'_>, config: &Config, offline: bool) -> Group {
     let router = router(shop, config);
-    let detection = detection(shop, &router, offline).await;
+    let detection = detection(shop, offline).await;
     let mut findings = vec![keys(&detection)];
     findings.extend(detection.servers.iter().filter_map(|seen| match &seen.state {
         ServerState::Refused => None,
