@@ -28,6 +28,7 @@ pub struct Output {
     verbosity: u8,
     is_ascii: bool,
     is_closed: AtomicBool,
+    trouble: Mutex<Option<String>>,
 }
 
 /// Meanings that have a colour.
@@ -94,6 +95,7 @@ impl Output {
             verbosity: manners.verbose,
             is_ascii: manners.ascii,
             is_closed: AtomicBool::new(false),
+            trouble: Mutex::new(None),
         }
     }
 
@@ -113,6 +115,7 @@ impl Output {
             verbosity: 0,
             is_ascii: false,
             is_closed: AtomicBool::new(false),
+            trouble: Mutex::new(None),
         }
     }
 
@@ -123,9 +126,18 @@ impl Output {
 
     /// Bytes of data on stdout, as they are.
     pub fn raw(&self, bytes: &[u8]) {
-        if !write(&self.data, bytes) {
-            self.is_closed.store(true, Ordering::Relaxed);
+        let Err(error) = write(&self.data, bytes) else { return };
+        // A reader that had enough is no trouble; a full disk is.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
         }
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Why data could not be written to stdout, if it was not just a reader that left.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// One line of talk on stderr; nothing when quiet.
@@ -138,7 +150,7 @@ impl Output {
     /// One line on stderr, even when quiet.
     pub fn error(&self, line: &str) {
         // A closed stderr leaves nobody to tell; the exit code still says it.
-        write(&self.talk, format!("{line}\n").as_bytes());
+        write(&self.talk, format!("{line}\n").as_bytes()).ok();
     }
 
     /// Whether stdout was closed by its reader: there is no point in going on.
@@ -242,7 +254,8 @@ fn has_color(wish: Color, found: anstream::ColorChoice) -> bool {
     }
 }
 
-fn write(sink: &Sink, bytes: &[u8]) -> bool {
+fn write(sink: &Sink, bytes: &[u8]) -> io::Result<()> {
     let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
-    sink.write_all(bytes).and_then(|()| sink.flush()).is_ok()
+    sink.write_all(bytes)?;
+    sink.flush()
 }

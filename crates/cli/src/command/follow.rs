@@ -63,7 +63,7 @@ impl Follow {
             // Both branches are cancel safe: the stream keeps its place, signals stay pending.
             let glimpse = tokio::select! {
                 glimpse = self.watch.next() => Some(glimpse?),
-                code = signals.next() => match self.on_signal(code).await {
+                code = signals.next() => match self.on_signal(code, &mut signals).await {
                     Some(ending) => return Ok(ending),
                     None => None,
                 },
@@ -104,8 +104,9 @@ impl Follow {
         match halt.why.as_str() {
             "person" if self.desk.out.can_ask() => self.ask(halt).await,
             "budget" if self.desk.out.can_ask() => self.raise(halt).await,
-            "person" | "budget" | "key" if self.is_owner => Ok(Some(Ending::Halted(halt))),
-            "disk" if self.is_owner && !self.desk.out.can_ask() => Ok(Some(Ending::Halted(halt))),
+            // Who paused it by hand lets it go on by hand; nothing else passes while we only look.
+            "user" => Ok(None),
+            _ if self.is_owner || !self.desk.out.can_ask() => Ok(Some(Ending::Halted(halt))),
             _ => Ok(None),
         }
     }
@@ -164,7 +165,7 @@ impl Follow {
         }
     }
 
-    async fn on_signal(&mut self, code: u8) -> Option<Ending> {
+    async fn on_signal(&mut self, code: u8, signals: &mut Signals) -> Option<Ending> {
         if code == 0 || !self.is_owner {
             return Some(Ending::Detached);
         }
@@ -173,7 +174,14 @@ impl Follow {
         }
         self.signalled = Some(code);
         self.screen.say(Tone::Look, &format!("stopping task {}; once more to leave at once", self.short));
-        match self.watch.client.command(&self.watch.task, &CommandRequest::Cancel {}).await {
+        let request = CommandRequest::Cancel {};
+        // A daemon that is stuck must not hold a second signal up. Dropping the call is safe: the
+        // daemon has it or has it not, and we leave either way.
+        let answer = tokio::select! {
+            answer = self.watch.client.command(&self.watch.task, &request) => answer,
+            again = signals.next() => return Some(Ending::Left(if again == 0 { code } else { again })),
+        };
+        match answer {
             Ok(_) => None,
             Err(fault) => {
                 self.screen.say(Tone::Bad, &crate::render::one_line(&fault.message, 200));

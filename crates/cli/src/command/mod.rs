@@ -73,10 +73,16 @@ pub async fn run(args: Args, house: Arc<dyn House>) -> u8 {
 
 pub(crate) async fn run_on(args: Args, house: Arc<dyn House>, out: Arc<Output>) -> u8 {
     let desk = Desk { house, out, is_yes: args.manners.yes, is_no_input: args.manners.no_input };
-    match dispatch(&desk, args.command).await {
-        Ok(code) => code,
-        Err(fault) => desk.fail(&fault),
-    }
+    settled(&desk.out, dispatch(&desk, args.command).await)
+}
+
+/// The exit code of what was done; data that did not reach stdout is a failure too.
+fn settled(out: &Output, done: Result<u8, Fault>) -> u8 {
+    let done = match (done, out.trouble()) {
+        (Ok(exit::DONE), Some(why)) => Err(local(&format!("standard output can not be written: {why}"))),
+        (done, _) => done,
+    };
+    done.unwrap_or_else(|fault| out.fail(&fault))
 }
 
 async fn dispatch(desk: &Desk, command: Command) -> Result<u8, Fault> {

@@ -2,7 +2,7 @@
 //!
 //! No daemon, no runtime, no configuration. Invariant: they work on a broken installation.
 
-use super::local;
+use super::{local, settled};
 use crate::args::{Args, Command};
 use crate::output::Output;
 use crate::pages;
@@ -21,7 +21,7 @@ pub fn offline(args: &Args) -> Option<u8> {
         Command::Man { dir } => man(&out, dir.as_deref()),
         _ => return None,
     };
-    Some(done.unwrap_or_else(|problem| out.fail(&problem)))
+    Some(settled(&out, done))
 }
 
 /// `explain`.

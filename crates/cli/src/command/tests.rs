@@ -42,12 +42,12 @@ impl Write for Sink {
     }
 }
 
-/// A stdout whose reader has left.
-struct Closed;
+/// A stdout that takes nothing.
+struct Closed(std::io::ErrorKind);
 
 impl Write for Closed {
     fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
-        Err(std::io::ErrorKind::BrokenPipe.into())
+        Err(self.0.into())
     }
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
@@ -638,11 +638,44 @@ async fn chores_go_to_the_roof() {
 #[tokio::test]
 async fn a_closed_stdout_is_no_panic_and_ends_the_command() {
     let roof = Roof::new(vec![story()]);
-    for line in ["run --json x", "logs 7f3a2c", "ps -a", "completion bash"] {
-        let out = Arc::new(Output::plain(Box::new(Closed), Box::new(Sink::default())));
-        let args = parse(std::iter::once("tinkerbell").chain(line.split(' ')).map(Into::into)).unwrap();
-        let house: Arc<dyn House> = roof.clone();
-        assert_eq!(tokio::time::timeout(Duration::from_secs(20), run_on(args, house, out)).await.expect("in time"), 0, "{line}");
+    let lines = ["run --json x", "logs 7f3a2c", "ps -a", "completion bash"];
+    for (kind, code) in [(std::io::ErrorKind::BrokenPipe, 0), (std::io::ErrorKind::StorageFull, 1)] {
+        for line in lines {
+            let out = Arc::new(Output::plain(Box::new(Closed(kind)), Box::new(Sink::default())));
+            let args = parse(std::iter::once("tinkerbell").chain(line.split(' ')).map(Into::into)).unwrap();
+            let house: Arc<dyn House> = roof.clone();
+            let ended = tokio::time::timeout(Duration::from_secs(20), run_on(args, house, out)).await.expect("in time");
+            assert_eq!(ended, code, "{line} {kind}");
+        }
+    }
+}
+
+/// What a task's events add up to for a watcher.
+#[test]
+fn a_task_stands_as_its_newest_events_say() {
+    use super::watch::Standing;
+    use tinkerbell_api::wire::{self, Facts};
+    let tell = Event::Signal(event::Signal { kind: "tell".into(), text: "more".into(), caps: None });
+    let given = Event::ApprovalGiven(event::ApprovalGiven { id: 1, yes: true, ..Default::default() });
+    let undo = intent(1_000_000_001, Action::Op(event::Op::default()));
+    let go = intent(9, Action::Ask(event::Ask::default()));
+    for (events, ended, halted) in [
+        (asked(), false, true),
+        ([asked(), vec![given]].concat(), false, false),
+        ([asked(), vec![undo.clone()]].concat(), false, true),
+        (vec![finished("failed", 1, "")], true, false),
+        (vec![finished("failed", 1, ""), undo], true, false),
+        (vec![finished("failed", 1, ""), tell], false, false),
+        (vec![finished("failed", 1, ""), go], false, false),
+    ] {
+        let mut standing = Standing::default();
+        for (at, event) in events.into_iter().enumerate() {
+            let placed = Placed { lsn: Lsn(at as u64 + 1), at_ms: 0, task: TASK, event };
+            wire::envelope(&placed, &Facts::default()).iter().for_each(|envelope| standing.absorb(envelope));
+        }
+        assert!(standing.ended().is_none() && standing.halt().is_none(), "nothing is decided before all was seen");
+        standing.is_caught_up = true;
+        assert_eq!((standing.ended().is_some(), standing.halt().is_some()), (ended, halted), "{standing:?}");
     }
 }
 
