@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::options::{NetworkChoice, SandboxOptions};
-use crate::probe::{self, Report};
+use crate::probe::{self, Extent, Report};
 use crate::profile::{self, Plan};
 use crate::run::{Run, Standing};
 use crate::unit::{HostUnit, ask, blocking};
@@ -53,7 +53,7 @@ impl HostSandbox {
     /// # Errors
     /// When the test could not be set up at all.
     pub async fn probe_report(&self) -> Result<Report, Fault> {
-        let report = Arc::new(probe::run(self).await?);
+        let report = Arc::new(probe::run(self, Extent::Whole).await?);
         probe::store(&self.options, &report);
         *self.proven.lock().await = Some(Arc::clone(&report));
         Ok(Report::clone(&report))
@@ -67,7 +67,7 @@ impl HostSandbox {
                 let report = match probe::load(&self.options) {
                     Some(report) => report,
                     None => {
-                        let report = probe::run(self).await?;
+                        let report = probe::run(self, Extent::Decided).await?;
                         probe::store(&self.options, &report);
                         report
                     }
@@ -288,7 +288,7 @@ async fn spawn_keeper(order: &Order) -> Result<(), Error> {
     }
 }
 
-fn make_dir(path: &Path) -> Result<(), Error> {
+pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::files(path))
 }

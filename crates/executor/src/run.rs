@@ -180,3 +180,6 @@ pub fn ended(trailer: &Trailer) -> Ended {
         cause: trailer.cause.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! Invariant: the user's number is mapped to itself, never to 0, so that programs see who they are.
 
 use super::control::Control;
-use super::{At, Broken};
+use super::{At, Broken, close_standard};
 use crate::wire::FromCell;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
@@ -20,6 +20,8 @@ pub fn main(args: &[OsString]) -> i32 {
         Ok(mut child) => {
             // Our copy must close, or the keeper would never see the end of PID 1.
             drop(control);
+            // The command's pipes too, or their end would never be seen.
+            close_standard();
             child.wait().ok().and_then(|status| status.code()).unwrap_or(125)
         }
         Err(broken) => {

@@ -5,7 +5,7 @@
 //! process below this one is killed before it leaves.
 
 use super::control::Control;
-use super::{At, Broken, filter, landlock, mounts};
+use super::{At, Broken, close_standard, filter, landlock, mounts};
 use crate::format::Usage;
 use crate::wire::{Cell, CellLevel, FromCell};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal, WaitOptions, set_dumpable_behavior};
@@ -152,15 +152,6 @@ fn loopback_up() -> std::io::Result<()> {
 fn eprint_last(text: &str) {
     use std::io::Write;
     drop(std::io::stderr().write_all(text.as_bytes()));
-}
-
-/// Lets go of the command's pipes, so that their end is the end of the command's processes.
-fn close_standard() {
-    let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") else { return };
-    // Failing leaves a pipe open until we leave, which only delays the end by the drain's limit.
-    rustix::stdio::dup2_stdin(&null).ok();
-    rustix::stdio::dup2_stdout(&null).ok();
-    rustix::stdio::dup2_stderr(&null).ok();
 }
 
 /// Reports the main process's end, reaps all others, and kills what is left when the keeper goes.

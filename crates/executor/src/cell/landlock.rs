@@ -1,7 +1,9 @@
 //! Landlock: allowlists for files, none for TCP, and scopes for signals and abstract sockets.
 //!
-//! Every right that the running kernel knows is required, never best effort. Invariant: a path that
-//! is on no list can not be opened, whatever the mount namespace shows.
+//! Every right that the running kernel knows is required, never best effort. Up to ABI 7 the kernel
+//! does not check `chmod`, `chown`, `utime` and extended attributes: level `landlock` can not keep a
+//! command from changing those of the user's own files. Invariant: a path that is on no list can not
+//! be opened, whatever the mount namespace shows.
 
 use super::{At, Broken};
 use crate::wire::Rules;

@@ -36,3 +36,12 @@ impl<T, E: std::fmt::Display> At<T> for Result<T, E> {
         self.map_err(|error| Broken { step: step.into(), why: error.to_string() })
     }
 }
+
+/// Lets go of the command's pipes, so that their end is the end of the command's processes.
+pub(crate) fn close_standard() {
+    let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") else { return };
+    // Failing leaves a pipe open until we leave, which only delays the end by the drain's limit.
+    rustix::stdio::dup2_stdin(&null).ok();
+    rustix::stdio::dup2_stdout(&null).ok();
+    rustix::stdio::dup2_stderr(&null).ok();
+}

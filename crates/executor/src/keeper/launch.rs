@@ -50,18 +50,22 @@ pub fn launch(order: Order) -> Result<Option<Keeper>, Broken> {
         return Ok(None);
     }
     control.write_all(b"G").at("open the gate")?;
-    let keeper = assemble(order, lock, child, control, listener, spool)?;
+    let keeper = assemble(Parts { order, lock, child, control, listener, spool })?;
     Ok(Some(Keeper { init_pid: init, cgroup, ..keeper }))
 }
 
-fn assemble(
+/// What a launch has made so far, on its way into a keeper.
+struct Parts {
     order: Order,
     lock: File,
-    mut child: Child,
+    child: Child,
     control: UnixStream,
     listener: UnixListener,
     spool: Writer,
-) -> Result<Keeper, Broken> {
+}
+
+fn assemble(parts: Parts) -> Result<Keeper, Broken> {
+    let Parts { order, lock, mut child, control, listener, spool } = parts;
     let output = |fd: OwnedFd| -> Result<File, Broken> {
         nonblocking(&fd)?;
         Ok(File::from(fd))

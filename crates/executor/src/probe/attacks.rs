@@ -179,9 +179,8 @@ fn privileges(log: &mut Log) {
 /// A sandbox that refuses everything is as useless as one that refuses nothing.
 fn permitted(log: &mut Log, targets: &Targets) {
     log.works("write to the workspace", std::fs::write(targets.tree.join("ok"), "x"));
-    let home = std::env::var_os("HOME").unwrap_or_default();
-    log.works("write to the private home", std::fs::write(Path::new(&home).join("ok"), "x"));
-    log.works("write to the temporary directory", std::fs::write(std::env::temp_dir().join("ok"), "x"));
+    log.works("write to the private home", std::fs::write(targets.home.join("ok"), "x"));
+    log.works("write to the temporary directory", std::fs::write(targets.tmp.join("ok"), "x"));
     log.works("write to /dev/null", std::fs::write("/dev/null", "x"));
     let shell = std::process::Command::new("/bin/sh").args(["-c", "exit 7"]).status();
     log.works(

@@ -23,7 +23,14 @@ pub fn key(options: &SandboxOptions) -> String {
     let confined = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let confined: Vec<&str> =
         confined.lines().filter(|l| l.starts_with("Seccomp:") || l.starts_with("NoNewPrivs:") || l.starts_with("CapBnd:")).collect();
-    format!("{release} {boot} {uid} {binary} {network} {} {}", place.display(), confined.join(" ").replace('\t', ""))
+    let confined = confined.join(" ").replace('\t', "");
+    format!("{release} {boot} {uid} {binary} {network} {:?} {} {confined} {}", options.level, place.display(), switches())
+}
+
+/// Switches of the host that decide whether user namespaces work.
+fn switches() -> String {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default().trim().to_owned();
+    ["kernel/apparmor_restrict_unprivileged_userns", "kernel/unprivileged_userns_clone", "user/max_user_namespaces"].map(read).join("/")
 }
 
 /// The cached result, if it holds now.
@@ -34,8 +41,12 @@ pub fn load(options: &SandboxOptions) -> Option<Report> {
     (report.version == VERSION && report.key == key(options)).then_some(report)
 }
 
-/// Keeps a result; failing only costs the next start some time.
+/// Keeps a result that lets commands run; failing only costs the next start some time. A refusal is
+/// not kept: it may have been a bad moment, and whoever repairs the host wants to be believed.
 pub fn store(options: &SandboxOptions, report: &Report) {
+    if report.choose(options.level).is_err() {
+        return;
+    }
     let write = || -> std::io::Result<()> {
         std::fs::create_dir_all(&options.cache_dir)?;
         let temporary = options.cache_dir.join(format!("sandbox-probe.{}.new", std::process::id()));

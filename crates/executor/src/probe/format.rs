@@ -38,6 +38,10 @@ pub struct Targets {
     pub is_full: bool,
     /// The workspace.
     pub tree: std::path::PathBuf,
+    /// The private home, as the command sees it.
+    pub home: std::path::PathBuf,
+    /// The temporary directory, as the command sees it.
+    pub tmp: std::path::PathBuf,
     /// A directory outside it with a file `canary`.
     pub outside: std::path::PathBuf,
     /// Files that must not be readable.

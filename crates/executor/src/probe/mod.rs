@@ -11,7 +11,7 @@ mod stage;
 pub use attacks::main;
 pub use cache::{load, store};
 pub use format::{Check, Report};
-pub use stage::run;
+pub use stage::{Extent, run};
 
 use crate::error::Error;
 use crate::options::LevelChoice;

@@ -24,31 +24,45 @@ const ATTACK: Duration = Duration::from_secs(20);
 /// The canaries' content.
 const CANARY: &str = "canary";
 
-/// Attacks every level that the operator's choice leaves open.
+/// How far a self-test goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Until the operator's choice is decided: the first command waits for it.
+    Decided,
+    /// Every level, for `doctor`.
+    Whole,
+}
+
+/// Attacks the levels, strongest first.
 ///
 /// # Errors
 /// When the test itself can not be set up.
-pub async fn run(sandbox: &HostSandbox) -> Result<Report, Error> {
+pub async fn run(sandbox: &HostSandbox, extent: Extent) -> Result<Report, Error> {
     let mut report = Report { version: VERSION, key: super::cache::key(&sandbox.options), full: Vec::new(), landlock: Vec::new() };
-    if sandbox.options.level == LevelChoice::None {
-        return Ok(report);
+    let choice = sandbox.options.level;
+    let is_whole = extent == Extent::Whole;
+    if is_whole || matches!(choice, LevelChoice::Auto | LevelChoice::Full) {
+        report.full = checks(sandbox, Level::Full).await;
     }
-    for (level, seq) in [(Level::Full, 1), (Level::Landlock, 2)] {
-        let task = TaskId(sandbox.entropy.id());
-        let base = sandbox.options.cache_dir.join(format!("probe-{task}"));
-        let checks = match attack(sandbox, level, RunId { task, seq }, &base).await {
-            Ok(checks) => checks,
-            Err(error) => vec![Check { name: "start".into(), passed: false, text: error.to_string() }],
-        };
-        // Left-overs of a self-test are untidy, not dangerous; `remove` reports its own faults.
-        drop(sandbox.remove(task).await);
-        drop(blocking(move || remove_tree(&base).map_err(Error::files(base))).await);
-        match level {
-            Level::Full => report.full = checks,
-            _ => report.landlock = checks,
-        }
+    let is_decided = report.choose(choice).is_ok() || choice == LevelChoice::Full;
+    if is_whole || !is_decided {
+        report.landlock = checks(sandbox, Level::Landlock).await;
     }
     Ok(report)
+}
+
+/// Attacks one level; what hinders the attack is a failed check.
+async fn checks(sandbox: &HostSandbox, level: Level) -> Vec<Check> {
+    let task = TaskId(sandbox.entropy.id());
+    let base = sandbox.options.cache_dir.join(format!("probe-{task}"));
+    let checks = match attack(sandbox, level, RunId { task, seq: 1 }, &base).await {
+        Ok(checks) => checks,
+        Err(error) => vec![Check { name: "start".into(), passed: false, text: error.to_string() }],
+    };
+    // Left-overs of a self-test are untidy, not dangerous; `remove` reports its own faults.
+    drop(sandbox.remove(task).await);
+    drop(blocking(move || remove_tree(&base).map_err(Error::files(base))).await);
+    checks
 }
 
 /// Everything that the attacker aims at; dropping it ends the victim.
@@ -106,8 +120,19 @@ fn set_up(sandbox: &HostSandbox, level: Level, task: TaskId, base: &Path) -> Res
     let pid = victim.id().unwrap_or(0).cast_signed();
     let secrets = vec![outside.join("canary"), sandbox.options.runs_dir.join("boot"), PathBuf::from("/etc/shadow")];
     let is_host = sandbox.options.network == NetworkChoice::Host;
-    let targets =
-        Targets { is_full: level == Level::Full, tree, outside, secrets, port: if is_host { 0 } else { port }, abstract_name, victim: pid };
+    let private = sandbox.options.homes_dir.join(task.to_string());
+    let is_full = level == Level::Full;
+    let targets = Targets {
+        is_full,
+        tree,
+        home: private.join("home"),
+        tmp: if is_full { "/tmp".into() } else { private.join("tmp") },
+        outside,
+        secrets,
+        port: if is_host { 0 } else { port },
+        abstract_name,
+        victim: pid,
+    };
     Ok(Range { targets, tcp, abstract_socket, victim })
 }
 

@@ -81,7 +81,7 @@ fn places(options: &SandboxOptions, spec: &ExecSpec) -> Result<Places, Error> {
     let private = options.homes_dir.join(spec.run.task.to_string());
     let (home, tmp) = (private.join("home"), private.join("tmp"));
     for dir in [&home, &tmp] {
-        std::fs::create_dir_all(dir).map_err(Error::files(dir))?;
+        crate::host::make_dir(dir)?;
     }
     let canonical = |dir: &PathBuf| dir.canonicalize().map_err(Error::files(dir));
     Ok(Places { tree, git, home: canonical(&home)?, tmp: canonical(&tmp)? })

@@ -62,7 +62,8 @@ impl House {
         std::fs::write(root.join("tree/.git"), format!("gitdir: {}\n", root.join("git").display())).unwrap();
         let options = SandboxOptions {
             exe: PathBuf::from(env!("CARGO_BIN_EXE_tb-keeper-for-tests")),
-            runs_dir: root.join("data/runs"),
+            // So long that the path of a keeper's socket exceeds its 107 bytes.
+            runs_dir: root.join("data").join("x".repeat(100)).join("runs"),
             homes_dir: root.join("data/homes"),
             cache_dir: root.join("cache"),
             hidden: vec![root.join("data")],

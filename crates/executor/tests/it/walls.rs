@@ -3,6 +3,7 @@
 use crate::both;
 use crate::house::*;
 use std::net::TcpListener;
+use tinkerbell_core::clock::Clock;
 use tinkerbell_core::port::{Level, Sandbox};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,7 +43,7 @@ both!(attacks_from_the_shell_fail, house, {
         cat {root}/outside && broke read
         cat {root}/home/.ssh/id && broke ssh
         cat {root}/data/secret/key && broke data
-        ls {root}/data/runs && broke runs
+        ls {root}/data/secret && broke listing
         cat /etc/shadow | grep . && broke shadow
         ln -s {root} l && cat l/outside && broke symlink
         ln {root}/outside hard && broke hardlink
@@ -136,3 +137,19 @@ async fn loopback_works_within_level_full() {
     let (output, ended) = house.run(1, &format!("command -v python3 >/dev/null || {{ echo ok; exit 0; }}; python3 -c \"{code}\"")).await;
     assert_eq!((output.as_str(), ended.code), ("ok\n", Some(0)));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn level_none_runs_and_is_named() {
+    let house = House::at(Level::None).await.unwrap();
+    assert_eq!(house.sandbox.level().await.unwrap(), Level::None);
+    let (output, ended) = house.run(1, "echo $TINKERBELL_RUN; exit 2").await;
+    assert_eq!((output, ended.code), (format!("{}\n", house.spec(1, "").run), Some(2)));
+}
+
+both!(a_start_is_quick, house, {
+    let begin = RealClock.now().mono_ms;
+    for seq in 1..=20 {
+        assert_eq!(house.run(seq, "true").await.1.code, Some(0));
+    }
+    eprintln!("{}: {} ms for 20 commands", house.level.name(), RealClock.now().mono_ms - begin);
+});
