@@ -40,21 +40,22 @@ struct Call {
     seals: Vec<String>,
 }
 
-/// Makes the answer.
+/// Makes the answer. A `lenient` reading lets an empty answer and broken arguments pass: the model
+/// is then told what was wrong, which helps more than the same question once more.
 ///
 /// # Errors
 /// `Broken` when it is not whole, `Malformed` when it is whole and useless.
-pub fn assemble(raw: Raw, call: &ModelCall, target: &Target, mode: Mode) -> Result<Completion, Failure> {
+pub fn assemble(raw: Raw, call: &ModelCall, target: &Target, mode: Mode, lenient: bool) -> Result<Completion, Failure> {
     let stop = stop_reason(&raw, target)?;
     let usage = usage(&raw);
     let (thought, text) = split_thought(&raw.text);
     let reasoning = if raw.reasoning.is_empty() { thought } else { raw.reasoning.clone() };
     let (words, calls) = match mode {
         _ if stop == StopReason::Length || stop == StopReason::Filter => (text, Vec::new()),
-        Mode::Native => native(&raw, text, stop, &call.tools)?,
+        Mode::Native => native(&raw, text, stop, (&call.tools, lenient))?,
         Mode::Union => bound(&text, &call.tools)?,
     };
-    if words.trim().is_empty() && calls.is_empty() && stop == StopReason::End {
+    if words.trim().is_empty() && calls.is_empty() && stop == StopReason::End && !lenient {
         return Err(Failure::Malformed("the answer was empty".to_owned()));
     }
     let stop = if calls.is_empty() { stop } else { StopReason::Calls };
@@ -127,10 +128,10 @@ pub fn estimate_input(call: &ModelCall) -> u64 {
     tokens(call.system.len() + messages + tools + call.tail.len()) + 4 * call.messages.len() as u64
 }
 
-fn native(raw: &Raw, text: String, stop: StopReason, tools: &[ToolSpec]) -> Result<(String, Vec<Call>), Failure> {
+fn native(raw: &Raw, text: String, stop: StopReason, (tools, lenient): (&[ToolSpec], bool)) -> Result<(String, Vec<Call>), Failure> {
     let mut calls = if raw.heard.calls.is_empty() { ended_calls(raw) } else { heard_calls(raw) };
     for call in &mut calls {
-        check(call)?;
+        check(call, lenient)?;
     }
     if !calls.is_empty() {
         return Ok((text, calls));
@@ -167,7 +168,7 @@ fn ended_calls(raw: &Raw) -> Vec<Call> {
     calls.into_iter().map(one).collect()
 }
 
-fn check(call: &mut Call) -> Result<(), Failure> {
+fn check(call: &mut Call, lenient: bool) -> Result<(), Failure> {
     if call.args.trim().is_empty() {
         call.args = "{}".to_owned();
     }
@@ -175,8 +176,8 @@ fn check(call: &mut Call) -> Result<(), Failure> {
         return Err(Failure::Malformed("a tool call came without a name".to_owned()));
     }
     match serde_json::from_str::<Map<String, Value>>(&call.args) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::Malformed(format!("the arguments of `{}` are no JSON object ({error})", call.name))),
+        Err(error) if !lenient => Err(Failure::Malformed(format!("the arguments of `{}` are no JSON object ({error})", call.name))),
+        _ => Ok(()),
     }
 }
 

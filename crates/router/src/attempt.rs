@@ -42,6 +42,8 @@ pub struct Try<'a> {
     pub wall_ms: u64,
     /// Limits.
     pub pacing: Pacing,
+    /// Whether a whole answer is taken as it is.
+    pub lenient: bool,
 }
 
 impl Try<'_> {
@@ -57,7 +59,7 @@ impl Try<'_> {
         let opened = unheard(self.client.exec_chat_stream(service, request, Some(&options))).await;
         let stream = opened.map_err(|error| self.failure(&error, &ear))?.stream;
         let raw = self.read(stream, &ear, out).await?;
-        answer::assemble(raw, self.call, self.target, self.mode)
+        answer::assemble(raw, self.call, self.target, self.mode, self.lenient)
     }
 
     async fn read(&self, mut stream: ChatStream, ear: &Ear, out: Option<&Sender<Item>>) -> Result<Raw, Failure> {

@@ -216,7 +216,7 @@ impl Asking<'_> {
             return Ok(mode);
         }
         let question = probe::question(self.call);
-        let mode = match self.attempt(&question, Mode::Native, None).await {
+        let mode = match self.attempt(&question, Mode::Native, None, false).await {
             Ok(answer) => probe::verdict(&answer),
             Err(Failure::Malformed(_)) => Mode::Union,
             Err(Failure::Request(status, _) | Failure::Busy { status, after: None, .. }) if probe::is_refusal(self.target.wire, status) => {
@@ -229,7 +229,7 @@ impl Asking<'_> {
         Ok(mode)
     }
 
-    async fn attempt(&self, call: &ModelCall, mode: Mode, out: Option<&Sender<Item>>) -> Result<Completion, Failure> {
+    async fn attempt(&self, call: &ModelCall, mode: Mode, out: Option<&Sender<Item>>, lenient: bool) -> Result<Completion, Failure> {
         let one = Try {
             call,
             target: self.target,
@@ -238,6 +238,7 @@ impl Asking<'_> {
             key: self.key.as_deref(),
             wall_ms: self.inner.clock.now().wall_ms,
             pacing: self.inner.options().pacing,
+            lenient,
         };
         one.run(out).await
     }
@@ -246,12 +247,15 @@ impl Asking<'_> {
         let pacing = self.inner.options().pacing;
         let seed = seed(call);
         let mut tried = 0_u32;
+        let mut lenient = false;
         loop {
-            let failure = match self.attempt(call, mode, out).await {
+            let failure = match self.attempt(call, mode, out, lenient).await {
                 Ok(completion) => return Ok(Completion { retries: tried, ..completion }),
                 Err(failure) => failure,
             };
             tried += 1;
+            // The second useless answer in a row is shown to the model itself.
+            lenient = matches!(failure, Failure::Malformed(_));
             match retry::next(&failure, tried, self.target, pacing, seed) {
                 Next::Stop(error) => return Err(error),
                 Next::Wait(wait) => {
