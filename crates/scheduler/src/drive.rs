@@ -154,6 +154,8 @@ impl Engine {
             Stall::Budget(text) => ("budget", text),
             Stall::Key(name) => ("key", format!("needs key {name}")),
             Stall::Disk(text) => ("disk", text),
+            // A refused key is no end of the task: it goes on with a better one.
+            Stall::Broken(fault) if fault.exit == exit::NO_AUTH => ("key", fault.message),
             Stall::Broken(fault) if fault.retryable => ("provider", fault.message),
             Stall::Broken(fault) => return self.fail(id, fault).await,
         };
