@@ -5,7 +5,7 @@
 
 use crate::units;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args as ClapArgs, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -485,6 +485,9 @@ fn insert_run(mut argv: Vec<OsString>) -> Vec<OsString> {
 
 /// What fingers know from peers, and what it is called here.
 fn advise(error: &mut clap::Error) {
+    if error.kind() == ErrorKind::InvalidSubcommand && error.get(ContextKind::SuggestedSubcommand).is_none() {
+        swapped(error);
+    }
     if error.kind() != ErrorKind::UnknownArgument {
         return;
     }
@@ -502,6 +505,24 @@ fn advise(error: &mut clap::Error) {
     error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![advice.to_owned().into()]));
     // A guess by spelling beside it would only confuse.
     error.remove(ContextKind::SuggestedArg);
+}
+
+/// Two letters in the wrong order are the commonest slip, and the one that the parser's own guess
+/// does not see in short words.
+fn swapped(error: &mut clap::Error) {
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) else { return };
+    let sorted = |word: &str| {
+        let mut letters: Vec<char> = word.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    let wanted = sorted(given);
+    let command = Args::command();
+    let names = command.get_subcommands().map(|known| known.get_name().to_owned()).filter(|known| sorted(known) == wanted);
+    let found: Vec<String> = names.collect();
+    if !found.is_empty() {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(found));
+    }
 }
 
 fn setting(text: &str) -> Result<String, String> {

@@ -1,7 +1,6 @@
 //! What the command line takes, and how it refuses the rest.
 
 use super::*;
-use clap::CommandFactory as _;
 use expect_test::expect_file;
 
 fn read(line: &[&str]) -> Result<Args, clap::Error> {
@@ -98,6 +97,7 @@ fn lines_that_scripts_stand_on_are_read() {
 fn wrong_lines_are_refused_with_what_was_meant() {
     for (line, word) in [
         (&["inspct"][..], "'inspect'"),
+        (&["rnu"], "'run'"),
         (&["run"], "<PROMPT>"),
         (&["run", "--budgt", "2usd", "x"], "'--budget'"),
         (&["run", "--budget", "2euros", "x"], "is not an amount"),
