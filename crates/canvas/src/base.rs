@@ -207,6 +207,10 @@ impl Visitor for UserTree<'_> {
         Ok(())
     }
 
+    fn unreadable(&mut self, path: &BStr) {
+        self.notes.push(format!("{} can not be read and was left out", shown(path)));
+    }
+
     fn enters(&mut self, path: &BStr, nested: bool) -> bool {
         if self.listed.links.contains(path) || self.house.as_ref().is_some_and(|house| house == path) {
             return false;
@@ -254,9 +258,13 @@ impl UserTree<'_> {
             let full = self.root.full(seen.path);
             return Err(Error::TooMuch(full, format!("a file of {size} bytes can not be recorded")));
         }
-        let file = match beneath::open_file(seen.dir, seen.name) {
+        let file = match beneath::open_file(seen.dir, seen.name, false) {
             Ok(file) => file,
             Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(why) if why.kind() == std::io::ErrorKind::PermissionDenied => {
+                self.unreadable(seen.path);
+                return Ok(before);
+            }
             Err(why) => return Err(self.fail(seen)(why)),
         };
         let mut bytes = Vec::new();

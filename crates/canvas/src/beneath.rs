@@ -73,7 +73,7 @@ impl Root {
         let (dirs, name) = split(path);
         let mut at = rustix::io::dup(&self.fd).map_err(self.fail("open", path))?;
         for part in dirs.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
-            match open_dir(&at, part) {
+            match open_dir(&at, part, self.is_own()) {
                 Ok(next) => at = next,
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
                 Err(errno) => return Err(self.fail("open directory", path)(errno)),
@@ -93,7 +93,7 @@ impl Root {
     }
 
     fn enter_made(&self, at: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
-        match open_dir(at, name) {
+        match open_dir(at, name, self.is_own()) {
             Err(Errno::NOENT) => {}
             Err(Errno::NOTDIR | Errno::LOOP) if self.obstacle == Obstacle::Clear => {
                 rustix::fs::unlinkat(at, name, AtFlags::empty())?;
@@ -101,7 +101,7 @@ impl Root {
             other => return other,
         }
         match rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o777)) {
-            Ok(()) | Err(Errno::EXIST) => open_dir(at, name),
+            Ok(()) | Err(Errno::EXIST) => open_dir(at, name, self.is_own()),
             Err(errno) => Err(errno),
         }
     }
@@ -116,7 +116,7 @@ impl Root {
     pub fn file(&self, path: &BStr) -> Result<File> {
         let missing = || self.fail("open", path)(Errno::NOENT);
         let (dir, name) = self.parent(path)?.ok_or_else(missing)?;
-        open_file(dir.as_fd(), &name).map_err(Error::io("open", &self.full(path)))
+        open_file(dir.as_fd(), &name, self.is_own()).map_err(Error::io("open", &self.full(path)))
     }
 
     /// All bytes of a regular file.
@@ -175,7 +175,16 @@ impl Root {
     /// Sets the permission bits of a file or directory.
     pub fn chmod(&self, path: &BStr, bits: u32) -> Result<()> {
         let Some((dir, name)) = self.parent(path)? else { return Ok(()) };
-        rustix::fs::chmodat(&dir, name.as_slice(), Mode::from_raw_mode(bits), AtFlags::empty()).map_err(self.fail("set mode", path))
+        let mode = Mode::from_raw_mode(bits);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let set = match rustix::fs::openat(&dir, name.as_slice(), flags, Mode::empty()) {
+            Ok(fd) => rustix::fs::fchmod(&fd, mode),
+            // Its mode hides it from us, so it is no link.
+            Err(Errno::ACCESS) => rustix::fs::chmodat(&dir, name.as_slice(), mode, AtFlags::empty()),
+            Err(Errno::NOENT | Errno::LOOP) => Ok(()),
+            Err(errno) => Err(errno),
+        };
+        set.map_err(self.fail("set mode", path))
     }
 
     /// Makes a directory with its parents.
@@ -218,7 +227,7 @@ impl Root {
         let mut open = vec![BString::from(path.to_vec())];
         while let Some(dir) = open.pop() {
             let Some((at, name)) = self.parent(dir.as_bstr())? else { continue };
-            let fd = open_dir(&at, &name).map_err(self.fail("open directory", dir.as_bstr()))?;
+            let fd = open_dir(&at, &name, self.is_own()).map_err(self.fail("open directory", dir.as_bstr()))?;
             for child in list(fd.as_fd()).map_err(Error::io("list", &self.full(dir.as_bstr())))? {
                 let full = crate::ignored::join(dir.as_bstr(), &child);
                 let stat = stat_at(fd.as_fd(), &child).map_err(self.fail("stat", full.as_bstr()))?;
@@ -266,11 +275,15 @@ pub fn kind_of(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-/// Opens a directory below another, never through a link; opens it to us when only its mode forbids.
-pub fn open_dir(at: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+/// Opens a directory below another, never through a link. In a tree of our own a mode that forbids
+/// it is opened first: a command may take its own rights away, and the tree is still ours to read.
+pub fn open_dir(at: impl AsFd, name: &[u8], own: bool) -> Result<OwnedFd, Errno> {
     match rustix::fs::openat(&at, name, DIR, Mode::empty()) {
-        Err(Errno::ACCESS) => {
-            // A command may take its own rights away; the tree is still ours to read.
+        Err(Errno::ACCESS) if own => {
+            let is_dir = stat_at(at.as_fd(), name)?.is_some_and(|stat| kind_of(&stat) == FileType::Directory);
+            if !is_dir {
+                return Err(Errno::ACCESS);
+            }
             rustix::fs::chmodat(&at, name, Mode::from_raw_mode(0o700), AtFlags::empty())?;
             rustix::fs::openat(&at, name, DIR, Mode::empty())
         }
@@ -287,11 +300,12 @@ pub fn stat_at(at: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>, Errno> {
     }
 }
 
-/// Opens a regular file, never a link, a pipe or a device; one that its mode hides is still read.
-pub fn open_file(at: BorrowedFd<'_>, name: &[u8]) -> std::io::Result<File> {
+/// Opens a regular file, never a link, a pipe or a device; in a tree of our own one that its mode
+/// hides is still read, and its mode put back.
+pub fn open_file(at: BorrowedFd<'_>, name: &[u8], own: bool) -> std::io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = match rustix::fs::openat(at, name, flags, Mode::empty()) {
-        Err(Errno::ACCESS) => {
+        Err(Errno::ACCESS) if own => {
             let before = rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
             if kind_of(&before) != FileType::RegularFile {
                 return Err(Errno::ACCESS.into());
@@ -345,7 +359,7 @@ fn clear(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
 
 /// Removes a directory with all it holds, whatever its modes are.
 pub fn clear_dir(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    let dir = open_dir(at, name)?;
+    let dir = open_dir(at, name, true)?;
     rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o700))?;
     for child in list(dir.as_fd()).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))? {
         clear(dir.as_fd(), &child)?;

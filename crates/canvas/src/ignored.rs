@@ -43,7 +43,7 @@ impl Ignored {
     /// Adds the `.gitignore` of a directory, if it is a regular file; `leave` takes it back.
     pub fn enter(&mut self, dir: BorrowedFd<'_>, path: &BStr) -> bool {
         let mut bytes = Vec::new();
-        let read = beneath::open_file(dir, b".gitignore").and_then(|file| file.take(FILE_BYTES).read_to_end(&mut bytes));
+        let read = beneath::open_file(dir, b".gitignore", false).and_then(|file| file.take(FILE_BYTES).read_to_end(&mut bytes));
         read.is_ok() && self.add(path, &bytes)
     }
 

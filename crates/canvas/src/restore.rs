@@ -24,6 +24,11 @@ const NAMED: usize = 10;
 /// again from a new checkpoint finishes it.
 pub fn bring(root: &Root, store: &Store, from: &Content, to: &Content, ignored: Option<&Ignored>) -> Result<()> {
     let changes = trees::diff(&store.repo, from.files, to.files)?;
+    // Parents first: a directory that lets nobody in would refuse the writes below it. Its mode is
+    // set again at the end.
+    for (path, _) in from.dirs.iter().filter(|(_, bits)| **bits & 0o700 != 0o700) {
+        root.chmod(path.as_bstr(), 0o700)?;
+    }
     for change in &changes {
         if let Some(leaf) = change.new {
             put(root, store, change.path.as_bstr(), leaf, FileMode::Exactly(to.modes.of(change.path.as_bstr(), leaf.kind)))?;

@@ -152,7 +152,7 @@ impl Raw<'_> {
         if size > FILE_BYTES {
             return Err(Error::TooMuch(self.root.full(seen.path), format!("a file of {size} bytes can not be kept for undo")));
         }
-        let file = match beneath::open_file(seen.dir, seen.name) {
+        let file = match beneath::open_file(seen.dir, seen.name, true) {
             Ok(file) => file,
             Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(why) => return Err(Error::io("open", &self.root.full(seen.path))(why)),
@@ -185,7 +185,8 @@ fn usual(files: &Leaves, perms: BTreeMap<BString, u32>, dirs: Vec<(BString, u32,
     let of_kind = |kind| files.iter().filter(move |(_, leaf)| leaf.kind == kind).filter_map(|(path, _)| perms.get(path).copied());
     let plain = most_common(of_kind(EntryKind::Blob)).unwrap_or(0o644);
     let executable = most_common(of_kind(EntryKind::BlobExecutable)).unwrap_or(0o755);
-    let dir = most_common(dirs.iter().map(|d| d.1)).unwrap_or(0o755);
+    // Only a mode that lets its owner in is usual: the others must be listed, to be opened first.
+    let dir = most_common(dirs.iter().map(|d| d.1).filter(|bits| bits & 0o700 == 0o700)).unwrap_or(0o755);
     let is_odd = |path: &BString, bits: u32| match files.get(path).map(|leaf| leaf.kind) {
         Some(EntryKind::BlobExecutable) => bits != executable,
         _ => bits != plain,

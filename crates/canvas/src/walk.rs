@@ -8,7 +8,7 @@ use crate::beneath::{self, PARTIAL, Root};
 use crate::error::{Error, Result};
 use crate::ignored::{Ignored, join};
 use gix::bstr::{BStr, BString, ByteSlice};
-use rustix::fs::{AtFlags, FileType, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, Stat};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -65,6 +65,8 @@ pub trait Visitor {
     fn file(&mut self, seen: &Seen<'_>) -> Result<()>;
     /// A directory, after what is in it.
     fn dir(&mut self, seen: &Seen<'_>) -> Result<()>;
+    /// A directory of the user's that may not be read.
+    fn unreadable(&mut self, _path: &BStr) {}
     /// Whether to look into a directory; `nested` when it is a repository of its own.
     fn enters(&mut self, path: &BStr, nested: bool) -> bool;
 }
@@ -153,9 +155,14 @@ impl Walk<'_> {
         if !wanted && !self.tracked.has_below(path) && !self.also.has_below(path) {
             return Ok(false);
         }
-        let dir = match beneath::open_dir(at.dir, name) {
+        let own = at.root.is_own();
+        let dir = match beneath::open_dir(at.dir, name, own) {
             Ok(dir) => dir,
             Err(rustix::io::Errno::NOENT) => return Ok(false),
+            Err(rustix::io::Errno::ACCESS) if !own => {
+                visitor.unreadable(path);
+                return Ok(false);
+            }
             Err(errno) => return Err(Error::io("open directory", &at.root.full(path))(errno.into())),
         };
         let nested = matches!(beneath::stat_at(dir.as_fd(), b".git"), Ok(Some(_)));
@@ -163,7 +170,15 @@ impl Walk<'_> {
             return Ok(false);
         }
         let inner = At { root: at.root, dir: dir.as_fd(), path, below_ignored: ignored, depth: at.depth + 1 };
+        let closed = own && stat.st_mode & 0o500 != 0o500;
+        let set = |bits: u32| rustix::fs::fchmod(&dir, Mode::from_raw_mode(bits)).map_err(|e| Error::io("set mode", &at.root.full(path))(e.into()));
+        if closed {
+            set(0o700)?;
+        }
         let any = self.children(inner, visitor)?;
+        if closed {
+            set(stat.st_mode & 0o7777)?;
+        }
         if wanted || any {
             visitor.dir(&Seen { path, dir: at.dir, name, stat, ignored, bare: !any })?;
         }

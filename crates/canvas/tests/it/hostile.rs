@@ -233,3 +233,46 @@ fn collected_garbage_of_the_user_does_not_hurt_checkpoints() {
     house.restore(&opened, &checkpoint);
     assert_eq!(std::fs::read_to_string(opened.workspace.tree.join("loose.txt")).unwrap(), "only staged once\n");
 }
+
+#[test]
+fn rights_that_a_command_took_away_hide_nothing_and_stay_as_they_are() {
+    let house = House::new();
+    house.write("shut/inner/file", "text\n");
+    house.commit_all("start");
+    let opened = house.open();
+    let tree_dir = &opened.workspace.tree;
+    let mode = |path: &str, bits| std::fs::set_permissions(tree_dir.join(path), std::fs::Permissions::from_mode(bits)).unwrap();
+    let bits = |path: &str| std::fs::symlink_metadata(tree_dir.join(path)).unwrap().permissions().mode() & 0o777;
+    write(tree_dir, "shut/inner/file", b"changed\n");
+    mode("shut/inner/file", 0o000);
+    mode("shut", 0o600);
+    let checkpoint = house.take(&opened);
+    assert_eq!(bits("shut"), 0o600);
+    assert_eq!(house.take(&opened), checkpoint, "looking changes nothing");
+    house.restore(&opened, &opened.checkpoint);
+    assert_eq!(std::fs::read(tree_dir.join("shut/inner/file")).unwrap(), b"text\n");
+    house.restore(&opened, &checkpoint);
+    assert_eq!(bits("shut"), 0o600);
+    mode("shut", 0o700);
+    assert_eq!(bits("shut/inner/file"), 0o000);
+    wait(house.canvas.remove(opened.workspace.clone())).unwrap();
+}
+
+#[test]
+fn what_the_user_may_not_read_is_left_out_and_told() {
+    let house = House::new();
+    house.write("a.txt", "a\n");
+    house.commit_all("start");
+    house.write("secret/file", "s\n");
+    house.write("hidden.txt", "h\n");
+    let mode = |path: &str, bits| std::fs::set_permissions(house.user().join(path), std::fs::Permissions::from_mode(bits)).unwrap();
+    mode("secret", 0o000);
+    mode("hidden.txt", 0o000);
+    let opened = house.open();
+    // Root reads everything; for everybody else it is told.
+    let told = opened.notes.iter().filter(|note| note.contains("can not be read")).count();
+    let there = opened.workspace.tree.join("secret/file").exists();
+    assert!(if there { told == 0 } else { told == 2 }, "{:?}", opened.notes);
+    assert_eq!(std::fs::symlink_metadata(house.user().join("secret")).unwrap().permissions().mode() & 0o777, 0o000);
+    mode("secret", 0o700);
+}
