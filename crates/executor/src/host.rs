@@ -114,6 +114,7 @@ impl HostSandbox {
                 generation: spec.fence.generation,
                 deadline_ms,
                 cell,
+                tree: spec.workspace.tree,
                 absent,
             }))
         })

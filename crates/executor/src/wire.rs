@@ -24,7 +24,10 @@ pub struct Order {
     pub deadline_ms: u64,
     /// The sandbox and what runs in it.
     pub cell: Cell,
-    /// Protected paths that did not exist at the start; what appears there is removed at the end.
+    /// The workspace's tree.
+    pub tree: PathBuf,
+    /// Protected paths, relative to it, that did not exist at the start; what appears there is
+    /// removed at the end.
     pub absent: Vec<PathBuf>,
 }
 

@@ -5,10 +5,10 @@
 
 use super::{At, Broken};
 use crate::wire::Mount;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// A directory that every host has; the staging area is mounted over it, in our namespace only.
@@ -118,18 +118,37 @@ fn beneath(root: &str, path: &Path) -> PathBuf {
     Path::new(root).join(path.strip_prefix("/").unwrap_or(path))
 }
 
+/// Binds by descriptors that were opened without following any link: a command that runs already
+/// in the same workspace may swap a directory for a link while this sandbox is being built, and the
+/// link would be followed by us, who still see the whole host.
 fn bind(from: &Path, to: &Path, writable: bool) -> Result<(), Broken> {
-    // A path that has gone since the list was made grants nothing.
-    let Ok(meta) = std::fs::metadata(from) else { return Ok(()) };
-    if meta.is_dir() {
+    let source = match open_exact(from) {
+        // A path that has gone since the list was made grants nothing.
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        other => other.at("open what is bound")?,
+    };
+    let kind = rustix::fs::fstat(&source).at("look at what is bound")?.st_mode;
+    if rustix::fs::FileType::from_raw_mode(kind).is_dir() {
         directory(to)?
     } else {
         file(to)?
     }
+    let target = open_exact(to).at("open the mount point")?;
     // With everything below it: in a user namespace the kernel refuses to show what a mount hides.
-    rustix::mount::mount_bind_recursive(from, to).at("bind")?;
+    rustix::mount::mount_bind_recursive(by_descriptor(&source), by_descriptor(&target)).at("bind")?;
+    // Opened anew, because the old descriptor stays below the mount.
+    let mounted = open_exact(to).at("open what is bound")?;
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-    set_attributes(to, if writable { attributes } else { attributes | libc::MOUNT_ATTR_RDONLY })
+    set_attributes_of(&mounted, if writable { attributes } else { attributes | libc::MOUNT_ATTR_RDONLY })
+}
+
+fn open_exact(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+fn by_descriptor(fd: &OwnedFd) -> PathBuf {
+    Path::new(NEW).join("proc/self/fd").join(fd.as_raw_fd().to_string())
 }
 
 /// Hides a path that exists: an empty read-only directory, or a device that is always empty.
@@ -158,16 +177,19 @@ fn seal() -> Result<(), Broken> {
     flat("/").at("make the root read-only")
 }
 
+fn set_attributes(path: &Path, attributes: u64) -> Result<(), Broken> {
+    set_attributes_of(&open_exact(path).at("open a mount")?, attributes)
+}
+
 /// `mount_setattr`, recursive: one call for a bind and all that lies below it.
 #[allow(unsafe_code)]
-fn set_attributes(path: &Path, attributes: u64) -> Result<(), Broken> {
-    let text = CString::new(path.as_os_str().as_bytes()).at("path")?;
+fn set_attributes_of(mount: &OwnedFd, attributes: u64) -> Result<(), Broken> {
     let attr = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    let flags = libc::AT_RECURSIVE.cast_unsigned();
-    // SAFETY: the path is NUL-terminated and the structure lives across the call; its true size is
-    // passed, so the kernel reads no byte beyond it.
+    let flags = (libc::AT_RECURSIVE | libc::AT_EMPTY_PATH).cast_unsigned();
+    // SAFETY: the descriptor is open, the path is NUL-terminated and the structure lives across the
+    // call; its true size is passed, so the kernel reads no byte beyond it.
     let done = unsafe {
-        libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, text.as_ptr(), flags, &raw const attr, size_of::<libc::mount_attr>())
+        libc::syscall(libc::SYS_mount_setattr, mount.as_raw_fd(), c"".as_ptr(), flags, &raw const attr, size_of::<libc::mount_attr>())
     };
     if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()).at("mount attributes") }
 }

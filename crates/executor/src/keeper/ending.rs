@@ -7,9 +7,11 @@ use super::Keeper;
 use crate::error::Error;
 use crate::format::{Process, Trailer, VERSION};
 use crate::process::{descendants, identify, kill_cgroup, kill_until_gone, mono_ms, signal, signal_all};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::process::Signal;
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -106,15 +108,31 @@ impl Keeper {
     /// Removes protected paths that were absent at the start, and says so in the output.
     fn restore_absent(&mut self) {
         for path in std::mem::take(&mut self.order.absent) {
-            let Ok(meta) = path.symlink_metadata() else { continue };
-            let done = if meta.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-            let name = path.display();
-            let word = match done {
-                Ok(()) => format!("\n[tinkerbell: removed `{name}`: it is protected, commands may not create it]\n"),
-                Err(error) => format!("\n[tinkerbell: `{name}` is protected and could not be removed: {error}]\n"),
+            let word = match remove_beneath(&self.order.tree, &path) {
+                Ok(false) => continue,
+                Ok(true) => format!("removed `{}`: it is protected, commands may not create it", path.display()),
+                Err(error) => format!("`{}` is protected and could not be removed: {error}", path.display()),
             };
-            self.spool.push(3, mono_ms(), word.as_bytes());
+            self.spool.push(3, mono_ms(), format!("\n[tinkerbell: {word}]\n").as_bytes());
         }
+    }
+}
+
+/// Removes a path below the tree, if it is there. The keeper stands outside the sandbox, so it must
+/// not follow a link that the command left on the way: `.github` may lead anywhere by now.
+fn remove_beneath(tree: &Path, relative: &Path) -> std::io::Result<bool> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(rustix::fs::CWD, tree, flags, Mode::empty())?;
+    let (Some(parent), Some(name)) = (relative.parent(), relative.file_name()) else { return Ok(false) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    // No such directory, or none of the tree's own: then the protected path does not exist either.
+    let Ok(parent) = rustix::fs::openat2(&root, parent, flags, Mode::empty(), beneath) else { return Ok(false) };
+    let path = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name);
+    match path.symlink_metadata() {
+        Err(_) => Ok(false),
+        Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&path).map(|()| true),
+        Ok(_) => std::fs::remove_file(&path).map(|()| true),
     }
 }
 

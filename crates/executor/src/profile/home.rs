@@ -19,11 +19,25 @@ pub const STORES: &[(&str, &str)] = &[
     (".m2/repository", ".m2/repository"),
 ];
 
-/// Makes the links that are missing, and carries over what cargo needs to find its sources.
+/// Fills a task's home, once, before its first command: afterwards commands own what is in it, and
+/// the daemon, which stands outside the sandbox, must not write through links they may have left.
 ///
 /// # Errors
 /// When the home can not be written.
 pub fn prepare(options: &SandboxOptions, places: &Places) -> Result<(), Error> {
+    let private = options.homes_dir.join(places.task.to_string());
+    let (lock, ready) = (private.join("lock"), private.join("ready"));
+    let file = std::fs::File::create(&lock).map_err(Error::files(&lock))?;
+    // Two first commands at once: the second waits, and finds everything done.
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|error| Error::files(&lock)(error.into()))?;
+    if ready.exists() {
+        return Ok(());
+    }
+    fill(options, places)?;
+    std::fs::write(&ready, "").map_err(Error::files(&ready))
+}
+
+fn fill(options: &SandboxOptions, places: &Places) -> Result<(), Error> {
     let Some(user) = &options.home else { return Ok(()) };
     for (store, place) in STORES {
         let (from, to) = (user.join(store), places.home.join(place));

@@ -14,6 +14,7 @@ use reach::Reach;
 use std::path::{Path, PathBuf};
 use tinkerbell_core::port::{ExecSpec, Level};
 use tinkerbell_core::protected;
+use tinkerbell_core::words::TaskId;
 
 /// What is to be executed, and what it needs to see beside the usual.
 pub struct Plan {
@@ -33,6 +34,7 @@ impl Plan {
 
 /// Places of one command.
 pub(crate) struct Places {
+    task: TaskId,
     tree: PathBuf,
     git: Vec<PathBuf>,
     home: PathBuf,
@@ -84,7 +86,7 @@ fn places(options: &SandboxOptions, spec: &ExecSpec) -> Result<Places, Error> {
         crate::host::make_dir(dir)?;
     }
     let canonical = |dir: &PathBuf| dir.canonicalize().map_err(Error::files(dir));
-    Ok(Places { tree, git, home: canonical(&home)?, tmp: canonical(&tmp)? })
+    Ok(Places { task: spec.run.task, tree, git, home: canonical(&home)?, tmp: canonical(&tmp)? })
 }
 
 /// The working directory, links resolved, inside the tree.
@@ -173,11 +175,10 @@ fn present(tree: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Protected paths that do not exist, each at its first missing component.
+/// Protected paths that do not exist, relative to the tree.
 fn absent(tree: &Path) -> Vec<PathBuf> {
     // The matcher knows names in lower case; the usual spelling of some is another.
     let spelled = ["AGENTS.md", "AGENTS.override.md", "CLAUDE.md", "CLAUDE.local.md", "GEMINI.md", "Jenkinsfile"];
     let names = protected::NAMES.iter().chain(protected::PATHS).chain(&spelled);
-    let is_absent = |path: &PathBuf| path.symlink_metadata().is_err();
-    names.map(|name| tree.join(name)).filter(is_absent).collect()
+    names.map(PathBuf::from).filter(|path| tree.join(path).symlink_metadata().is_err()).collect()
 }

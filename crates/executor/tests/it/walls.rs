@@ -101,6 +101,26 @@ async fn the_protected_set_holds_at_level_full_missing_paths_too() {
     assert!(output.contains("removed `") && output.contains(".claude"), "{output}");
 }
 
+both!(links_that_a_command_leaves_do_not_lead_us_out, house, {
+    let outside = house.root().join("elsewhere");
+    for dir in ["workflows", "registry"] {
+        std::fs::create_dir_all(outside.join(dir)).unwrap();
+    }
+    std::fs::create_dir_all(house.root().join("home/.cargo/registry/index")).unwrap();
+    std::fs::write(house.root().join("home/.cargo/config.toml"), "[net]\n").unwrap();
+    let link = outside.display();
+    let command =
+        format!("ln -s {link} .github; ln -s {link} .claude; cd $HOME; rm -rf .cargo .npm go; ln -s {link} .cargo; ln -s {link} .npm");
+    let (output, ended) = house.run(1, &command).await;
+    assert_eq!(ended.code, Some(0), "{output}");
+    house.run(2, "true").await;
+    let mut names: Vec<_> = std::fs::read_dir(&outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["registry", "workflows"]);
+    assert_eq!(std::fs::read_dir(outside.join("registry")).unwrap().count(), 0);
+    assert_eq!(house.tree().join(".claude").symlink_metadata().is_ok(), house.level == Level::Landlock);
+});
+
 both!(honest_work_is_possible, house, {
     let script = r#"
         set -e
