@@ -20,7 +20,8 @@ use tinkerbell_core::words::{BlobRef, TaskId};
 /// What a task's earlier records say that later published events need.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
-    tools: BTreeMap<u32, (String, Option<String>)>,
+    /// Kind and tool of the items that have begun and not ended.
+    items: BTreeMap<u32, (ItemKind, Option<String>)>,
     usage: Usage,
     spent: NanoUsd,
     is_cost_unknown: bool,
@@ -31,12 +32,12 @@ impl Facts {
     pub fn absorb(&mut self, event: &Event) {
         match event {
             Event::Intent(intent) => {
-                if let Some(Action::Call(call)) = &intent.action {
-                    self.tools.insert(intent.seq, (call.tool.clone(), command_of(&call.tool, &call.args)));
+                if let Some(item) = item_started(intent) {
+                    self.items.insert(intent.seq, (item.kind, item.tool));
                 }
             }
             Event::Observed(observed) => {
-                self.tools.remove(&observed.seq);
+                self.items.remove(&observed.seq);
                 if let Some(Observation::Reply(reply)) = &observed.observation {
                     self.is_cost_unknown |= reply.nano_usd.is_none();
                 }
@@ -49,6 +50,10 @@ impl Facts {
             }
             _ => {}
         }
+    }
+
+    fn item(&self, seq: u32) -> (ItemKind, Option<String>) {
+        self.items.get(&seq).cloned().unwrap_or((ItemKind::ToolCall, None))
     }
 
     /// Whether publishing this event needs facts at all.
@@ -257,8 +262,8 @@ fn reply_item(reply: &event::Reply) -> ItemCompleted {
 }
 
 fn result_item(seq: u32, result: &event::ResultSeen, facts: &Facts) -> ItemCompleted {
-    let tool = facts.tools.get(&seq).map(|(tool, _)| tool.clone());
-    let mut item = blank(tool.as_deref().map_or(ItemKind::ToolCall, tool_kind));
+    let (kind, tool) = facts.item(seq);
+    let mut item = blank(kind);
     item.status.clone_from(&result.status);
     item.ok = matches!(result.status.as_str(), "done" | "running") || (result.status == "exited" && result.number == 0);
     item.summary.clone_from(&result.summary);
@@ -301,15 +306,15 @@ fn operated_item(operated: &event::Operated) -> ItemCompleted {
 }
 
 fn failed_item(seq: u32, failed: &event::Failed, facts: &Facts) -> ItemCompleted {
-    let tool = facts.tools.get(&seq).map(|(tool, _)| tool.clone());
+    let (kind, tool) = facts.item(seq);
     ItemCompleted {
         status: "failed".to_owned(),
         ok: false,
         summary: failed.message.clone(),
         code: filled(&failed.code),
         notes: failed.hints.clone(),
-        tool: tool.clone(),
-        ..blank(tool.as_deref().map_or(ItemKind::ToolCall, tool_kind))
+        tool,
+        ..blank(kind)
     }
 }
 
@@ -373,7 +378,7 @@ fn result(task: TaskId, finished: &event::Finished, facts: &Facts) -> ResultBody
 #[must_use]
 pub fn task_view(task: &Task, short: String) -> TaskView {
     let facts = Facts {
-        tools: BTreeMap::new(),
+        items: BTreeMap::new(),
         usage: Usage { input_tokens: task.usage.input, cached_tokens: task.usage.cached, output_tokens: task.usage.output },
         spent: task.spent,
         is_cost_unknown: task.cost_unknown,

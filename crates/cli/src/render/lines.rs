@@ -132,7 +132,9 @@ fn item_lines(item: &ItemCompleted, depth: Depth, signs: Signs) -> Vec<Line> {
         (true, _) => (Tone::Good, signs.good),
     };
     let mut out = vec![Line::new(tone, sign, headline(item))];
-    out.extend(item.notes.iter().map(|note| Line::more(&one_line(note, WIDE))));
+    // What failed for good ends the task, and the result says its hints.
+    let notes = if item.code.is_some() { &[] } else { item.notes.as_slice() };
+    out.extend(notes.iter().map(|note| Line::more(&one_line(note, WIDE))));
     if depth.outputs {
         out.extend(visible(&item.text).lines().map(Line::more));
     } else if !item.ok && matches!(item.kind, ItemKind::Command | ItemKind::Verification) {
