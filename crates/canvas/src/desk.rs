@@ -277,7 +277,7 @@ impl<'a> Desk<'a> {
         }
         let after = self.walk(&root, &also)?;
         self.keep(after)?;
-        restore::settled(&self.store, &target, &self.store.get(&git_id(after)?)?)?;
+        restore::settled(&self.store, &from, &target, &self.store.get(&git_id(after)?)?)?;
         git_id(before)
     }
 

@@ -117,14 +117,18 @@ fn implied(to: &Content) -> BTreeSet<BString> {
     all
 }
 
-/// Fails unless the tree now is what was asked for. A directory that could not go, because it holds
-/// what no checkpoint records, may be left over.
-pub fn settled(store: &Store, want: &Content, have: &Content) -> Result<()> {
+/// Fails unless the tree now is what was asked for. What `from` did not record may be left over:
+/// files that its ignore patterns named and the target's do not, and directories that hold such.
+pub fn settled(store: &Store, from: &Content, want: &Content, have: &Content) -> Result<()> {
     if want == have {
         return Ok(());
     }
     let mut wrong: Vec<String> = Vec::new();
+    let recorded = trees::flatten(&store.repo, from.files)?;
     for change in trees::diff(&store.repo, want.files, have.files)? {
+        if change.old.is_none() && !recorded.contains_key(&change.path) {
+            continue;
+        }
         wrong.push(shown(change.path.as_bstr()));
     }
     for (path, leaf) in trees::flatten(&store.repo, want.files)? {
