@@ -9,6 +9,7 @@ mod fit;
 mod tests;
 
 use crate::prompt;
+use crate::turn::is_own;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tinkerbell_core::code::{Fault, exit};
@@ -35,6 +36,9 @@ pub struct Sources<'a> {
     pub stall: Duration,
 }
 
+/// When a check ran that was not the first and not the gate.
+const AFTER_CHANGE: &str = "after your newest change";
+
 /// A message, and the line that stands for it when the window is full.
 #[derive(Debug, Clone, PartialEq)]
 struct Item {
@@ -56,8 +60,8 @@ pub fn render(sources: &Sources<'_>, window_tokens: u64) -> Result<ModelCall, Fa
     let mut call = ModelCall {
         task: sources.task.id,
         model: sources.card.name.clone(),
-        system: prompt::system(sources.card.edits, prepared),
-        tools: sources.tools.to_vec(),
+        system: prompt::system(sources.card, prepared),
+        tools: prompt::tools(sources.card, sources.tools),
         messages: Vec::new(),
         tail: sources.ask.tail.clone(),
         max_output_tokens: sources.ask.max_output_tokens,
@@ -105,14 +109,38 @@ struct History {
     open: VecDeque<(String, String)>,
     held: Vec<Item>,
     cut: bool,
+    checks: u32,
 }
 
 impl History {
+    /// When a check ran, in words.
+    fn when(&mut self, verify: &Verify) -> String {
+        self.checks += 1;
+        match verify.round {
+            0 if self.checks == 1 => "before your first edit".to_owned(),
+            0 => AFTER_CHANGE.to_owned(),
+            round => format!("after your answer, round {round} of {}", crate::turn::MAX_ROUNDS),
+        }
+    }
+
+    /// A file that the runtime shows unasked; one that is not there was only a word.
+    fn shown(&mut self, call: &Call, result: &ResultSeen) {
+        if result.status == "done" {
+            let reference = Some(reference(&call.tool, result));
+            let message = Message::User(format!("[runtime] {}", result.text.trim_end()));
+            self.blocks.push(vec![Item { message, reference }]);
+        }
+    }
+
     fn effect(&mut self, action: &Action, observation: &Observation) {
         match (action, observation) {
             (Action::Ask(_), Observation::Reply(reply)) => self.reply(reply),
+            (Action::Call(call), Observation::Result(result)) if is_own(call) => self.shown(call, result),
             (Action::Call(call), Observation::Result(result)) => self.result(call, result),
-            (Action::Verify(verify), Observation::Verdict(verdict)) => self.note(verdict_text(verify, verdict)),
+            (Action::Verify(verify), Observation::Verdict(verdict)) => {
+                let when = self.when(verify);
+                self.note(verdict_text(verify, verdict, &when));
+            }
             _ => {}
         }
     }
@@ -180,18 +208,18 @@ fn reference(tool: &str, result: &ResultSeen) -> String {
     format!("[older result left out to save room: {what}{kept}]")
 }
 
-fn verdict_text(verify: &Verify, verdict: &Verdict) -> String {
+fn verdict_text(verify: &Verify, verdict: &Verdict, when: &str) -> String {
     let how = if verdict.passed { "passed".to_owned() } else { format!("failed with exit {}", verdict.exit) };
-    let when = match verify.round {
-        0 => "before your first edit".to_owned(),
-        round => format!("after your answer, round {round} of {}", crate::turn::MAX_ROUNDS),
-    };
     let restored = if verdict.restored.is_empty() {
         String::new()
     } else {
         format!("\nIt changed these files, which were put back: {}", verdict.restored.join(", "))
     };
     let text = if verdict.passed { "" } else { verdict.text.as_str() };
-    let next = if verdict.passed || verify.round == 0 { "" } else { "\nThe task is not done. Find the cause and go on." };
+    let next = match (verdict.passed, verify.round) {
+        (true, 0) if when == AFTER_CHANGE => "If nothing of the task is left, end it.",
+        (true, _) | (false, 0) => "",
+        (false, _) => "\nThe task is not done. Find the cause and go on.",
+    };
     format!("[runtime] The check `{}` {how} ({when}).{restored}\n{text}{next}", verify.command).trim_end().to_owned()
 }

@@ -89,4 +89,13 @@ pub struct State {
     /// Whether the model was urged to act after it had ended without a change.
     #[prost(bool, tag = "26")]
     pub urged: bool,
+    /// The newest tree that the check ran on.
+    #[prost(string, tag = "27")]
+    pub checked: String,
+    /// Whether the check takes too long to run after each change.
+    #[prost(bool, tag = "28")]
+    pub slow_check: bool,
+    /// Whether the files that the task names were shown.
+    #[prost(bool, tag = "29")]
+    pub shown: bool,
 }

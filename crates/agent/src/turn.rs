@@ -4,6 +4,7 @@
 //! its inputs comes as [`Facts`], a fold over the journal. Invariant: the same state, facts and
 //! input give the same yield, and the saved state always holds the effect that is waited for.
 
+mod aid;
 mod finish;
 mod guard;
 mod reply;
@@ -12,6 +13,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use aid::is_own;
 pub(crate) use result::unit_of;
 
 use crate::format::{State, VERSION};
@@ -29,6 +31,8 @@ pub(crate) const MAX_ROUNDS: u32 = 3;
 /// What the turn knows of its task beside its own state; a fold over the journal.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Facts {
+    /// What the user asked for.
+    pub goal: String,
     /// The plan as the model last gave it.
     pub plan: Vec<PlanStep>,
     /// Limits in force.
@@ -58,6 +62,7 @@ impl Facts {
         let by_user = |kind: &str| matches!(kind, "undo" | "redo" | "restore");
         let moved = entries.iter().skip(known).rev().find(|entry| by_user(&entry.done.kind));
         Self {
+            goal: task.submitted.goal.clone(),
             plan: task.plan.clone(),
             caps: task.caps.clone(),
             spent: task.spent,
@@ -180,12 +185,15 @@ impl Turn {
             self.state.baseline = true;
             return self.verify(0);
         }
-        self.ask()
+        self.show_named("");
+        self.next()
     }
 
     /// The next call of the answer, or the next question to the model.
     fn next(&mut self) -> Yielded {
-        let Some(call) = self.state.queue.first().cloned() else { return self.ask() };
+        let Some(call) = self.state.queue.first().cloned() else {
+            return if self.owes_check() { self.verify(0) } else { self.ask() };
+        };
         if edits(&call.tool) && !self.state.baseline && !self.state.verify.is_empty() {
             self.state.baseline = true;
             return self.verify(0);
@@ -212,6 +220,7 @@ impl Turn {
             self.state.units.clear();
             self.nudge("Commands in the background were stopped for the check.".to_owned());
         }
+        self.state.checked.clone_from(&self.state.tree);
         let command = self.state.verify.clone();
         self.intend(EffectClass::Adoptable(Fallback::Pure), Action::Verify(Verify { command, round }))
     }

@@ -109,7 +109,7 @@ pub fn request(call: &ModelCall, target: &Target, mode: Mode) -> ChatRequest {
     let rows = rows(&call.messages, target);
     let (system, mut messages, tools) = match mode {
         Mode::Native => (call.system.clone(), rows.into_iter().map(|row| native(row, target)).collect(), tools(call)),
-        Mode::Union => (format!("{}\n\n{}", call.system, union::instructions(&call.tools)), union::history(rows), None),
+        Mode::Union => (format!("{}\n\n{}", union::instructions(&call.tools), call.system), union::history(rows), None),
     };
     let marked = target.wire == Wire::Anthropic;
     if marked && let Some(last) = messages.pop() {

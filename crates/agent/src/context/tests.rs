@@ -152,3 +152,20 @@ fn a_goal_that_can_not_fit_is_a_clear_fault() {
     let fault = rendered(&[note(1, &"x".repeat(9_000), true)], 99, 1_500).unwrap_err();
     assert_eq!(fault.code.0, "TB-AGENT-003");
 }
+
+/// Files that the runtime shows have no call in an answer; what is not there is not spoken of.
+#[test]
+fn the_runtime_shows_files_as_notes() {
+    let own = |lsn: u64, path: &str, status: &str| {
+        let call = Call { call_id: "runtime-0".to_owned(), tool: "read".to_owned(), args: format!("{{\"path\":\"{path}\"}}"), step: 0 };
+        effect(lsn, Action::Call(call), Observation::Result(ResultSeen { text: path.to_owned(), status: status.to_owned(), ..ResultSeen::default() }))
+    };
+    let verdict = |lsn: u64, passed: bool| {
+        effect(lsn, Action::Verify(Verify { command: "t".to_owned(), round: 0 }), Observation::Verdict(Verdict { passed, exit: i32::from(!passed), ..Verdict::default() }))
+    };
+    let past = [verdict(5, false), own(6, "a.py", "done"), own(7, "b.py", "failed"), verdict(9, true)];
+    let seen = show(&rendered(&past, 20, 100_000).unwrap().messages);
+    let expected = "user: make it work | user: [runtime] The check `t` failed with exit 1 (before your first edit). | user: [runtime] a.py | \
+        user: [runtime] The check `t` passed (after your newest change).\nIf nothing of the task is left, end it.";
+    assert_eq!(seen, expected);
+}

@@ -35,6 +35,7 @@ impl Turn {
 
     pub(super) fn judged(&mut self, verify: &Verify, verdict: &Verdict) -> Yielded {
         self.state.lost_checks = 0;
+        self.note_pace(verdict);
         let agreed = matches!(self.state.verify_origin.as_str(), "given" | "config");
         // A guessed command that does not exist here says nothing about the change.
         if !agreed && matches!(verdict.exit, 126 | 127) {
@@ -42,6 +43,7 @@ impl Turn {
             return if verify.round == 0 { self.next() } else { self.conclude() };
         }
         if verify.round == 0 {
+            self.show_named(&verdict.text);
             return self.next();
         }
         if self.facts.unheard {

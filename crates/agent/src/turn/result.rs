@@ -12,6 +12,9 @@ const SUBJECT: usize = 72;
 
 impl Turn {
     pub(super) fn returned(&mut self, call: &Call, result: &ResultSeen) -> Yielded {
+        if super::is_own(call) {
+            return self.next();
+        }
         let cause = self.state.seq;
         self.note_units(call, result, cause);
         let changed = self.advance_tree(result);

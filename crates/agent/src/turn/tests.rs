@@ -20,6 +20,7 @@ struct World {
     results: Option<Results>,
     plan: Vec<PlanStep>,
     small: bool,
+    goal: &'static str,
     unheard_at: Option<u32>,
     told: u32,
     trees: u32,
@@ -88,7 +89,7 @@ fn play(mut world: World) -> (String, Turn) {
     let mut wake = Wake::Started;
     let mut tells = std::mem::take(&mut world.told);
     for lsn in 1..400 {
-        let facts = Facts { small: world.small, plan: world.plan.clone(), unheard: world.unheard_at == Some(turn.state.step), max_output_tokens: 1_000, ..Facts::default() };
+        let facts = Facts { small: world.small, goal: world.goal.to_owned(), plan: world.plan.clone(), unheard: world.unheard_at == Some(turn.state.step), max_output_tokens: 1_000, ..Facts::default() };
         let input = Input { event: wake, lsn: Lsn(lsn * 10), now: Stamp { wall_ms: lsn * 1_000, mono_ms: 0 }, entropy: 7 };
         let yielded = step_twice(&mut turn, &facts, input);
         match yielded {
@@ -166,9 +167,25 @@ fn a_small_model_sees_the_check_first_and_is_urged_once() {
     let small = |replies| World { small: true, verify: "t", origin: "Makefile", replies, verdicts: [1, 0].into(), ..World::default() };
     let (trace, _) = play(small([says("I fixed it"), calls(&[("edit", "{}")])].into()));
     assert!(trace.starts_with("prepare1 · verify2 round 0 · ask3 · ask4[No file was changed so far."), "{trace}");
-    assert!(trace.ends_with("call5 edit · commit6 \"edit did\" · ask7 · verify8 round 1 · verified 0"), "{trace}");
+    assert!(trace.ends_with("call5 edit · commit6 \"edit did\" · verify7 round 0 · ask8 · verify9 round 1 · verified 0"), "{trace}");
     let (trace, _) = play(small([says("42"), says("42")].into()));
     assert!(trace.ends_with("unverified 0") && trace.matches("· ask").count() == 2, "{trace}");
+}
+
+/// The runtime's reads count neither as calls of the model nor as failures.
+#[test]
+fn a_small_model_is_shown_the_files_that_its_task_names() {
+    let missing: Results = Box::new(|_, _, _| ("failed", "no such file".to_owned(), false));
+    for (small, results, start) in [
+        (true, None, "prepare1 · verify2 round 0 · call3 read · call4 read · ask5 · ask6[No file"),
+        (true, Some(missing), "prepare1 · verify2 round 0 · call3 read · call4 read · ask5 · ask6[No file"),
+        (false, None, "prepare1 · ask2 · "),
+    ] {
+        let world = World { small, results, goal: "repair src/a.py and b2.sh", verify: "t", origin: "given", verdicts: [1].into(), ..World::default() };
+        let (trace, turn) = play(world);
+        assert!(trace.starts_with(start), "{trace}");
+        assert_eq!((turn.state.failing, turn.state.requests.len()), (0, 0));
+    }
 }
 
 #[test]
@@ -400,6 +417,9 @@ fn the_golden_state_of_version_1_is_readable() {
         lost_checks: 1,
         evidence: "exit 1".to_owned(),
         urged: false,
+        checked: String::new(),
+        slow_check: false,
+        shown: false,
     };
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1/state.bin");
     if std::env::var_os("TINKERBELL_BLESS").is_some() {
