@@ -238,7 +238,11 @@ impl Sandbox for HostSandbox {
 /// Ends one live run: asks its keeper, and deals with a keeper that does not hear.
 async fn stop_run(clock: Arc<dyn Clock>, run: Run) -> Result<(), Error> {
     let probe = run.clone();
-    if blocking(move || probe.look()).await? != Standing::Running {
+    let is_running = blocking(move || match probe.look()? {
+        Standing::NeverRan => Ok(!probe.withdraw()? && probe.look()? == Standing::Running),
+        standing => Ok(standing == Standing::Running),
+    });
+    if !is_running.await? {
         return Ok(());
     }
     let request = Request::Stop { cause: "cancelled".into(), grace_ms: GRACE_MS };

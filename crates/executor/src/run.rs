@@ -127,6 +127,25 @@ impl Run {
         )))
     }
 
+    /// Takes a start back whose command has not begun: a keeper that is still on its way finds no
+    /// directory and leaves. `false` when a keeper is there already.
+    ///
+    /// # Errors
+    /// When the directory can not be removed.
+    pub fn withdraw(&self) -> Result<bool, Error> {
+        let path = self.dir.join("lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::files(&path))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
+            Err(error) => return Err(Error::files(path)(error.into())),
+        }
+        if self.dir.join("started").exists() {
+            return Ok(false);
+        }
+        std::fs::remove_dir_all(&self.dir).map_err(Error::files(&self.dir)).map(|()| true)
+    }
+
     /// What the keeper published when it opened the gate.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ pub fn launch(order: Order) -> Result<Option<Keeper>, Broken> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).at("reaper")?;
     let own = identify(rustix::process::getpid().as_raw_pid()).ok_or("not in /proc").at("find ourselves")?;
     let Some(lock) = take_lock(&order.run_dir, own)? else { return Ok(None) };
-    if order.run_dir.join("started").exists() {
+    if order.run_dir.join("started").exists() || !is_in_place(&lock, &order.run_dir) {
         return Ok(None);
     }
     let spool = Writer::create(&order.run_dir, Caps::default()).at("create the spool")?;
@@ -127,6 +127,15 @@ fn take_lock(dir: &Path, own: Process) -> Result<Option<File>, Broken> {
         }
     }
     Ok(None)
+}
+
+/// Whether the lock that we hold is the one that others see: the start may have been taken back, and
+/// its directory removed, while we were waiting for it.
+fn is_in_place(lock: &File, dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let place = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+    let (held, seen) = (lock.metadata().map(place), std::fs::metadata(dir.join("lock")).map(place));
+    matches!((held, seen), (Ok(held), Ok(seen)) if held == seen)
 }
 
 /// Binds the socket through the directory's descriptor, because its path may exceed 107 bytes.

@@ -85,3 +85,13 @@ fn files_of_a_newer_version_are_refused_and_not_guessed() {
     assert!(run.look().is_err());
     assert_eq!(std::fs::metadata(&run.dir).unwrap().permissions().mode() & 0o170_000, 0o040_000);
 }
+
+#[test]
+fn a_start_is_taken_back_only_before_it_began() {
+    for (words, wanted) in [("dir", true), ("free", true), ("held", false), ("free started", false)] {
+        let left = left(words);
+        let run = Run::new(left.dir.path(), "r");
+        assert_eq!(run.withdraw().unwrap(), wanted, "{words:?}");
+        assert_eq!(run.dir.exists(), !wanted, "{words:?}");
+    }
+}
