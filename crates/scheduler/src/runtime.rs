@@ -175,7 +175,8 @@ fn find(world: &World, prefix: &str) -> Result<Task, Fault> {
     if prefix.len() < PREFIX_DIGITS {
         return Err(unknown(&prefix).hint(format!("give at least {PREFIX_DIGITS} digits of the id")));
     }
-    let mut hits = world.slots.values().filter(|slot| slot.task.id.to_string().starts_with(&prefix));
+    let kept = world.slots.values().filter(|slot| slot.task.status != Status::Removed);
+    let mut hits = kept.filter(|slot| slot.task.id.to_string().starts_with(&prefix));
     match (hits.next(), hits.next()) {
         (Some(slot), None) => Ok(slot.task.clone()),
         (Some(_), Some(_)) => Err(Fault::new("TB-TASK-001", exit::USAGE, format!("more than one task begins with `{prefix}`"))

@@ -12,7 +12,7 @@ use rustix::fs::FlockOperation;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -46,8 +46,6 @@ pub struct Life {
     pub env: Environment,
     /// Where configuration is read from.
     pub sources: Sources,
-    /// Our own binary.
-    pub exe: PathBuf,
     /// Whether it leaves when nobody needs it.
     pub leaves: bool,
 }
@@ -136,7 +134,7 @@ fn say(word: &str) {
 }
 
 async fn live(life: &Life) -> Result<(), Fault> {
-    let house = Arc::new(wire::build(&life.places, &life.env, life.sources.clone(), &life.exe).await?);
+    let house = Arc::new(wire::build(&life.places, &life.env, life.sources.clone()).await?);
     let stop = CancellationToken::new();
     let listener = tinkerbell_api::socket::bind(&life.places.socket()).await?;
     let facts = Arc::new(Facts {

@@ -55,7 +55,7 @@ impl Roof {
     pub fn be_daemon(&self, leaves: bool) -> Result<u8, Fault> {
         let places = self.places()?;
         let sources = self.sources(&places);
-        daemon::run(&Life { places, env: self.env.clone(), sources, exe: self.exe.clone(), leaves })
+        daemon::run(&Life { places, env: self.env.clone(), sources, leaves })
     }
 
     async fn connected(&self, autostart: bool) -> Result<Client, Fault> {
@@ -86,7 +86,7 @@ impl Roof {
                 let places = self.places()?;
                 let sources = self.sources(&places);
                 let cwd = std::env::current_dir().ok();
-                let shop = chores::Shop { places: &places, env: &self.env, sources: &sources, exe: &self.exe, cwd: cwd.as_deref() };
+                let shop = chores::Shop { places: &places, env: &self.env, sources: &sources, cwd: cwd.as_deref() };
                 let unknown = || Err(Fault::new("TB-BUG-001", exit::INTERNAL, format!("nobody does {other:?}")));
                 chores::run(&shop, &other, self.yes, &out).await.unwrap_or_else(unknown)
             }

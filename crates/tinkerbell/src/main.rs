@@ -50,10 +50,10 @@ fn run(args: Args, leaves: bool) -> u8 {
     let out = Output::process(&args.manners);
     let roof = match roof(&args) {
         Ok(roof) => roof,
-        Err(fault) => return fail(&out, &fault),
+        Err(fault) => return out.fail(&fault),
     };
     if let Command::Daemon(DaemonCommand::Start { foreground: true }) = &args.command {
-        return roof.be_daemon(leaves).unwrap_or_else(|fault| fail(&out, &fault));
+        return roof.be_daemon(leaves).unwrap_or_else(|fault| out.fail(&fault));
     }
     // One thread: a client waits for a socket and for a terminal, and for nothing else.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -64,7 +64,7 @@ fn run(args: Args, leaves: bool) -> u8 {
             runtime.shutdown_background();
             code
         }
-        Err(error) => fail(&out, &Fault::new("TB-DAEMON-001", exit::INTERNAL, format!("no runtime: {error}"))),
+        Err(error) => out.fail(&Fault::new("TB-DAEMON-001", exit::INTERNAL, format!("no runtime: {error}"))),
     }
 }
 
@@ -73,9 +73,4 @@ fn roof(args: &Args) -> Result<Roof, Fault> {
         Fault::new("TB-DAEMON-001", exit::INTERNAL, format!("the path of this program is unknown: {error}")).hint("is /proc mounted?")
     })?;
     Ok(Roof { env: Environment::of_process(), exe, set: args.manners.set.clone(), yes: args.manners.yes, lenient: false })
-}
-
-fn fail(out: &Output, fault: &Fault) -> u8 {
-    out.error(&tinkerbell_cli::render_fault(fault, out.is_talk_terminal()));
-    fault.exit
 }

@@ -7,7 +7,7 @@ use crate::config::{self, Config, Loaded, Sources};
 use crate::environment::{Environment, Received};
 use crate::places::Places;
 use futures_util::FutureExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tinkerbell_agent::{AgentRunner, Deps as AgentDeps, Options as AgentOptions, Project};
 use tinkerbell_blobs::DiskBlobs;
@@ -85,9 +85,11 @@ pub fn router_options(config: &Config, places: &Places) -> tinkerbell_router::Op
 
 /// What the sandbox is told of a configuration.
 #[must_use]
-pub fn sandbox_options(config: &Config, places: &Places, env: &Environment, exe: &Path) -> SandboxOptions {
+pub fn sandbox_options(config: &Config, places: &Places, env: &Environment) -> SandboxOptions {
     SandboxOptions {
-        exe: exe.to_owned(),
+        // The very binary that runs, also after another release was put in its place: daemon and
+        // keepers of two releases do not speak the same words.
+        exe: PathBuf::from("/proc/self/exe"),
         runs_dir: places.data.join("runs"),
         homes_dir: places.data.join("homes"),
         cache_dir: places.cache.clone(),
@@ -117,14 +119,14 @@ pub fn sandbox_options(config: &Config, places: &Places, env: &Environment, exe:
 ///
 /// # Errors
 /// When the journal refuses, a directory can not be used, or the configuration has a mistake.
-pub async fn build(places: &Places, env: &Environment, sources: Sources, exe: &Path) -> Result<House, Fault> {
+pub async fn build(places: &Places, env: &Environment, sources: Sources) -> Result<House, Fault> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let loaded = config::load(&sources, env)?;
     let config = loaded.config.clone();
     let (journal, blobs) = storage(places, clock.clone(), entropy.clone()).await?;
     let canvas = GitCanvas::new(canvas_options(&config, places));
-    let sandbox = HostSandbox::new(sandbox_options(&config, places, env, exe), clock.clone(), entropy.clone());
+    let sandbox = HostSandbox::new(sandbox_options(&config, places, env), clock.clone(), entropy.clone());
     let received = Arc::new(Received::new(env.clone()));
     let keys = received.clone();
     let router = Router::new(router_options(&config, places), Arc::new(move |name| keys.get(name)), clock.clone());

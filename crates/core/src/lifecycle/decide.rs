@@ -179,7 +179,7 @@ fn remove(task: &Task, force: bool) -> Result<Decided, Fault> {
     }
     let events = if task.is_open() { vec![signal("cancel", "")] } else { Vec::new() };
     let op = Op { kind: "remove".to_owned(), ..Op::default() };
-    Ok(Decided { events, ops: vec![op], interrupt: task.is_open(), text: "removed".to_owned() })
+    Ok(Decided { events, ops: vec![op], interrupt: task.is_open(), text: String::new() })
 }
 
 /// Whether the task may spend this much more at `now_ms`; the text of a refusal names the limit.

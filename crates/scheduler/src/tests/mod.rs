@@ -153,8 +153,9 @@ async fn undo_is_an_effect_that_survives_a_crash() {
     let engine = world.engine(&disk, None, Script::effects(2)).await;
     assert_eq!(engine.command(id, Command::Redo).await.unwrap(), "redo done");
     assert_eq!(engine.command(id, Command::Redo).await.unwrap_err().code.0, "TB-TASK-006");
-    assert_eq!(engine.command(id, Command::Remove { force: false }).await.unwrap(), "remove done\nremoved");
+    assert_eq!(engine.command(id, Command::Remove { force: false }).await.unwrap(), "remove done");
     assert!(engine.list().is_empty());
+    assert_eq!(engine.get(&id.to_string()).unwrap_err().code.0, "TB-TASK-001");
 }
 
 #[tokio::test]

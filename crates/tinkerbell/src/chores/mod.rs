@@ -28,8 +28,6 @@ pub struct Shop<'a> {
     pub env: &'a Environment,
     /// Where configuration is read from.
     pub sources: &'a Sources,
-    /// Our own binary.
-    pub exe: &'a Path,
     /// The current directory; `None` when it is gone.
     pub cwd: Option<&'a Path>,
 }
@@ -86,7 +84,7 @@ pub(crate) mod bench {
         }
 
         pub fn shop(&self) -> Shop<'_> {
-            Shop { places: &self.places, env: &self.env, sources: &self.sources, exe: Path::new("/proc/self/exe"), cwd: Some(&self.cwd) }
+            Shop { places: &self.places, env: &self.env, sources: &self.sources, cwd: Some(&self.cwd) }
         }
 
         /// Writes a file below the bench's directory.
