@@ -31,7 +31,8 @@ pub fn unknown_model(model: &str, host: &str, detail: &str) -> Fault {
 
 /// The provider refused the key.
 pub fn key_refused(host: &str, status: u16, key_env: Option<&str>) -> Fault {
-    let fault = Fault::new("TB-ROUTER-004", exit::NO_AUTH, format!("{host} refused the key ({status})"));
+    let which = key_env.map(|name| format!(" of {name}")).unwrap_or_default();
+    let fault = Fault::new("TB-ROUTER-004", exit::NO_AUTH, format!("{host} refused the key{which} ({status})"));
     match key_env {
         Some(name) => fault.hint(format!("set {name} to a valid key of this provider, then `tinkerbell resume`")),
         None => fault.hint("this provider wants a key: set `api_key_env` under [providers.NAME]"),

@@ -198,6 +198,7 @@ fn halt_line(halt: &Halt, signs: Signs) -> Line {
         "budget" => "budget reached",
         "key" => "needs a key",
         "disk" => "disk trouble",
+        "provider" => "provider down",
         _ => "paused",
     };
     let text = one_line(&halt.text, WIDE);

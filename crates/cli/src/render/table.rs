@@ -50,6 +50,7 @@ pub fn state(task: &TaskView) -> String {
         (Some(result), _) => one_line(&result.status, 20),
         (None, Some(paused)) if paused.why == "key" => one_line(&paused.text, 40),
         (None, Some(paused)) if paused.why == "disk" => "disk full".to_owned(),
+        (None, Some(paused)) if paused.why == "provider" => "provider down".to_owned(),
         _ => one_line(&task.status, 20),
     }
 }

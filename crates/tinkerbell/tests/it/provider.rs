@@ -23,7 +23,9 @@ fn body(home: &Home, at: usize) -> Value {
 
 /// Whether something serves where a local model server would, so that one is found after all.
 fn has_local_server() -> bool {
-    [11434, 1234, 8080, 8000].iter().any(|port| TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], *port)), Duration::from_millis(200)).is_ok())
+    [11434, 1234, 8080, 8000]
+        .iter()
+        .any(|port| TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], *port)), Duration::from_millis(200)).is_ok())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,11 +114,11 @@ async fn a_provider_that_stays_ill_is_named_and_never_hangs() {
         ("overloaded", Fault::status(529), "529"),
         ("limited", Fault::Status { status: 429, retry_after: Some("0".into()), body: None }, "429"),
         ("spent", Fault::Status { status: 429, retry_after: Some("7200".into()), body: None }, "120 minutes"),
-        ("garbage", Fault::Garbage, "no answer"),
-        ("frames", Fault::BadFrames, "no answer"),
-        ("half", Fault::Cut { bytes: 200, quiet: false }, ""),
-        ("quiet", Fault::Cut { bytes: 200, quiet: true }, ""),
-        ("closed", Fault::Reset, ""),
+        ("garbage", Fault::Garbage, "no usable answer"),
+        ("frames", Fault::BadFrames, "no usable answer"),
+        ("half", Fault::Cut { bytes: 200, quiet: false }, "no usable answer"),
+        ("quiet", Fault::Cut { bytes: 200, quiet: true }, "broke off"),
+        ("closed", Fault::Reset, "can not be reached"),
     ];
     let home = Home::bare();
     let mut config = String::new();
@@ -134,7 +136,11 @@ async fn a_provider_that_stays_ill_is_named_and_never_hangs() {
     for ((run, (name, _, word)), server) in runs.into_iter().zip(&cases).zip(&servers) {
         let out = run.await.unwrap();
         assert_eq!(out.code, 69, "{name}: {}", out.stderr);
-        assert!(out.stderr.contains(word) && out.stderr.contains("TB-CLI-006") && out.stderr.contains("tinkerbell resume"), "{name}: {}", out.stderr);
+        assert!(
+            out.stderr.contains(word) && out.stderr.contains("TB-CLI-006") && out.stderr.contains("tinkerbell resume"),
+            "{name}: {}",
+            out.stderr
+        );
         let most = if *name == "spent" { 1 } else { 5 };
         assert!((1..=most).contains(&server.requests().len()), "{name}: {} requests", server.requests().len());
     }
@@ -173,7 +179,8 @@ async fn a_provider_that_recovers_is_asked_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_provider_is_waited_for() {
     let slow = Turn { delay_ms: 1_500, ..exec("echo slow") };
-    let home = Home::with(vec![slow, Turn::text("done").fault(Fault::Status { status: 429, retry_after: Some("2".into()), body: None })]).await;
+    let home =
+        Home::with(vec![slow, Turn::text("done").fault(Fault::Status { status: 429, retry_after: Some("2".into()), body: None })]).await;
     let started = Instant::now();
     home.run(&["run", "go"]).await.exits(0);
     assert!(started.elapsed() >= Duration::from_millis(3_500), "{:?}", started.elapsed());
@@ -226,7 +233,8 @@ async fn a_model_that_only_makes_nonsense_is_stopped() {
     for turn in [exec("echo x").fault(Fault::MalformedArgs).forever(), Turn::text("")] {
         let home = Home::with(vec![turn; 40]).await;
         home.run(&["run", "go"]).await.exits(1).says("TB-AGENT-00");
-        assert!(home.asked() <= 8, "{} requests", home.asked());
+        // Six malformed or four empty answers in a row; the router asks for each a second time.
+        assert!(home.asked() <= 12, "{} requests", home.asked());
     }
     let home = Home::with((0..40).map(|n| Turn::call(&format!("tool{n}"), json!({"n": n}))).collect()).await;
     home.run(&["run", "go"]).await.exits(1).says("TB-AGENT-00");
@@ -236,7 +244,8 @@ async fn a_model_that_only_makes_nonsense_is_stopped() {
 /// The first request is small, and what was sent once is sent again byte for byte.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_begin_small_and_keep_their_beginning() {
-    let plan = |status: &str| Turn::call("plan", json!({"steps": [{"text": "look", "status": status}, {"text": "write", "status": "open"}]}));
+    let plan =
+        |status: &str| Turn::call("plan", json!({"steps": [{"text": "look", "status": status}, {"text": "write", "status": "open"}]}));
     let turns = vec![
         plan("active"),
         exec("seq 2000"),
