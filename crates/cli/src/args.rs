@@ -67,7 +67,7 @@ pub struct Manners {
     /// Only ASCII signs
     #[arg(long, global = true)]
     pub ascii: bool,
-    /// Override a setting, e.g. `--set limits.steps=50`
+    /// Override a setting, e.g. `--set limits.max_steps=50`
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = setting)]
     pub set: Vec<String>,
 }
@@ -528,7 +528,7 @@ fn swapped(error: &mut clap::Error) {
 fn setting(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((key, _)) if !key.trim().is_empty() => Ok(text.to_owned()),
-        _ => Err("write it like `limits.steps=50`".to_owned()),
+        _ => Err("write it like `limits.max_steps=50`".to_owned()),
     }
 }
 

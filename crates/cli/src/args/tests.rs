@@ -110,7 +110,7 @@ fn wrong_lines_are_refused_with_what_was_meant() {
         (&["run", "-y", "x"], "--yes"),
         (&["run", "--yolo", "x"], "sandbox"),
         (&["run", "--max-turns", "3", "x"], "--max-steps"),
-        (&["ps", "--set", "novalue"], "limits.steps=50"),
+        (&["ps", "--set", "novalue"], "limits.max_steps=50"),
         (&["land", "a"], "--squash"),
         (&["restore", "a", "-1"], "-1"),
         (&["restore", "a", "first"], "invalid"),
