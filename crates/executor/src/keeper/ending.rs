@@ -48,6 +48,13 @@ impl Keeper {
         kill_until_gone(KILL, || self.processes());
     }
 
+    /// Kills the init process; its control socket then tells that it is gone.
+    pub(super) fn end_init(&self) {
+        if let Some(init) = identify(self.init_pid) {
+            signal(init, Signal::KILL).ok();
+        }
+    }
+
     /// Ends what outlived the main process, and writes the end down.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
         let main = self.main.unwrap_or_default();

@@ -101,6 +101,7 @@ fn assemble(parts: Parts) -> Result<Keeper, Broken> {
         main: None,
         cause: String::new(),
         kill_at_ms: None,
+        is_forced: false,
         last_output_ms: now,
     })
 }

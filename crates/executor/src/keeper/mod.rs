@@ -28,6 +28,8 @@ const DRAIN_MS: u64 = 3000;
 const STDIN_BYTES: usize = 1 << 20;
 /// Time between asking and forcing when the deadline is over.
 const DEADLINE_GRACE_MS: u64 = 2000;
+/// Time that the init process has to tell of a killed command.
+const INIT_GRACE_MS: u64 = 3000;
 
 /// A running command and all that belongs to it.
 pub(crate) struct Keeper {
@@ -50,6 +52,8 @@ pub(crate) struct Keeper {
     main: Option<Ended>,
     cause: String,
     kill_at_ms: Option<u64>,
+    /// Whether everything was killed already, and the end is overdue.
+    is_forced: bool,
     last_output_ms: u64,
 }
 
@@ -207,7 +211,8 @@ impl Keeper {
     /// Time until something is due, below one second.
     fn timeout_ms(&self) -> i64 {
         let now = mono_ms();
-        let mut due = self.started_ms + self.order.deadline_ms;
+        // Once something ends the command, its deadline is no date to wake up for.
+        let mut due = if self.cause.is_empty() { self.started_ms + self.order.deadline_ms } else { now + 999 };
         if let Some(at) = self.kill_at_ms {
             due = due.min(at);
         }
@@ -275,7 +280,12 @@ impl Keeper {
             self.stop("deadline", DEADLINE_GRACE_MS);
         }
         if self.kill_at_ms.is_some_and(|at| now >= at) {
-            self.kill_at_ms = None;
+            // An init process that does not tell of a killed command is killed itself next time.
+            if self.is_forced && self.main.is_none() {
+                self.end_init();
+            }
+            self.is_forced = true;
+            self.kill_at_ms = self.main.is_none().then_some(now + INIT_GRACE_MS);
             self.kill_everything();
         }
     }
