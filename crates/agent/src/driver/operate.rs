@@ -139,6 +139,11 @@ impl Work {
             let text = format!("nothing changed: edited on both sides: {}", conflicts.join(", "));
             return acted(Operated { text, conflicts, ..Operated::default() }, None);
         }
+        if self.op.kind == "land" && commit == previous {
+            // No operation: undoing it would take back what an earlier landing did, or nothing.
+            let text = format!("nothing to land: {} already has the change", reference.trim_start_matches("refs/heads/"));
+            return acted(Operated { text, commit, ..Operated::default() }, None);
+        }
         let short = commit.get(..10).unwrap_or(&commit);
         let verb = if self.op.kind == "land" { "landed on" } else { "taken back from" };
         let mut text = format!("{verb} {}: {short}", reference.trim_start_matches("refs/heads/"));

@@ -70,7 +70,9 @@ fn is_path_char(c: char) -> bool {
 
 fn is_file(word: &str) -> bool {
     let Some((stem, ending)) = word.rsplit_once('.') else { return false };
-    let letters = ending.len() <= ENDING && ending.starts_with(|c: char| c.is_ascii_alphabetic()) && ending.bytes().all(|b| b.is_ascii_alphanumeric());
+    let letters = ending.len() <= ENDING
+        && ending.starts_with(|c: char| c.is_ascii_alphabetic())
+        && ending.bytes().all(|b| b.is_ascii_alphanumeric());
     let plain = !word.starts_with(['/', '-']) && !word.split('/').any(|part| part == "..");
     letters && plain && stem.len() > 1 && stem.contains(|c: char| c.is_alphanumeric())
 }

@@ -205,9 +205,14 @@ impl Drop for Home {
 }
 
 /// Runs a command to its end.
-pub async fn finish(mut command: Command, args: &[&str]) -> Out {
+pub async fn finish(command: Command, args: &[&str]) -> Out {
+    finish_within(command, args, PATIENCE).await
+}
+
+/// Runs a command to its end, with a patience of its own.
+pub async fn finish_within(mut command: Command, args: &[&str], patience: Duration) -> Out {
     let started = Instant::now();
-    let output = tokio::time::timeout(PATIENCE, command.output()).await;
+    let output = tokio::time::timeout(patience, command.output()).await;
     out(output.unwrap_or_else(|_| panic!("{args:?} hung for {:?}", started.elapsed())).unwrap())
 }
 

@@ -8,6 +8,7 @@ mod bad_input;
 mod durable;
 mod home;
 mod limits;
+mod llm;
 mod places;
 mod provider;
 mod repository;

@@ -396,6 +396,10 @@ impl Unit for Gate {
         Box::pin(async move { Ok(()) })
     }
 
+    fn shown(&self, _seq: u32, _end: Option<u64>) -> BoxFuture<'_, Result<u64, Fault>> {
+        Box::pin(async move { Ok(0) })
+    }
+
     fn signal(&self, _signal: i32) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async move { Ok(()) })
     }
