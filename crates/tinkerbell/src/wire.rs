@@ -125,7 +125,7 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources) -> Resu
     let loaded = config::load(&sources, env)?;
     let config = loaded.config.clone();
     let (journal, blobs) = storage(places, clock.clone(), entropy.clone()).await?;
-    let canvas = GitCanvas::new(canvas_options(&config, places));
+    let canvas = GitCanvas::new(canvas_options(&config, places, env));
     let sandbox = HostSandbox::new(sandbox_options(&config, places, env), clock.clone(), entropy.clone());
     let received = Arc::new(Received::new(env.clone()));
     let keys = received.clone();
@@ -173,20 +173,28 @@ fn tools(sandbox: &Arc<HostSandbox>, blobs: &Arc<dyn BlobStore>) -> Vec<Arc<dyn 
     commands.into_iter().chain(tinkerbell_canvas::tools::all(blobs.clone())).collect()
 }
 
-fn canvas_options(config: &Config, places: &Places) -> tinkerbell_canvas::Options {
+fn canvas_options(config: &Config, places: &Places, env: &Environment) -> tinkerbell_canvas::Options {
     tinkerbell_canvas::Options {
         carry: config.workspace.carry.clone().unwrap_or_else(default_carry),
         ignored: match config.workspace.ignored {
             config::options::Ignored::Skip => tinkerbell_canvas::IgnoredFiles::Skip,
             config::options::Ignored::Keep => tinkerbell_canvas::IgnoredFiles::Keep,
         },
+        excludes: git_excludes(places, env),
         ..tinkerbell_canvas::Options::new(places.data.clone())
     }
 }
 
+/// The ignore file that git reads when `core.excludesFile` names none.
+fn git_excludes(places: &Places, env: &Environment) -> Option<PathBuf> {
+    let config = env.path("XDG_CONFIG_HOME").filter(|dir| dir.is_absolute()).or_else(|| Some(places.home.as_ref()?.join(".config")))?;
+    Some(config.join("git/ignore"))
+}
+
 /// What a worktree lacks to build and test: dependencies that were installed beside the sources.
+/// Files that hold secrets, `.env` first of all, are carried only when the user names them.
 fn default_carry() -> Vec<String> {
-    ["node_modules", ".venv", "venv", "vendor", ".env"].map(str::to_owned).to_vec()
+    ["node_modules", ".venv", "venv", "vendor"].map(str::to_owned).to_vec()
 }
 
 fn commands_env(received: &Arc<Received>) -> Arc<dyn Fn(tinkerbell_core::words::TaskId) -> Vec<(String, String)> + Send + Sync> {
