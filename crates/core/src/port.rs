@@ -11,7 +11,7 @@ use crate::event::{Caps, FileChange, Finished, Observed, Op, OpDone, Placed};
 use crate::lifecycle::Task;
 use crate::model::{ModelCall, ModelCard, ModelError, ModelEvent};
 use crate::tool::{ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolSpec};
-use crate::words::{BlobRef, GitId, Lsn, RunId, TaskId, Workspace};
+use crate::words::{BlobRef, GitId, Lsn, RunId, Seq, TaskId, Workspace};
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
@@ -221,6 +221,9 @@ pub trait Unit: Send + Sync {
     fn output(&self, offset: u64, max: usize) -> BoxFuture<'_, Result<Chunk, Fault>>;
     /// Writes to its standard input; `number` counts the writes, so that none is delivered twice.
     fn stdin(&self, number: u64, bytes: Bytes) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Where the output ends that effects before `seq` have shown; `end` notes where that of `seq`
+    /// itself ends. An effect that is done again after a crash shows the same output again.
+    fn shown(&self, seq: Seq, end: Option<u64>) -> BoxFuture<'_, Result<u64, Fault>>;
     /// Sends a signal by its Linux number to all its processes.
     fn signal(&self, signal: i32) -> BoxFuture<'_, Result<(), Fault>>;
     /// Lets the keeper go once the end is recorded; the spool stays until the task is removed.

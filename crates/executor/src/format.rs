@@ -5,6 +5,7 @@
 //! files in `tests/golden` hold it.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Version of all files of a run.
 pub const VERSION: u16 = 1;
@@ -99,6 +100,15 @@ pub struct Lost {
     pub version: u16,
     /// What was seen.
     pub why: String,
+}
+
+/// Content of `shown`: how much of the output the model has read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Format version.
+    pub version: u16,
+    /// Effects that showed some, and where in the output each ended.
+    pub ends: BTreeMap<u32, u64>,
 }
 
 /// Bytes before each spool file's first frame.

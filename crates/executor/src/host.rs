@@ -26,6 +26,10 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 const START: Duration = Duration::from_secs(30);
 /// Between asking and forcing when a task is stopped.
 const GRACE_MS: u64 = 50;
+/// Longest time that a keeper may need until it hears.
+const HEAR: Duration = Duration::from_secs(1);
+/// Keepers that are tried for one start.
+const KEEPERS: u32 = 3;
 /// Longest time until a stopped run is gone.
 const STOP: Duration = Duration::from_secs(8);
 
@@ -120,7 +124,7 @@ impl HostSandbox {
         })
         .await?;
         if let Some(order) = order {
-            spawn_keeper(&order).await?;
+            launch(&order, &self.run(id)).await?;
         }
         Ok(self.unit(id))
     }
@@ -245,9 +249,8 @@ async fn stop_run(clock: Arc<dyn Clock>, run: Run) -> Result<(), Error> {
     if !is_running.await? {
         return Ok(());
     }
-    let request = Request::Stop { cause: "cancelled".into(), grace_ms: GRACE_MS };
     // A keeper that does not hear is dealt with below, with its command.
-    let is_heard = ask(&run, &request).await.is_ok();
+    let is_heard = ask_to_stop(clock.as_ref(), &run).await?;
     let wait = Duration::from_millis(3);
     let rounds = if is_heard { STOP.as_millis() / wait.as_millis() } else { 0 };
     for _ in 0..rounds {
@@ -262,6 +265,39 @@ async fn stop_run(clock: Arc<dyn Clock>, run: Run) -> Result<(), Error> {
         run.settle().map(drop)
     })
     .await
+}
+
+/// Asks a keeper to end its command; one that has only begun has no socket yet and is asked again.
+async fn ask_to_stop(clock: &dyn Clock, run: &Run) -> Result<bool, Error> {
+    let request = Request::Stop { cause: "cancelled".into(), grace_ms: GRACE_MS };
+    let end_ms = clock.now().mono_ms.saturating_add(u64::try_from(HEAR.as_millis()).unwrap_or(u64::MAX));
+    while ask(run, &request).await.is_err() {
+        let probe = run.clone();
+        if clock.now().mono_ms >= end_ms || blocking(move || probe.look()).await? != Standing::Running {
+            return Ok(false);
+        }
+        clock.sleep(Duration::from_millis(3)).await;
+    }
+    Ok(true)
+}
+
+/// Starts a keeper. One that dies before its command began is replaced: nothing ran.
+async fn launch(order: &Order, run: &Run) -> Result<(), Error> {
+    let mut left = KEEPERS;
+    loop {
+        left -= 1;
+        let error = match spawn_keeper(order).await {
+            Err(error @ Error::Keeper { .. }) => error,
+            other => return other,
+        };
+        let probe = run.clone();
+        match blocking(move || probe.settle()).await? {
+            Standing::NeverRan if left > 0 => tracing::warn!(run = run.name, %error, "another keeper is started"),
+            Standing::NeverRan | Standing::Absent => return Err(error),
+            // The command had begun: the unit tells how it stands.
+            Standing::Running | Standing::Ended(_) | Standing::Lost => return Ok(()),
+        }
+    }
 }
 
 /// Starts the keeper and waits for its word. Once the order is written it acts on its own: losing
@@ -285,11 +321,14 @@ async fn spawn_keeper(order: &Order) -> Result<(), Error> {
         Ok::<_, std::io::Error>(line)
     };
     let line = tokio::time::timeout(START, talk).await.map_err(|_| failed("no word from it in 30 s".into()))?;
-    let line = line.map_err(|error| failed(error.to_string()))?;
-    match serde_json::from_str(&line) {
-        Ok(Reply::Started | Reply::Taken) => Ok(()),
-        Ok(Reply::Failed { step, why }) => Err(Error::Cell { run: order.run.clone(), step, why }),
-        Err(_) => Err(failed("it ended without a word".into())),
+    match line.as_ref().ok().and_then(|line| serde_json::from_str(line).ok()) {
+        Some(Reply::Started | Reply::Taken) => Ok(()),
+        Some(Reply::Failed { step, why }) => Err(Error::Cell { run: order.run.clone(), step, why }),
+        None => {
+            // Its pipe closes before its lock; only a process that is gone has let go of both.
+            let _gone = tokio::time::timeout(HEAR, child.wait()).await;
+            Err(failed(line.map_or_else(|error| error.to_string(), |_| "it ended without a word".into())))
+        }
     }
 }
 

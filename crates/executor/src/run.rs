@@ -4,18 +4,22 @@
 //! Invariant: a run whose command may have begun is never called "never ran".
 
 use crate::error::Error;
-use crate::format::{Lock, Lost, Started, Trailer, VERSION, Versioned};
+use crate::format::{Lock, Lost, Shown, Started, Trailer, VERSION, Versioned};
 use crate::process::{boot_id, is_alive, kill_cgroup, kill_until_gone, marked, signal};
 use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tinkerbell_core::port::Ended;
+use tinkerbell_core::words::Seq;
 
 /// Longest time that ending a lost run's processes may take.
 const KILL: Duration = Duration::from_secs(5);
+/// Effects whose place in the output is remembered: only the newest can be done again.
+const SHOWN: usize = 16;
 
 /// A run's directory.
 #[derive(Debug, Clone)]
@@ -107,6 +111,10 @@ impl Run {
     /// # Errors
     /// When something survives.
     pub fn end_processes(&self) -> Result<(), Error> {
+        // A keeper that has not begun its command is named by its lock alone.
+        if let Some(lock) = self.read::<Lock>("lock").ok().flatten().filter(|lock| lock.boot_id == boot_id() && self.is_held().unwrap_or(true)) {
+            kill_until_gone(KILL, || Some(lock.keeper).filter(|keeper| is_alive(*keeper)).into_iter().collect());
+        }
         if let Some(started) = self.started()?.filter(|started| started.boot_id == boot_id()) {
             let stages = [started.keeper, started.init, started.cell];
             for process in stages {
@@ -144,6 +152,34 @@ impl Run {
             return Ok(false);
         }
         std::fs::remove_dir_all(&self.dir).map_err(Error::files(&self.dir)).map(|()| true)
+    }
+
+    /// Where the output ends that effects before `seq` have shown.
+    ///
+    /// # Errors
+    /// When the note exists and can not be read.
+    pub fn shown(&self, seq: Seq) -> Result<u64, Error> {
+        let shown = self.read::<Shown>("shown")?;
+        Ok(shown.and_then(|shown| shown.ends.range(..seq).next_back().map(|(_, end)| *end)).unwrap_or(0))
+    }
+
+    /// Notes where the output ends that the effect `seq` shows.
+    ///
+    /// # Errors
+    /// When the note can not be written.
+    pub fn note_shown(&self, seq: Seq, end: u64) -> Result<(), Error> {
+        let path = self.dir.join("shown");
+        let mut shown = self.read("shown")?.unwrap_or(Shown { version: VERSION, ends: BTreeMap::new() });
+        shown.ends.insert(seq, end);
+        while shown.ends.len() > SHOWN {
+            shown.ends.pop_first();
+        }
+        let write = || -> std::io::Result<()> {
+            let temporary = self.dir.join("shown.new");
+            std::fs::write(&temporary, serde_json::to_vec(&shown)?)?;
+            std::fs::rename(temporary, &path)
+        };
+        write().map_err(Error::files(&path))
     }
 
     /// What the keeper published when it opened the gate.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tinkerbell_core::clock::Clock;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::port::{Chunk, Unit, UnitState, Until};
-use tinkerbell_core::words::RunId;
+use tinkerbell_core::words::{RunId, Seq};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
@@ -144,6 +144,15 @@ impl Unit for HostUnit {
 
     fn stdin(&self, number: u64, bytes: Bytes) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async move { Ok(ask(&self.run, &Request::Stdin { number, bytes: bytes.to_vec() }).await?) })
+    }
+
+    fn shown(&self, seq: Seq, end: Option<u64>) -> BoxFuture<'_, Result<u64, Fault>> {
+        let run = self.run.clone();
+        let work = move || match end {
+            None => run.shown(seq),
+            Some(end) => run.note_shown(seq, end).map(|()| end),
+        };
+        Box::pin(async move { Ok(blocking(work).await?) })
     }
 
     fn signal(&self, signal: i32) -> BoxFuture<'_, Result<(), Fault>> {

@@ -32,6 +32,8 @@ fn files_of_version_1_are_read() {
         wall_ms: 1_790_000_000_000,
     };
     check(include_str!("../../tests/golden/v1/started.json"), &started);
+    let shown = Shown { version: 1, ends: [(7, 11), (9, 20)].into() };
+    check(include_str!("../../tests/golden/v1/shown.json"), &shown);
     let trailer = Trailer {
         version: 1,
         status: Some(3),

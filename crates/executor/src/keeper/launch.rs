@@ -173,7 +173,15 @@ fn await_ready(order: &Order, child: &Child, control: &mut UnixStream) -> Result
     control.set_write_timeout(Some(READY)).at("control socket")?;
     let plan = serde_json::to_vec(&order.cell).at("encode the cell")?;
     let len = u32::try_from(plan.len()).at("encode the cell")?;
-    control.write_all(&len.to_le_bytes()).and_then(|()| control.write_all(&plan)).at("send the cell")?;
+    let sent = control.write_all(&len.to_le_bytes()).and_then(|()| control.write_all(&plan)).at("send the cell");
+    if sent.is_err() {
+        // A cell that ended early has said why; our broken pipe is only its echo.
+        let said = read_line(control).ok().and_then(|line| serde_json::from_slice(&line).ok());
+        if let Some(FromCell::Failed { step, why }) = said {
+            return Err(Broken { step, why });
+        }
+    }
+    sent?;
     let mut init = child.id().cast_signed();
     loop {
         match serde_json::from_slice(&read_line(control)?).at("hear the cell")? {

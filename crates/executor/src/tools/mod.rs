@@ -7,7 +7,7 @@ mod live;
 mod report;
 mod wire;
 
-use crate::tools::report::{Report, Shown};
+use crate::tools::report::Report;
 use futures_core::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ const END_OF_INPUT: char = '\u{4}';
 /// The three tools over one sandbox.
 #[must_use]
 pub fn all(sandbox: Arc<dyn Sandbox>) -> Vec<Arc<dyn Tool>> {
-    let bench = Bench { sandbox, shown: Arc::new(Shown::default()) };
+    let bench = Bench { sandbox };
     vec![Arc::new(Exec(bench.clone())), Arc::new(Send(bench.clone())), Arc::new(Wait(bench))]
 }
 
@@ -37,7 +37,6 @@ pub fn all(sandbox: Arc<dyn Sandbox>) -> Vec<Arc<dyn Tool>> {
 #[derive(Clone)]
 struct Bench {
     sandbox: Arc<dyn Sandbox>,
-    shown: Arc<Shown>,
 }
 
 struct Exec(Bench);
@@ -142,6 +141,7 @@ impl Bench {
         let (default, least, most) = YIELD_MS;
         let timeout = Duration::from_millis(args.yield_ms.unwrap_or(default).clamp(least, most));
         let report = Report {
+            seq: ctx.seq,
             subject: format!("exec {}", one_line(&args.cmd)),
             unit: format!("u{}", ctx.seq),
             level: Some(level.name().to_owned()),
@@ -155,14 +155,14 @@ impl Bench {
         };
         let unit = match found {
             Found::Unit(unit) => unit,
-            Found::Lost(unit) => return report.write(unit.as_ref(), UnitState::Lost, &self.shown).await.map_err(Stall::Broken),
+            Found::Lost(unit) => return report.write(unit.as_ref(), UnitState::Lost).await.map_err(Stall::Broken),
             Found::NeverRan => match self.sandbox.start(spec(run, &ctx, args)).await {
                 Ok(unit) => unit,
                 Err(fault) => return refused(&report.subject, fault),
             },
         };
         let state = live::watch(unit.as_ref(), timeout, &ctx.live).await.map_err(Stall::Broken)?;
-        report.write(unit.as_ref(), state, &self.shown).await.map_err(Stall::Broken)
+        report.write(unit.as_ref(), state).await.map_err(Stall::Broken)
     }
 
     async fn wait(&self, ctx: ToolContext, args: wire::Wait) -> Result<ToolOutcome, Stall> {
@@ -173,9 +173,9 @@ impl Bench {
             Ok(unit) => unit,
             Err(outcome) => return Ok(outcome),
         };
-        let until = Until { timeout, line: args.until_line, from: self.shown.offset(unit.run()) };
+        let until = Until { timeout, line: args.until_line, from: unit.shown(ctx.seq, None).await.map_err(Stall::Broken)? };
         let state = unit.wait(until).await.map_err(Stall::Broken)?;
-        report.write(unit.as_ref(), state, &self.shown).await.map_err(Stall::Broken)
+        report.write(unit.as_ref(), state).await.map_err(Stall::Broken)
     }
 
     async fn send(&self, ctx: ToolContext, args: wire::Send) -> Result<ToolOutcome, Stall> {
@@ -184,10 +184,13 @@ impl Bench {
             Ok(unit) => unit,
             Err(outcome) => return Ok(outcome),
         };
-        let from = report::end(unit.as_ref(), self.shown.offset(unit.run())).await.map_err(Stall::Broken)?;
+        let from = report::end(unit.as_ref(), unit.shown(ctx.seq, None).await.map_err(Stall::Broken)?).await.map_err(Stall::Broken)?;
         let sent = match (args.stdin, args.signal) {
             (Some(text), None) => write(unit.as_ref(), ctx.seq, &text).await,
             (None, Some(signal)) => match signal_number(&signal) {
+                // Whether it arrived before the crash nobody knows; a second one may mean more than one
+                // (two INT end what one interrupts), so the model looks and decides.
+                Some(_) if ctx.attempt == Attempt::Recover => Ok(()),
                 Some(number) => unit.signal(number).await,
                 None => {
                     return Ok(ToolOutcome::failed(
@@ -208,7 +211,7 @@ impl Bench {
         }
         let now = Until { timeout: Duration::ZERO, line: None, from };
         let state = unit.wait(now).await.map_err(Stall::Broken)?;
-        report.write(unit.as_ref(), state, &self.shown).await.map_err(Stall::Broken)
+        report.write(unit.as_ref(), state).await.map_err(Stall::Broken)
     }
 
     /// The unit of this name, or the outcome that tells the model what it has instead.
@@ -224,7 +227,7 @@ impl Bench {
             Found::Unit(unit) => Ok(Ok(unit)),
             Found::NeverRan => missing(),
             Found::Lost(unit) => {
-                let outcome = report.write(unit.as_ref(), UnitState::Lost, &self.shown).await.map_err(Stall::Broken)?;
+                let outcome = report.write(unit.as_ref(), UnitState::Lost).await.map_err(Stall::Broken)?;
                 // Waiting for a lost unit changes nothing: the model is told, nobody is asked.
                 Ok(Err(ToolOutcome { status: ToolStatus::Failed, ..outcome }))
             }
@@ -233,7 +236,7 @@ impl Bench {
 }
 
 fn report(ctx: &ToolContext, tool: &str, unit: &str, waited: Duration) -> Report {
-    Report { subject: format!("{tool} {unit}"), unit: unit.to_owned(), level: None, max_tokens: ctx.max_output_tokens, waited }
+    Report { seq: ctx.seq, subject: format!("{tool} {unit}"), unit: unit.to_owned(), level: None, max_tokens: ctx.max_output_tokens, waited }
 }
 
 fn spec(run: RunId, ctx: &ToolContext, args: wire::Exec) -> ExecSpec {

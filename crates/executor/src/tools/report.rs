@@ -2,42 +2,17 @@
 //!
 //! Invariant: the text fits the cap, and what was left out or not kept is said with its size.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::port::{Ended, Unit, UnitState};
 use tinkerbell_core::text::{cap_tokens, fold_output};
 use tinkerbell_core::tool::{ToolOutcome, ToolStatus};
-use tinkerbell_core::words::RunId;
+use tinkerbell_core::words::Seq;
 
 /// Read at once.
 const BLOCK: usize = 4 << 20;
 /// Room for status line and hints.
 const FRAME_TOKENS: u32 = 60;
-/// Units of which the offset is remembered.
-const REMEMBERED: usize = 1024;
-
-/// How much of each unit's output the model has seen. After a restart nothing is remembered, and
-/// the output is shown from its beginning once more.
-#[derive(Default)]
-pub struct Shown(Mutex<BTreeMap<RunId, u64>>);
-
-impl Shown {
-    /// The offset of what is new.
-    pub fn offset(&self, run: RunId) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&run).copied().unwrap_or(0)
-    }
-
-    fn set(&self, run: RunId, offset: u64) {
-        let mut offsets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if offsets.len() >= REMEMBERED && !offsets.contains_key(&run) {
-            offsets.pop_first();
-        }
-        offsets.insert(run, offset);
-    }
-}
-
 /// Where a unit's output ends now.
 ///
 /// # Errors
@@ -55,6 +30,8 @@ pub async fn end(unit: &dyn Unit, from: u64) -> Result<u64, Fault> {
 
 /// What goes into an outcome beside state and output.
 pub struct Report {
+    /// The effect that reports; it shows what those before it did not.
+    pub seq: Seq,
     /// Tool and command, for people.
     pub subject: String,
     /// The unit's name.
@@ -72,10 +49,10 @@ impl Report {
     ///
     /// # Errors
     /// When the spool can not be read.
-    pub async fn write(&self, unit: &dyn Unit, state: UnitState, shown: &Shown) -> Result<ToolOutcome, Fault> {
-        let from = shown.offset(unit.run());
+    pub async fn write(&self, unit: &dyn Unit, state: UnitState) -> Result<ToolOutcome, Fault> {
+        let from = unit.shown(self.seq, None).await?;
         let (raw, next) = read(unit, from).await?;
-        shown.set(unit.run(), next);
+        unit.shown(self.seq, Some(next)).await?;
         let (status, line, wall_ms) = self.status(&state);
         let folded = fold_output(&raw);
         let capped = cap_tokens(&folded, self.max_tokens.saturating_sub(FRAME_TOKENS));

@@ -1,6 +1,6 @@
 //! What a model reads, for each state of a scripted unit.
 
-use super::report::{Report, Shown};
+use super::report::Report;
 use super::*;
 use bytes::Bytes;
 use tinkerbell_core::port::{Chunk, Ended};
@@ -29,6 +29,9 @@ impl Unit for Scripted {
     fn signal(&self, _signal: i32) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async { Ok(()) })
     }
+    fn shown(&self, _seq: u32, _end: Option<u64>) -> BoxFuture<'_, Result<u64, Fault>> {
+        Box::pin(async { Ok(0) })
+    }
     fn release(&self) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async { Ok(()) })
     }
@@ -36,8 +39,8 @@ impl Unit for Scripted {
 
 async fn text(output: Vec<(u64, &'static [u8])>, state: UnitState, max_tokens: u32) -> ToolOutcome {
     let report =
-        Report { subject: "exec x".into(), unit: "u7".into(), level: Some("landlock".into()), max_tokens, waited: Duration::from_secs(10) };
-    report.write(&Scripted(output), state, &Shown::default()).await.unwrap()
+        Report { seq: 7, subject: "exec x".into(), unit: "u7".into(), level: Some("landlock".into()), max_tokens, waited: Duration::from_secs(10) };
+    report.write(&Scripted(output), state).await.unwrap()
 }
 
 fn ended(code: Option<i32>, signal: Option<i32>, cause: &str) -> UnitState {

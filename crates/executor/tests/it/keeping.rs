@@ -53,6 +53,31 @@ both!(a_killed_keeper_is_lost_and_leaves_nobody, house, {
     assert!(!house.tree().join("again").exists());
 });
 
+both!(a_keeper_that_dies_before_its_command_began_is_replaced, house, {
+    use std::os::unix::fs::PermissionsExt;
+    let (exe, mark) = (house.root().join("faint"), house.root().join("fainted"));
+    let real = house.options.exe.display();
+    let spec = house.spec(1, "echo here");
+    let faint = format!("[ \"$TINKERBELL_KEEPER\" != {} ] || [ -e {1} ] || {{ : > {1}; exit 1; }}", spec.run, mark.display());
+    std::fs::write(&exe, format!("#!/bin/sh\n{faint}\nexec {real} \"$@\"\n")).unwrap();
+    std::fs::set_permissions(&exe, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // A script can not be the attacker of a self-test; what is tried here is the same at each level.
+    let options = tinkerbell_executor::SandboxOptions { exe, level: tinkerbell_executor::LevelChoice::None, ..house.options.clone() };
+    let unit = daemon(&options).start(spec).await.unwrap();
+    assert!(mark.exists(), "the first keeper died");
+    end(unit.as_ref()).await;
+    assert_eq!(text(unit.as_ref()).await, "here\n");
+});
+
+both!(output_is_shown_once_and_again_only_to_the_same_effect, house, {
+    let unit = house.start(1, "echo one; read word; echo two").await;
+    line(unit.as_ref(), "one").await;
+    assert_eq!(unit.shown(1, None).await.unwrap(), 0);
+    unit.shown(1, Some(4)).await.unwrap();
+    let Found::Unit(again) = daemon(&house.options).attach(house.spec(1, "").run).await.unwrap() else { panic!("not found") };
+    assert_eq!((again.shown(1, None).await.unwrap(), again.shown(5, None).await.unwrap()), (0, 4));
+});
+
 both!(stopping_leaves_no_survivors, house, {
     let unit = house
         .start(
