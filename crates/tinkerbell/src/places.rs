@@ -77,9 +77,13 @@ impl Places {
         })
     }
 
-    /// The daemon's socket.
+    /// The daemon's socket. In the shared temporary directory its name tells data directories
+    /// apart, because homes that share a user share that directory too.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
+        if self.run.parent() == Some(Path::new("/tmp")) {
+            return self.run.join(format!("{:016x}.sock", fingerprint(&self.data)));
+        }
         self.run.join("tinkerbelld.sock")
     }
 
@@ -110,6 +114,12 @@ impl Places {
     }
 }
 
+/// FNV-1a over the path's bytes: short and the same in every release.
+fn fingerprint(path: &Path) -> u64 {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 fn private_dir(dir: &Path, uid: u32) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let meta = std::fs::symlink_metadata(dir)?;
@@ -119,7 +129,8 @@ fn private_dir(dir: &Path, uid: u32) -> io::Result<()> {
     if meta.uid() != uid {
         return Err(io::Error::other(format!("it belongs to user {}, not to you", meta.uid())));
     }
-    let probe = dir.join(".writable");
+    // A name of its own: clients that start at the same moment must not take it from each other.
+    let probe = dir.join(format!(".writable-{}", std::process::id()));
     std::fs::write(&probe, b"")?;
     std::fs::remove_file(&probe)
 }
@@ -142,6 +153,8 @@ mod tests {
         assert_eq!(places.config, Path::new("/c/tinkerbell/config.toml"));
         assert_eq!(places.data, Path::new("/h/.local/share/tinkerbell"));
         assert_eq!(places.run, Path::new("/tmp/tinkerbell-7"));
+        let other = Places::find(&Environment::of(&[("HOME", "/other")]), 7).unwrap();
+        assert_ne!(places.socket(), other.socket(), "two homes of one user have two daemons");
     }
 
     #[test]
