@@ -12,6 +12,8 @@ use tinkerbell_core::event::{Call, Finished, ResultSeen};
 const ALLOWED: usize = 4;
 /// Executions with one outcome after which the model is told.
 const NUDGE: usize = 3;
+/// The same for small models, which repeat what they see more readily than others.
+const NUDGE_SMALL: usize = 2;
 /// Longest cycle that is looked for.
 const PERIODS: usize = 3;
 /// Most calls remembered: the longest cycle as often as allowed.
@@ -55,10 +57,11 @@ impl Turn {
         self.state.outcomes.drain(..excess);
         let said = if result.summary.is_empty() { &result.text } else { &result.summary };
         self.state.evidence = said.lines().next().unwrap_or_default().chars().take(EVIDENCE).collect();
-        if let Some(period) = (1..=PERIODS).find(|period| self.repeats(*period, NUDGE)) {
+        let nudge = if self.facts.small { NUDGE_SMALL } else { NUDGE };
+        if let Some(period) = (1..=PERIODS).find(|period| self.repeats(*period, nudge)) {
             let what = if period == 1 { format!("`{}`", call.tool) } else { format!("the same {period} calls") };
             let evidence = self.state.evidence.clone();
-            self.nudge(format!("You ran {what} {NUDGE} times with the same outcome ({evidence}). Running it again changes nothing; do something else."));
+            self.nudge(format!("You ran {what} {nudge} times with the same outcome ({evidence}). Running it again changes nothing; do something else."));
         }
     }
 

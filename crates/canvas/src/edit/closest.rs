@@ -21,7 +21,9 @@ pub fn describe(file: &[&str], sent: &[&str]) -> String {
     }
     let (at, score) = best_position(file, sent);
     if score == 0 {
-        return format!("No line of it is there. The file has {} lines and starts:{}", file.len(), quote(file, 0, 12));
+        let first = clip(sent.first().copied().unwrap_or_default());
+        let told = format!("No line of it is there: you sent {first:?}. Copy the text from the file");
+        return format!("{told}; it has {} lines and starts:{}", file.len(), quote(file, 0, 12));
     }
     let end = (at + sent.len()).min(file.len());
     let place = if end == at + 1 { format!("line {end}") } else { format!("lines {}–{end}", at + 1) };

@@ -122,7 +122,7 @@ fn replacement_refusals_tell_the_next_move() {
         edit("fn c() {}", "x"),
         "!not found|Closest: line 1; differs at line 1: \"a() {}\" where you sent \"c() {}\"",
     );
-    check("one\n", edit("quite different text", "x"), "!No line of it is there|1\tone");
+    check("one\n", edit("quite different text", "x"), "!No line of it is there: you sent \"quite different text\"|1\tone");
     check("", edit("x", "y"), "!The file is empty");
     check("a\nb\n", edit("a\nb\nc\n", "x"), "!the file ends at line 2 where you sent \"c\"");
     check("a\n", edit("a", "a"), "!the same as the text");

@@ -52,6 +52,10 @@ impl Call<'_> {
     pub fn run(&self, edits: Vec<Edit>) -> Outcome {
         match self.attempt(edits) {
             Ok(changes) => Ok(report::made(self.tool, &changes, self.ctx.max_output_tokens)),
+            Err(Stop::Refused(Refusal::Missing { path, advice })) => {
+                let near = self.near(&path).map_or(String::new(), |near| format!("\nThere is {near}: did you mean that?"));
+                Ok(self.failed(&format!("{}{near}", Refusal::Missing { path, advice })))
+            }
             Err(Stop::Refused(refusal)) => Ok(self.failed(&refusal.to_string())),
             Err(Stop::Failed(text)) => Ok(self.failed(&text)),
             Err(Stop::Disk(text)) => Err(Stall::Disk(text)),
@@ -64,6 +68,13 @@ impl Call<'_> {
         let first = text.lines().next().unwrap_or_default();
         let short: String = first.chars().take(160).collect();
         ToolOutcome::failed(format!("{}: {short}", self.tool), cap_tokens(text, cap).text)
+    }
+
+    /// The file that a path with too many directories in front meant.
+    fn near(&self, path: &str) -> Option<String> {
+        let tree = Tree::open(&self.ctx.workspace.tree).ok()?;
+        let mut ends = path.match_indices('/').filter_map(|(at, _)| path.get(at + 1..));
+        ends.find(|end| matches!(tree.entry(end), Ok(Entry::File(_)))).map(str::to_owned)
     }
 
     fn was_done(&self, marks: &[Mark]) -> ToolOutcome {
