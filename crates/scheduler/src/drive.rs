@@ -5,6 +5,7 @@
 
 use crate::effects::TaskEffects;
 use crate::engine::{Engine, Inner};
+use std::time::Duration;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::coroutine::{Input, Wake};
 use tinkerbell_core::effect::{Fence, Stall};
@@ -13,6 +14,9 @@ use tinkerbell_core::lifecycle::{Status, Task};
 use tinkerbell_core::port::{Effects as _, Step, Stepped};
 use tinkerbell_core::words::TaskId;
 use tokio_util::sync::CancellationToken;
+
+/// A task that could not be driven is tried again after this long.
+const RETRY: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Lets the task work, if it may and nobody drives it yet.
@@ -51,17 +55,24 @@ impl Engine {
 
     async fn drive(&self, id: TaskId, stop: CancellationToken) {
         let outcome = tokio::select! {
-            // Both branches only drop work that the journal can repeat.
+            // The stop first: nothing new is begun after it. Both branches only drop work that the
+            // journal can repeat.
+            biased;
             () = stop.cancelled() => Ok(()),
             outcome = self.work(id) => outcome,
         };
-        if let Err(fault) = outcome {
-            tracing::error!(task = %id, %fault, "a task could not be driven; it continues at the next start");
-        }
         if let Some(slot) = self.inner.lock().slots.get_mut(&id) {
             slot.driver = None;
         }
         self.inner.idle.notify_waiters();
+        if let Err(fault) = outcome {
+            tracing::error!(task = %id, %fault, "a task could not be driven; it is tried again in a moment");
+            // At once would be a loop without end that helps nobody.
+            tokio::select! {
+                () = self.inner.stop.cancelled() => return,
+                () = self.inner.deps.clock.sleep(RETRY) => {}
+            }
+        }
         // A word that arrived while the driver was ending finds nobody: look once more.
         self.kick_if_due(id, &stop);
     }
@@ -79,6 +90,7 @@ impl Engine {
         let mut wake = Inner::first_wake(task.state.as_ref());
         let mut state = task.state;
         loop {
+            let changes = self.inner.lock().changes;
             let step = Step { task: effects.task(), state: state.clone(), input: self.input(id, wake), fence };
             match self.inner.deps.runner.step(step, effects.clone()).await {
                 Ok(Stepped::Again { state: next, wake: seen }) => {
@@ -87,13 +99,17 @@ impl Engine {
                 }
                 Ok(Stepped::Done { state: last, finished }) => {
                     state = Some(last.clone());
-                    if effects.task().has_unheard() {
-                        wake = Wake::Told;
-                        continue;
+                    let heard = !effects.task().has_unheard();
+                    // A word that came while the end was written is not left behind it.
+                    if heard && self.finish(id, Some(last.to_vec()), finished, |task| works(task) && !task.has_unheard()).await? {
+                        return Ok(());
                     }
-                    return self.finish(id, Some(last.to_vec()), finished).await;
+                    if !works(&effects.task()) {
+                        return Ok(());
+                    }
+                    wake = Wake::Told;
                 }
-                Err(stall) => return self.stall(id, stall).await,
+                Err(stall) => return self.stall(id, stall, changes).await,
             }
         }
     }
@@ -122,13 +138,20 @@ impl Engine {
         Input { event, lsn, now: self.inner.deps.clock.now(), entropy: self.inner.deps.entropy.id() }
     }
 
-    pub(crate) async fn finish(&self, id: TaskId, state: Option<Vec<u8>>, finished: Finished) -> Result<(), Fault> {
+    /// Records the end of a task where `still` holds; says whether it did.
+    async fn finish(
+        &self,
+        id: TaskId,
+        state: Option<Vec<u8>>,
+        finished: Finished,
+        still: impl Fn(&Task) -> bool + Send,
+    ) -> Result<bool, Fault> {
         let mut events = Vec::new();
         // The state stays usable: the user may speak again, and then the coroutine goes on.
         events.extend(state.map(|state| Event::StateSaved(StateSaved { state, seq: 0 })));
         events.push(Event::Finished(finished));
-        self.inner.record(id, events).await?.durable().await?;
-        Ok(())
+        let Some(pending) = self.inner.record_if(id, events, still).await? else { return Ok(false) };
+        pending.durable().await.map(|_| true)
     }
 
     /// Ends a cancelled task: its commands first, then its record.
@@ -140,10 +163,11 @@ impl Engine {
             text: "stopped by the user".into(),
             ..Finished::default()
         };
-        self.finish(id, None, finished).await
+        self.finish(id, None, finished, Task::is_open).await.map(drop)
     }
 
-    async fn stall(&self, id: TaskId, stall: Stall) -> Result<(), Fault> {
+    /// Pauses or ends a task that can not go on, unless what it lacks has come since `changes`.
+    async fn stall(&self, id: TaskId, stall: Stall, changes: u64) -> Result<(), Fault> {
         let (why, text) = match stall {
             Stall::Stopped => return Ok(()),
             Stall::Person(number) => match self.question(id, number) {
@@ -164,7 +188,7 @@ impl Engine {
             let mut world = self.inner.lock();
             let due = world.slots.get(&id).is_some_and(|slot| slot.task.status == Status::Running);
             let still = why != "person" || world.slots.get(&id).is_some_and(|slot| slot.task.waiting_for().is_some());
-            if !due || !still {
+            if !due || !still || (why != "person" && world.changes != changes) {
                 return Ok(());
             }
             self.inner.record_in(&mut world, id, vec![paused])?
@@ -189,6 +213,11 @@ impl Engine {
             hints: fault.hints,
             ..Finished::default()
         };
-        self.finish(id, None, finished).await
+        self.finish(id, None, finished, works).await.map(drop)
     }
+}
+
+/// Whether a driver may still speak for the task: nobody has paused or stopped it meanwhile.
+fn works(task: &Task) -> bool {
+    task.status == Status::Running && !task.cancelling
 }

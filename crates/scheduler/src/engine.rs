@@ -5,17 +5,17 @@
 
 use crate::record;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tinkerbell_core::clock::{Clock, Entropy};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::coroutine::Wake;
-use tinkerbell_core::event::{Action, Event, Placed};
+use tinkerbell_core::event::{Action, Event, Observation, Placed};
 use tinkerbell_core::lifecycle::{OP_SEQ, Task};
 use tinkerbell_core::port::{BlobStore, Canvas, Journal, NewRecord, Runner, Seen, Submission};
 use tinkerbell_core::words::{Lsn, Seq, TaskId};
-use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -92,11 +92,19 @@ impl Slot {
             }
             Event::Observed(observed) => {
                 self.observed.insert(observed.seq, placed.lsn);
+                // Only what goes on in the background may still have a keeper.
+                if !matches!(&observed.observation, Some(Observation::Result(result)) if result.status == "running") {
+                    self.runs.retain(|seq| *seq != observed.seq);
+                }
                 if observed.seq < OP_SEQ {
                     self.past.push(placed.lsn);
                 }
             }
             Event::Signal(signal) if matches!(signal.kind.as_str(), "tell" | "note") => self.past.push(placed.lsn),
+            Event::Signal(signal) if signal.kind == "remove" => {
+                (self.past, self.runs) = (Vec::new(), Vec::new());
+                self.observed.clear();
+            }
             _ => {}
         }
         self.task.apply(placed);
@@ -110,6 +118,8 @@ pub(crate) struct World {
     pub(crate) keys: BTreeMap<String, TaskId>,
     pub(crate) broken: Option<Fault>,
     pub(crate) stopping: bool,
+    /// Counts what may end a wait: new keys, raised limits, a word to go on.
+    pub(crate) changes: u64,
 }
 
 /// Events on their way to the watchers, once they are durable.
@@ -134,6 +144,8 @@ pub(crate) struct Inner {
     /// Told when the journal takes no more records.
     failed: Notify,
     pub(crate) stop: CancellationToken,
+    /// Told once nobody records any more.
+    silent: CancellationToken,
 }
 
 /// A cheap handle on the engine.
@@ -183,9 +195,11 @@ impl Engine {
             idle: Notify::new(),
             failed: Notify::new(),
             stop: CancellationToken::new(),
+            silent: CancellationToken::new(),
         });
         let engine = Self { inner };
-        engine.inner.drivers.spawn(publisher(Arc::downgrade(&engine.inner), queued));
+        // Not one of the drivers: it outlives them, because they wait for it.
+        tokio::spawn(publisher(Arc::downgrade(&engine.inner), queued));
         crate::replay::resume(&engine).await?;
         Ok(engine)
     }
@@ -218,14 +232,26 @@ impl Engine {
 
     /// Continues tasks that wait for a key: the environment has new values.
     pub async fn environment_changed(&self) {
-        let waiting: Vec<TaskId> =
-            self.inner.lock().slots.iter().filter(|(_, slot)| slot.task.paused_for("key")).map(|(id, _)| *id).collect();
-        for id in waiting {
-            let event = Event::Signal(tinkerbell_core::event::Signal { kind: "unpause".into(), ..Default::default() });
-            if self.inner.record(id, vec![event]).await.is_ok() {
-                self.kick(id);
-            }
+        let recorded: Vec<(TaskId, Result<Pending, Fault>)> = {
+            let mut world = self.inner.lock();
+            // A task that is about to pause for a key looks again instead.
+            world.changes += 1;
+            let waiting: Vec<TaskId> = world.slots.iter().filter(|(_, slot)| slot.task.paused_for("key")).map(|(id, _)| *id).collect();
+            let unpause = || Event::Signal(tinkerbell_core::event::Signal { kind: "unpause".into(), ..Default::default() });
+            waiting.into_iter().map(|id| (id, self.inner.record_in(&mut world, id, vec![unpause()]))).collect()
+        };
+        for (id, _) in recorded.into_iter().filter(|(_, recorded)| recorded.is_ok()) {
+            self.kick(id);
         }
+    }
+
+    /// Does the work to its end even when nobody waits for it any more: a client that goes away in
+    /// the middle must not leave half of it.
+    pub(crate) async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.inner.drivers.spawn(work).await.unwrap_or_else(|_| Err(stopping()))
     }
 
     /// Leaves all tasks where they are, waits for the drivers, and closes the journal.
@@ -241,6 +267,7 @@ impl Engine {
             () = self.inner.drivers.wait() => {}
             () = deadline => tracing::warn!("drivers did not stop in time; their tasks continue at the next start"),
         }
+        self.inner.silent.cancel();
         self.inner.deps.journal.close().await
     }
 }
@@ -268,6 +295,22 @@ impl Inner {
         let at_ms = self.now_ms();
         let records = events.iter().map(|event| record::inline(task, at_ms, event)).collect();
         self.queue(world, (task, at_ms), events, records)
+    }
+
+    /// As [`Self::record`], where `still` holds at the moment of writing; `None` where it does not.
+    pub(crate) async fn record_if(
+        &self,
+        task: TaskId,
+        events: Vec<Event>,
+        still: impl Fn(&Task) -> bool + Send,
+    ) -> Result<Option<Pending>, Fault> {
+        let at_ms = self.now_ms();
+        let records = record::pack(&*self.deps.blobs, task, at_ms, &events).await?;
+        let mut world = self.lock();
+        if !world.slots.get(&task).is_some_and(|slot| still(&slot.task)) {
+            return Ok(None);
+        }
+        self.queue(&mut world, (task, at_ms), events, records).map(Some)
     }
 
     fn queue(&self, world: &mut World, place: (TaskId, u64), events: Vec<Event>, records: Vec<NewRecord>) -> Result<Pending, Fault> {
@@ -312,7 +355,7 @@ pub(crate) fn fold(world: &mut World, placed: &Placed) {
 
 /// Shows events to watchers in journal order, each only once it is durable.
 async fn publisher(inner: std::sync::Weak<Inner>, mut queued: mpsc::UnboundedReceiver<Queued>) {
-    let Some(stop) = inner.upgrade().map(|inner| inner.stop.clone()) else { return };
+    let Some(stop) = inner.upgrade().map(|inner| inner.silent.clone()) else { return };
     loop {
         let next = tokio::select! {
             next = queued.recv() => next,

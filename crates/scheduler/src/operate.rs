@@ -30,19 +30,34 @@ impl Engine {
         Ok(lines.join("\n"))
     }
 
-    /// Finishes an operation that a crash cut off.
-    pub(crate) fn finish_operation(&self, id: TaskId) {
+    /// Finishes, after a start, what a crash cut off: an operation, or the end of a stopped task.
+    /// Nobody else commands the task before that.
+    pub(crate) fn finish_half_done(&self, id: TaskId) {
+        let Some(gate) = self.inner.lock().slots.get(&id).map(|slot| slot.gate.clone()) else { return };
+        // Free: no door is open yet.
+        let held = gate.try_lock_owned();
         let engine = self.clone();
         self.inner.drivers.spawn(async move {
-            let Ok(task) = engine.snapshot(id) else { return };
-            let Some((_, intent)) = task.open_op.clone() else { return };
-            if let Some(Action::Op(op)) = intent.action
-                && let Err(fault) = engine.perform(task, op, intent.seq).await
+            let _one_at_a_time = held;
+            engine.finish_operation(id).await;
+            if engine.is_cancelling(id)
+                && let Err(fault) = engine.finish_cancel(id).await
             {
-                tracing::warn!(task = %id, %fault, "an operation that a crash cut off could not be finished");
+                tracing::warn!(task = %id, %fault, "a stopped task could not be ended; `tinkerbell stop` tries again");
             }
             engine.kick(id);
         });
+    }
+
+    /// Finishes an operation that was cut off; one that fails again is left to the user's next.
+    pub(crate) async fn finish_operation(&self, id: TaskId) {
+        let Ok(task) = self.snapshot(id) else { return };
+        let Some((_, intent)) = task.open_op.clone() else { return };
+        if let Some(Action::Op(op)) = intent.action
+            && let Err(fault) = self.perform(task, op, intent.seq).await
+        {
+            tracing::warn!(task = %id, %fault, "an operation that was cut off could not be finished");
+        }
     }
 
     fn snapshot(&self, id: TaskId) -> Result<Task, Fault> {

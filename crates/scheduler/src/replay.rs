@@ -42,9 +42,9 @@ pub(crate) async fn resume(engine: &Engine) -> Result<(), Fault> {
     for (id, status, cancelling, half_operated) in tasks {
         match status {
             Status::Removed => continue,
-            _ if half_operated => engine.finish_operation(id),
-            Status::Queued | Status::Running if !cancelling => engine.kick(id),
-            Status::Queued | Status::Running | Status::Paused { .. } if cancelling => engine.finish_cancel(id).await?,
+            Status::Queued | Status::Running | Status::Paused { .. } if cancelling => engine.finish_half_done(id),
+            _ if half_operated => engine.finish_half_done(id),
+            Status::Queued | Status::Running => engine.kick(id),
             _ => {}
         }
     }

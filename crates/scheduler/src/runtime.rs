@@ -22,41 +22,19 @@ impl Runtime for Engine {
             if submission.goal.trim().is_empty() {
                 return Err(Fault::new("TB-TASK-003", exit::USAGE, "the task is empty").hint("tinkerbell run \"what to do\""));
             }
-            if let Some(known) = self.repeated(&submission)? {
+            if let Some(known) = repeated(&self.inner.lock(), &submission)? {
                 return Ok(known);
             }
             let submission = (self.inner.deps.admission)(submission).await?;
-            let id = TaskId(self.inner.deps.entropy.id());
-            let event = Event::Submitted(submitted(&submission));
-            let pending = {
-                let mut world = self.inner.lock();
-                self.admit(&world)?;
-                self.inner.record_in(&mut world, id, vec![event])?
-            };
-            let lsn = pending.durable().await?;
-            self.kick(id);
-            Ok((id, lsn))
+            let engine = self.clone();
+            self.detached(async move { engine.accept(submission).await }).await
         }
         .boxed()
     }
 
     fn command(&self, id: TaskId, command: Command) -> BoxFuture<'_, Result<String, Fault>> {
-        async move {
-            let gate = self.inner.lock().slots.get(&id).map(|slot| slot.gate.clone()).ok_or_else(|| unknown(&id.to_string()))?;
-            let _one_at_a_time = gate.lock().await;
-            let decided = self.decided(id, &command).await?;
-            if decided.interrupt {
-                self.interrupt(id).await;
-            }
-            let cancelling = matches!(command, Command::Cancel | Command::Remove { .. }) && self.is_cancelling(id);
-            if cancelling {
-                self.finish_cancel(id).await?;
-            }
-            let text = if decided.ops.is_empty() { decided.text } else { self.operate(id, decided).await? };
-            self.kick(id);
-            Ok(text)
-        }
-        .boxed()
+        let engine = self.clone();
+        self.detached(async move { engine.obey(id, command).await }).boxed()
     }
 
     fn get(&self, prefix: &str) -> Result<Task, Fault> {
@@ -96,14 +74,39 @@ impl Runtime for Engine {
 }
 
 impl Engine {
-    fn repeated(&self, submission: &Submission) -> Result<Option<(TaskId, Lsn)>, Fault> {
-        let world = self.inner.lock();
-        let Some(key) = &submission.idempotency_key else { return Ok(None) };
-        let Some(slot) = world.keys.get(key).and_then(|id| world.slots.get(id)) else { return Ok(None) };
-        if slot.task.submitted.goal == submission.goal {
-            return Ok(Some((slot.task.id, slot.first)));
+    async fn accept(&self, submission: Submission) -> Result<(TaskId, Lsn), Fault> {
+        let id = TaskId(self.inner.deps.entropy.id());
+        let event = Event::Submitted(submitted(&submission));
+        let pending = {
+            let mut world = self.inner.lock();
+            // Looked at again: the same request may have been admitted at the same time.
+            if let Some(known) = repeated(&world, &submission)? {
+                return Ok(known);
+            }
+            self.admit(&world)?;
+            self.inner.record_in(&mut world, id, vec![event])?
+        };
+        let lsn = pending.durable().await?;
+        self.kick(id);
+        Ok((id, lsn))
+    }
+
+    async fn obey(&self, id: TaskId, command: Command) -> Result<String, Fault> {
+        let gate = self.inner.lock().slots.get(&id).map(|slot| slot.gate.clone()).ok_or_else(|| unknown(&id.to_string()))?;
+        let _one_at_a_time = gate.lock().await;
+        // What an earlier operation left half done comes first: the next one stands on it.
+        self.finish_operation(id).await;
+        let decided = self.decided(id, &command).await?;
+        if decided.interrupt {
+            self.interrupt(id).await;
         }
-        Err(Fault::new("TB-TASK-009", exit::USAGE, format!("the key `{key}` was used for another task")).hint("use a new idempotency key"))
+        let cancelling = matches!(command, Command::Cancel | Command::Remove { .. }) && self.is_cancelling(id);
+        if cancelling {
+            self.finish_cancel(id).await?;
+        }
+        let text = if decided.ops.is_empty() { decided.text } else { self.operate(id, decided).await? };
+        self.kick(id);
+        Ok(text)
     }
 
     fn admit(&self, world: &World) -> Result<(), Fault> {
@@ -124,6 +127,10 @@ impl Engine {
             let mut world = self.inner.lock();
             let slot = world.slots.get(&id).ok_or_else(|| unknown(&id.to_string()))?;
             let mut decided = decide(&slot.task, command)?;
+            if matches!(command, Command::Resume(_)) {
+                // A task that is about to pause for what this gives looks again instead.
+                world.changes += 1;
+            }
             let events = std::mem::take(&mut decided.events);
             let pending = if events.is_empty() { None } else { Some(self.inner.record_in(&mut world, id, events)?) };
             (decided, pending)
@@ -134,9 +141,19 @@ impl Engine {
         Ok(decided)
     }
 
-    fn is_cancelling(&self, id: TaskId) -> bool {
+    pub(crate) fn is_cancelling(&self, id: TaskId) -> bool {
         self.inner.lock().slots.get(&id).is_some_and(|slot| slot.task.cancelling && slot.task.is_open())
     }
+}
+
+/// The task that this submission's key stands for already.
+fn repeated(world: &World, submission: &Submission) -> Result<Option<(TaskId, Lsn)>, Fault> {
+    let Some(key) = &submission.idempotency_key else { return Ok(None) };
+    let Some(slot) = world.keys.get(key).and_then(|id| world.slots.get(id)) else { return Ok(None) };
+    if slot.task.submitted.goal == submission.goal {
+        return Ok(Some((slot.task.id, slot.first)));
+    }
+    Err(Fault::new("TB-TASK-009", exit::USAGE, format!("the key `{key}` was used for another task")).hint("use a new idempotency key"))
 }
 
 /// The checkpoint after an operation; without a number, the base or the newest.

@@ -100,6 +100,8 @@ impl Task {
                 self.status = Status::Finished;
                 self.finished = Some(finished.clone());
                 self.held.clear();
+                // The wish is fulfilled; what the user says next starts afresh.
+                self.cancelling = false;
             }
         }
         self.last_lsn = placed.lsn;

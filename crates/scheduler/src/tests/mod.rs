@@ -200,3 +200,78 @@ async fn a_slow_watcher_misses_nothing() {
     }
     assert_eq!(lsns, (1..=total).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn what_a_client_left_behind_is_still_done_whole() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let engine = world.engine(&disk, None, Script { hang_at: Some(1), ..Script::effects(1) }).await;
+    // The client goes away as soon as it has asked.
+    assert!(futures_util::FutureExt::now_or_never(engine.submit(submission())).is_none());
+    world.settle().await;
+    let id = engine.list().first().expect("the task was accepted").id;
+    until(&engine, id, "at effect 1", |task| task.open.is_some()).await;
+    world.set_quieting(1);
+    assert!(futures_util::FutureExt::now_or_never(engine.command(id, Command::Cancel)).is_none());
+    world.settle().await;
+    assert!(engine.get(&id.to_string()).unwrap().is_open());
+    world.release();
+    until(&engine, id, "ended", |task| task.status == Status::Finished).await;
+    assert_eq!(world.quiets(), 1);
+}
+
+#[tokio::test]
+async fn a_stopped_task_goes_on_when_it_is_told_more() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let engine = world.engine(&disk, None, Script { hang_at: Some(1), ..Script::effects(1) }).await;
+    let (id, _) = engine.submit(submission()).await.unwrap();
+    until(&engine, id, "at effect 1", |task| task.open.is_some()).await;
+    engine.command(id, Command::Cancel).await.unwrap();
+    world.release();
+    engine.command(id, Command::Tell("do it after all".into())).await.unwrap();
+    until(&engine, id, "finished", |task| task.finished.as_ref().is_some_and(|finished| finished.status == "unverified")).await;
+}
+
+#[tokio::test]
+async fn two_requests_with_one_key_at_the_same_time_are_one_task() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let engine = world.engine(&disk, None, Script::effects(1)).await;
+    let keyed = Submission { idempotency_key: Some("k".into()), ..submission() };
+    let (a, b) = tokio::join!(engine.submit(keyed.clone()), engine.submit(keyed));
+    assert_eq!(a.unwrap(), b.unwrap());
+    assert_eq!(engine.list().len(), 1);
+}
+
+#[tokio::test]
+async fn a_task_that_can_not_be_quieted_does_not_keep_the_daemon_from_starting() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let script = Script { hang_at: Some(1), ..Script::effects(1) };
+    let engine = world.engine(&disk, None, script.clone()).await;
+    let (id, _) = engine.submit(submission()).await.unwrap();
+    until(&engine, id, "at effect 1", |task| task.open.is_some()).await;
+    world.set_quieting(1);
+    assert!(tokio::time::timeout(Duration::from_millis(20), engine.command(id, Command::Cancel)).await.is_err());
+    drop(engine);
+    world.set_quieting(2);
+    let engine = world.engine(&disk, None, script).await;
+    world.settle().await;
+    assert!(engine.get(&id.to_string()).unwrap().is_open());
+    assert_eq!(engine.command(id, Command::Cancel).await.unwrap_err().message, "something survives");
+    world.set_quieting(0);
+    engine.command(id, Command::Cancel).await.unwrap();
+    until(&engine, id, "ended", |task| task.status == Status::Finished).await;
+}
+
+#[tokio::test]
+async fn nothing_ends_a_task_that_somebody_paused_or_told_meanwhile() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let engine = world.engine(&disk, None, Script { hang_at: Some(1), ..Script::effects(1) }).await;
+    let (id, _) = engine.submit(submission()).await.unwrap();
+    until(&engine, id, "at effect 1", |task| task.open.is_some()).await;
+    let event = || vec![tinkerbell_core::event::Event::Finished(tinkerbell_core::event::Finished::default())];
+    let still = |task: &Task| task.status == Status::Running && !task.has_unheard();
+    engine.command(id, Command::Tell("wait".into())).await.unwrap();
+    assert!(engine.inner.record_if(id, event(), still).await.unwrap().is_none());
+    engine.command(id, Command::Pause).await.unwrap();
+    assert!(engine.inner.record_if(id, event(), still).await.unwrap().is_none());
+    assert!(engine.get(&id.to_string()).unwrap().is_open());
+}

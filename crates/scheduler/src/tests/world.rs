@@ -47,6 +47,8 @@ pub(super) struct World {
     free: Arc<AtomicBool>,
     freed: Arc<Notify>,
     seed: Arc<AtomicU32>,
+    /// How quieting goes: 0 at once, 1 when released, 2 not at all.
+    quieting: Arc<AtomicU32>,
 }
 
 impl World {
@@ -73,6 +75,10 @@ impl World {
 
     pub(super) fn quiets(&self) -> u32 {
         self.quiets.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_quieting(&self, how: u32) {
+        self.quieting.store(how, Ordering::SeqCst);
     }
 
     pub(super) fn release(&self) {
@@ -195,7 +201,16 @@ impl Runner for FakeRunner {
 
     fn quiet(&self, _task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         self.world.quiets.fetch_add(1, Ordering::SeqCst);
-        async { Ok(()) }.boxed()
+        let world = self.world.clone();
+        async move {
+            match world.quieting.load(Ordering::SeqCst) {
+                1 if !world.free.load(Ordering::SeqCst) => world.freed.notified().await,
+                2 => return Err(Fault::new("TB-EXEC-003", 1, "something survives")),
+                _ => {}
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
     fn sweep(&self, _known: Vec<RunId>) -> BoxFuture<'_, Result<Vec<(RunId, String)>, Fault>> {
