@@ -51,6 +51,9 @@ pub async fn connect(path: &Path) -> Result<UnixStream, Fault> {
         Ok(_) => check_dir(dir)?,
         Err(error) => return Err(unreachable(path, &error)),
     }
+    if let Some(owner) = fs::symlink_metadata(path).ok().map(|facts| facts.uid()).filter(|owner| *owner != own_uid()) {
+        return Err(foreign(path, owner));
+    }
     let (address, _dir) = address(path)?;
     let stream = match tokio::time::timeout(CONNECT_WAIT, UnixStream::connect(&address)).await {
         Ok(connected) => connected.map_err(|error| unreachable(path, &error))?,

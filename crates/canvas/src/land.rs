@@ -33,6 +33,8 @@ pub struct Target {
     pub name: String,
     /// Where it stands; `None` before its first commit.
     pub tip: Option<ObjectId>,
+    /// Where it begins when it is made by this landing: HEAD's commit.
+    pub start: Option<ObjectId>,
     /// Whether the user's tree and index follow it.
     pub checked_out: bool,
 }
@@ -58,15 +60,16 @@ pub fn land(desk: &mut Desk<'_>, spec: &LandSpec) -> Result<Landed> {
     if let Some(done) = target.landed_before(&spec.message, spec.time_s)? {
         return target.finish(desk, spec, &done);
     }
-    let ours = tree_or_empty(&target.repo, target.tip)?;
+    let onto = target.tip.or(target.start);
+    let ours = tree_or_empty(&target.repo, onto)?;
     let merged = match merge(&target.repo, from, ours, to)? {
         Merged::Tree(tree) => tree,
         Merged::Conflicts(paths) => return Ok(target.conflict(paths)),
     };
-    if let (Some(tip), true) = (target.tip, merged == ours) {
+    if let (Some(tip), true) = (onto, merged == ours) {
         return Ok(target.nothing(tip));
     }
-    let new = NewCommit { tree: merged, parents: target.tip.into_iter().collect(), message: &spec.message, time_s: spec.time_s };
+    let new = NewCommit { tree: merged, parents: onto.into_iter().collect(), message: &spec.message, time_s: spec.time_s };
     let commit = user::write_commit(&target.repo, &new)?;
     desk.store.pin(desk.ws.task, Pin::LandedFrom(&commit.to_string()), object_id(&spec.from)?)?;
     desk.store.pin(desk.ws.task, Pin::LandedTo(&commit.to_string()), object_id(&spec.to)?)?;
@@ -87,8 +90,8 @@ impl Target {
     /// Finds the branch to land on.
     ///
     /// # Errors
-    /// When HEAD is detached and no branch is named, the branch does not exist, or it is checked
-    /// out in another worktree than the user's own.
+    /// When HEAD is detached and no branch is named, the branch does not exist and HEAD has no
+    /// commit to begin it at, or it is checked out in another worktree than the user's own.
     pub fn find(desk: &Desk<'_>, branch: Option<&str>) -> Result<Self> {
         let gone = |why: String| Error::Gone(desk.ws.repo.clone(), why);
         let repo = user::discover(&desk.ws.repo, desk.options.home_config).map_err(|e| gone(e.to_string()))?;
@@ -99,10 +102,13 @@ impl Target {
         };
         let tip = user::tip(&repo, &name)?;
         let checked_out = head.as_deref() == Some(name.as_str());
-        if tip.is_none() && !checked_out {
-            return Err(Error::NoSuchRevision(name));
-        }
-        let target = Self { repo, name, tip, checked_out };
+        let start = if tip.is_none() && !checked_out {
+            let head = repo.head_id().map_err(|_| Error::NoSuchRevision(name.clone()))?;
+            Some(head.detach())
+        } else {
+            None
+        };
+        let target = Self { repo, name, tip, start, checked_out };
         target.elsewhere()?;
         Ok(target)
     }
@@ -142,7 +148,9 @@ impl Target {
 
     /// An answer that says there is nothing to do.
     pub fn nothing(&self, tip: ObjectId) -> Landed {
-        Landed { commit: tip.to_string(), notes: vec!["there was nothing to land: the branch already has the change".to_owned()], ..self.base() }
+        let tip = tip.to_string();
+        let notes = vec!["there was nothing to land: the branch already has the change".to_owned()];
+        Landed { commit: tip.clone(), previous: tip, notes, ..self.base() }
     }
 
     /// The tip's own parent, when the tip is the very commit that this request makes.
@@ -158,7 +166,7 @@ impl Target {
 
     /// Finishes a landing whose commit already stands: what a crash left undone in tree and index.
     fn finish(&self, desk: &mut Desk<'_>, spec: &LandSpec, done: &Done) -> Result<Landed> {
-        let before = Self { repo: self.repo.clone(), name: self.name.clone(), tip: done.parent, checked_out: self.checked_out };
+        let before = Self { repo: self.repo.clone(), name: self.name.clone(), tip: done.parent, start: None, checked_out: self.checked_out };
         let mut landed = Landed { commit: done.commit.to_string(), ..before.base() };
         if self.checked_out {
             let (from, to) = (tree_of(desk, &spec.from)?, tree_of(desk, &spec.to)?);

@@ -140,6 +140,14 @@ pub(super) fn lost_text(why: &str) -> Fault {
         .transient()
 }
 
+/// Somebody took the connection and says nothing.
+pub(super) fn silent(path: &Path) -> Fault {
+    Fault::new("TB-API-002", exit::UNAVAILABLE, format!("the daemon at {} does not answer", path.display()))
+        .hint("is it stopped or stuck? its pid is in `data/daemon.lock`; ending it loses nothing: kill -9 PID")
+        .hint("tinkerbell daemon start")
+        .transient()
+}
+
 pub(super) fn garbled(why: &str) -> Fault {
     Fault::new("TB-API-008", exit::INTERNAL, format!("the daemon can not be understood: {why}"))
         .hint("tinkerbell daemon stop && tinkerbell daemon start")

@@ -18,7 +18,11 @@ use hyper::Method;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tinkerbell_core::code::Fault;
+
+/// A daemon that does not even tell its release for this long is stuck or stopped.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// A daemon's socket and the calls to it; cheap to clone.
 #[derive(Debug, Clone)]
@@ -30,12 +34,15 @@ impl Client {
     /// A client for the daemon at `path`, proven to be there and to speak our version.
     ///
     /// # Errors
-    /// `TB-API-001` when nobody listens, `TB-API-003` when the place belongs to somebody else,
+    /// `TB-API-001` when nobody listens, `TB-API-002` when nobody answers, `TB-API-003` when the place belongs to somebody else,
     /// `TB-API-011` when client and daemon are too far apart.
     pub async fn connect(path: impl Into<PathBuf>) -> Result<Self, Fault> {
         let client = Self { path: path.into() };
-        client.version().await?;
-        Ok(client)
+        // Its release is at hand at any time; who can not tell it now tells nothing else either.
+        match tokio::time::timeout(ANSWER_WAIT, client.version()).await {
+            Ok(version) => version.map(|_| client),
+            Err(_) => Err(http::silent(&client.path)),
+        }
     }
 
     /// The socket's path.
