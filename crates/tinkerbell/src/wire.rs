@@ -14,9 +14,8 @@ use tinkerbell_blobs::DiskBlobs;
 use tinkerbell_canvas::GitCanvas;
 use tinkerbell_core::clock::{Clock, Entropy};
 use tinkerbell_core::code::{Fault, exit};
-use tinkerbell_core::lifecycle::Status;
 use tinkerbell_core::money::Price;
-use tinkerbell_core::port::{BlobStore, Guard, Journal, Model, Runtime as _, Sandbox, Submission};
+use tinkerbell_core::port::{BlobStore, Guard, Journal, Model, Sandbox, Submission};
 use tinkerbell_executor::{HostSandbox, LevelChoice, NetworkChoice, SandboxOptions};
 use tinkerbell_router::Router;
 use tinkerbell_scheduler::{Admission, Deps, Engine, Options};
@@ -279,9 +278,9 @@ impl House {
         tokio::spawn(async move { engine.environment_changed().await });
     }
 
-    /// Whether any task has work to do now, so that the daemon should stay.
+    /// Whether any task is open, so that the daemon should stay.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.engine.list().iter().any(|task| matches!(task.status, Status::Queued | Status::Running | Status::Paused { .. }))
+        self.engine.open_tasks() > 0
     }
 }

@@ -12,6 +12,9 @@ use std::ffi::OsString;
 use std::os::fd::AsRawFd;
 use std::process::Command;
 
+/// The inode that runs, also after its file was replaced or removed.
+const OURSELVES: &str = "/proc/self/exe";
+
 /// Runs the stage: `__enter <control descriptor> <host network: 0 or 1>`.
 pub fn main(args: &[OsString]) -> i32 {
     let text = |at: usize| args.get(at).and_then(|arg| arg.to_str()).unwrap_or("");
@@ -41,9 +44,8 @@ fn run(control: &mut Control, host_network: bool) -> Result<std::process::Child,
     keep_capabilities()?;
     // Only now: a change of credentials clears it.
     set_parent_process_death_signal(Some(Signal::KILL)).at("parent death signal")?;
-    let exe = std::env::current_exe().at("find our binary")?;
     rustix::io::fcntl_setfd(control.fd(), rustix::io::FdFlags::empty()).at("pass the control socket")?;
-    let child = Command::new(exe).arg("__init").arg(control.fd().as_raw_fd().to_string()).spawn().at("start PID 1")?;
+    let child = Command::new(OURSELVES).arg("__init").arg(control.fd().as_raw_fd().to_string()).spawn().at("start PID 1")?;
     control.send(&FromCell::Init { pid: child.id().cast_signed() }).at("report PID 1")?;
     Ok(child)
 }

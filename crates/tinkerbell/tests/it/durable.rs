@@ -83,3 +83,32 @@ async fn a_stale_socket_is_replaced() {
     home.run(&["daemon", "start"]).await.exits(0);
     home.pid().await;
 }
+
+/// Another release takes the binary's place while its daemon runs: commands still start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_binary_does_not_stop_the_running_daemon() {
+    let home = Home::with(vec![exec("echo still here"), Turn::text("ok")]).await;
+    let copy = home.dir.path().join("tinkerbell");
+    std::fs::copy(env!("CARGO_BIN_EXE_tinkerbell"), &copy).unwrap();
+    let mut daemon = tokio::process::Command::new(&copy);
+    daemon.args(["daemon", "start", "--foreground"]).env("TINKERBELL_HOME", home.tb()).env("HOME", home.dir.path()).kill_on_drop(true);
+    let mut child = daemon.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let started = std::time::Instant::now();
+    loop {
+        let out = home.run(&["daemon", "status", "--json"]).await;
+        // The level is proven before the file changes, as a daemon does soon after its start.
+        let status: serde_json::Value = serde_json::from_str(&out.stdout).unwrap_or_default();
+        if status["level"].is_string() {
+            break;
+        }
+        assert!(started.elapsed() < std::time::Duration::from_secs(60), "{}", out.stderr);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    std::fs::remove_file(&copy).unwrap();
+    std::fs::write(&copy, "another release").unwrap();
+    home.run(&["run", "go"]).await.exits(0);
+    let last = home.model.as_ref().unwrap().requests().last().unwrap().body.to_string();
+    assert!(last.contains("still here"), "{last}");
+    home.run(&["daemon", "stop"]).await.exits(0);
+    child.wait().await.unwrap();
+}
