@@ -110,6 +110,8 @@ struct History {
     held: Vec<Item>,
     cut: bool,
     checks: u32,
+    /// What the newest check printed.
+    printed: Option<String>,
 }
 
 impl History {
@@ -139,7 +141,12 @@ impl History {
             (Action::Call(call), Observation::Result(result)) => self.result(call, result),
             (Action::Verify(verify), Observation::Verdict(verdict)) => {
                 let when = self.when(verify);
-                self.note(verdict_text(verify, verdict, &when));
+                let mut text = verdict_text(verify, verdict, &when);
+                if when == AFTER_CHANGE && !verdict.passed && self.printed.as_ref() == Some(&verdict.text) {
+                    text.push_str("\nThe output is the same as before your change: the cause is elsewhere.");
+                }
+                self.printed = Some(verdict.text.clone());
+                self.note(text);
             }
             _ => {}
         }

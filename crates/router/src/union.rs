@@ -13,6 +13,9 @@ use tinkerbell_core::tool::ToolSpec;
 /// The choice that ends the turn with words instead of a call.
 const FINAL: &str = "final_answer";
 
+/// Longest thought, in characters: room for a cause, not for an essay.
+const THOUGHT: u32 = 200;
+
 /// The schema of one answer: one alternative per tool, and one for words.
 pub fn schema(tools: &[ToolSpec]) -> Value {
     let mut choices: Vec<Value> = tools.iter().map(|tool| choice(tool.name, parse_schema(tool.schema))).collect();
@@ -26,7 +29,7 @@ pub fn schema(tools: &[ToolSpec]) -> Value {
 fn choice(name: &str, args: Value) -> Value {
     json!({
         "type": "object",
-        "properties": {"thought": {"type": "string", "maxLength": 120}, "tool": {"const": name}, "args": args},
+        "properties": {"thought": {"type": "string", "maxLength": THOUGHT}, "tool": {"const": name}, "args": args},
         "required": ["thought", "tool", "args"],
         "additionalProperties": false,
     })

@@ -17,7 +17,7 @@ const MODEL: &str = "TINKERBELL_TEST_LLM_MODEL";
 /// Which repairs to do, by a part of their names; all where it is not set.
 const ONLY: &str = "TINKERBELL_TEST_LLM_ONLY";
 /// The runtime's own limit of one repair.
-const WALL: &str = "240s";
+const WALL: &str = "180s";
 /// The limit is looked at between steps, and one answer of a slow server may take minutes.
 const PATIENCE: Duration = Duration::from_secs(480);
 /// Model calls of one repair.
