@@ -77,6 +77,13 @@ impl Fault {
         self
     }
 
+    /// Whether it came from a full disk or a used-up quota. Libraries hand such errors on as words
+    /// only, so the words are read: Linux' numbers in them are fixed.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        ["(os error 28)", "(os error 122)"].iter().any(|mark| self.message.contains(mark))
+    }
+
     /// Marks the fault as one that may pass.
     #[must_use]
     pub const fn transient(mut self) -> Self {

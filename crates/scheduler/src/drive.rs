@@ -178,6 +178,7 @@ impl Engine {
             Stall::Budget(text) => ("budget", text),
             Stall::Key(name) => ("key", format!("needs key {name}")),
             Stall::Disk(text) => ("disk", text),
+            Stall::Broken(fault) if fault.is_disk_full() => ("disk", fault.message),
             // A refused key is no end of the task: it goes on with a better one.
             Stall::Broken(fault) if fault.exit == exit::NO_AUTH => ("key", fault.message),
             Stall::Broken(fault) if fault.retryable => ("provider", fault.message),

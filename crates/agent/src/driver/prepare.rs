@@ -19,7 +19,7 @@ pub async fn perform(stage: Arc<Stage>, intended: Intended) -> Result<Observed, 
         .once(intended, move |_| async move {
             match prepare(&acting).await {
                 Ok(prepared) => Ok(Acted::from(Observation::Prepared(prepared))),
-                Err(fault) if fault.retryable => Err(broken(fault)),
+                Err(fault) if fault.retryable || fault.is_disk_full() => Err(broken(fault)),
                 Err(fault) => Ok(Acted::from(Observation::Failed(failed(fault)))),
             }
         })
