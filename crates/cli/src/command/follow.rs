@@ -100,7 +100,7 @@ impl Follow {
             return Ok(Some(Ending::Result { result: Box::new(result.clone()), unseen, signal: self.signalled }));
         }
         // After a signal the end is on its way; nobody is asked any more.
-        let Some(halt) = self.watch.standing.halt().filter(|_| self.signalled.is_none()).cloned() else { return Ok(None) };
+        let Some(halt) = self.watch.halt().await?.filter(|_| self.signalled.is_none()) else { return Ok(None) };
         match halt.why.as_str() {
             "person" if self.desk.out.can_ask() => self.ask(halt).await,
             "budget" if self.desk.out.can_ask() => self.raise(halt).await,

@@ -174,7 +174,7 @@ async fn until_end(desk: &Desk, client: Client, view: &TaskView) -> Result<u8, F
         // Waiting for a person is what `wait` may do, unless nobody can be asked. Who paused the
         // task by hand will let it go on by hand.
         let is_alone = desk.is_no_input || !desk.out.can_ask();
-        if let Some(halt) = watch.standing.halt().filter(|halt| is_alone && halt.why != "user") {
+        if let Some(halt) = watch.halt().await?.filter(|halt| is_alone && halt.why != "user") {
             return Ok(match halt.why.as_str() {
                 "budget" => exit::BUDGET,
                 "key" => exit::NO_AUTH,

@@ -107,6 +107,15 @@ impl Watch {
         }
     }
 
+    /// Why the task stands still now. The pause on record may be over already: going on is no
+    /// event of its own, it shows with the next item only.
+    pub async fn halt(&mut self) -> Result<Option<Halt>, Fault> {
+        if self.standing.halt().is_some() && self.client.task(&self.task).await?.paused.is_none() {
+            self.standing.halted = None;
+        }
+        Ok(self.standing.halt().cloned())
+    }
+
     async fn revive(&mut self) -> Result<Glimpse, Fault> {
         self.was_revived = true;
         self.client = self.desk.again(&self.client).await?;
