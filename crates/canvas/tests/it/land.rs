@@ -147,8 +147,12 @@ fn a_branch_that_is_not_checked_out_moves_alone() {
     assert_eq!(now, then);
     back(&house, &opened, &landed);
     assert_eq!(house.git(&["rev-parse", "other"]), house.git(&["rev-parse", "main"]));
-    let fault = wait(house.canvas.land(house.land_spec(&opened, Some("none")))).unwrap_err();
-    assert_eq!(fault.code.0, "TB-CANVAS-003");
+    // A branch that does not exist begins at HEAD, and goes again with its landing.
+    let fresh = wait(house.canvas.land(house.land_spec(&opened, Some("fresh")))).unwrap();
+    assert_eq!(house.git(&["rev-parse", "fresh^"]), house.git(&["rev-parse", "main"]));
+    assert_eq!(house.git(&["show", "fresh:b.txt"]), "task");
+    back(&house, &opened, &fresh);
+    assert_eq!(house.git(&["branch", "--list", "fresh"]), "");
     house.git(&["worktree", "add", "-q", "../second", "other"]);
     let fault = wait(house.canvas.land(house.land_spec(&opened, Some("other")))).unwrap_err();
     assert_eq!(fault.code.0, "TB-CANVAS-010");
