@@ -22,6 +22,7 @@ mod merge;
 mod options;
 mod restore;
 mod snapshot;
+mod stale;
 mod store;
 mod sync;
 pub mod tools;

@@ -242,6 +242,8 @@ impl Store {
         }
         let log = LogChange { mode: RefLog::AndReference, force_create_reflog: false, message: BString::default() };
         let edit = RefEdit::update_with_log(name, id, PreviousValue::Any, log);
+        // The store is ours and it is the task's turn, so a lock is what a killed daemon left.
+        crate::stale::clear(&self.path.join(pin.name(task)))?;
         self.repo.edit_references_as(Some(edit), None).map_err(Error::git("pin checkpoint"))?;
         let path = self.path.join(pin.name(task));
         // A sweep trusts the pins, so they must be as lasting as what they hold.
@@ -277,7 +279,9 @@ impl Store {
         let platform = self.repo.references().map_err(Error::git("list pins"))?;
         let prefix = format!("{}/", prefix(task));
         let found = platform.prefixed(prefix.as_str()).map_err(Error::git("list pins"))?;
+        crate::stale::clear(&self.path.join("packed-refs"))?;
         for reference in found.flatten() {
+            crate::stale::clear(&self.path.join(reference.name().as_bstr().to_str_lossy().as_ref()))?;
             edits.push(RefEdit {
                 name: reference.name().to_owned(),
                 change: Change::Delete { expected: PreviousValue::Any, log: RefLog::AndReference },

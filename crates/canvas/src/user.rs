@@ -123,6 +123,9 @@ pub struct Move<'a> {
     pub time_s: u64,
 }
 
+/// Where the tasks' branches stand.
+const TASKS: &str = "refs/heads/tinkerbell/";
+
 /// Moves a reference by compare-and-swap.
 ///
 /// # Errors
@@ -139,7 +142,12 @@ pub fn move_ref(repo: &gix::Repository, step: &Move<'_>) -> Result<()> {
     };
     let who = identity(repo, step.time_s);
     let mut time = gix::date::parse::TimeBuf::default();
-    let Err(error) = repo.edit_references_as(Some(edit), Some(who.to_ref(&mut time))) else { return Ok(()) };
+    let mut done = repo.edit_references_as(Some(edit.clone()), Some(who.to_ref(&mut time)));
+    // On a task's branch nobody works but us: a lock that stands is what a killed daemon left.
+    if done.is_err() && step.name.starts_with(TASKS) && crate::stale::outlive(&repo.common_dir().join(step.name))? {
+        done = repo.edit_references_as(Some(edit), Some(who.to_ref(&mut time)));
+    }
+    let Err(error) = done else { return Ok(()) };
     let found = tip(repo, step.name)?;
     if found == step.from {
         return Err(Error::BranchBlocked(step.name.to_owned(), words(&error)));

@@ -78,6 +78,7 @@ pub fn fill(repo: &gix::Repository, ws: &Workspace, tree: ObjectId) -> Result<Ve
     let nothing = gix::progress::Discard;
     let outcome = gix::worktree::state::checkout(&mut index, ws.tree.clone(), objects, &nothing, &nothing, &AtomicBool::new(false), options)
         .map_err(Error::git("write the task's tree"))?;
+    crate::stale::clear(&ws.git_dir.join("index"))?;
     index.write(gix::index::write::Options::default()).map_err(Error::git("write the task's index"))?;
     Ok(outcome.collisions.iter().map(|c| format!("{} collides with another path and was left out", c.path)).collect())
 }
@@ -88,11 +89,8 @@ pub fn refresh_index(repo: &gix::Repository, ws: &Workspace, tree: ObjectId) -> 
     let path = ws.git_dir.join("index");
     let mut index = repo.index_from_tree(&tree).map_err(Error::git("read tree"))?;
     index.set_path(&path);
-    let lock = path.with_extension("lock");
-    if lock.exists() {
-        // Only a crash of ours leaves it: commands can not write here.
-        std::fs::remove_file(&lock).map_err(Error::io("remove", &lock))?;
-    }
+    // Only a crash of ours leaves a lock: commands can not write here.
+    crate::stale::clear(&path)?;
     let old = gix::index::File::at_or_default(&path, repo.object_hash(), false, gix::index::decode::Options::default()).map_err(Error::git("read the task's index"))?;
     for (entry, path) in index.entries_mut_with_paths() {
         let known = old.entry_by_path(path).filter(|was| was.id == entry.id && was.mode == entry.mode);

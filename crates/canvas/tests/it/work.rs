@@ -198,11 +198,19 @@ fn opening_finishes_whatever_a_crash_left_half_made() {
         assert!(house.user().exists());
         names.iter().for_each(|name| std::fs::remove_file(pins.join(name)).unwrap());
     };
-    let cases: [(&str, &[&str], Crash); 6] = [
+    let cases: [(&str, &[&str], Crash); 7] = [
         ("before the branch", &["first", "newest"], |h, o| { h.git(&["update-ref", "-d", &o.workspace.branch]); std::fs::remove_dir_all(&o.workspace.tree).unwrap(); }),
         ("before the registration", &["first", "newest"], |_, o| { std::fs::remove_dir_all(&o.workspace.git_dir).unwrap(); std::fs::remove_dir_all(&o.workspace.tree).unwrap(); }),
         ("half filled", &["first", "newest"], |_, o| { std::fs::remove_file(o.workspace.tree.join("a.txt")).unwrap(); std::fs::remove_file(o.workspace.git_dir.join("index")).unwrap(); }),
         ("before the first checkpoint", &["first", "newest"], |_, _| {}),
+        ("with all its locks held", &["first", "newest"], |h, o| {
+            h.git(&["update-ref", "-d", &o.workspace.branch]);
+            std::fs::write(o.workspace.git_dir.join("index.lock"), "").unwrap();
+            let lock = o.workspace.common_dir.join(format!("{}.lock", o.workspace.branch));
+            std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
+            let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+            std::fs::File::create(lock).unwrap().set_modified(long_ago).unwrap();
+        }),
         ("pruned by git", &[], |h, o| { std::fs::remove_dir_all(&o.workspace.tree).unwrap(); h.git(&["worktree", "prune"]); }),
         ("git file gone", &[], |_, o| std::fs::remove_file(o.workspace.tree.join(".git")).unwrap()),
     ];
@@ -213,6 +221,7 @@ fn opening_finishes_whatever_a_crash_left_half_made() {
         let was = tree(&opened);
         let before = house.untouched();
         drop_pins(&house, &pins(&house), lost);
+        std::fs::write(pins(&house).join("first.lock"), "").unwrap();
         crash(&house, &opened);
         house.again();
         let found = house.open();
