@@ -19,6 +19,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a daemon that another client started may take.
 const OTHERS: Duration = Duration::from_secs(5);
+/// How long one that another daemon kept from starting is waited for before the next try.
+const AGAIN: Duration = Duration::from_millis(300);
 
 /// A client, with a daemon started for it when none answers.
 ///
@@ -30,11 +32,34 @@ pub async fn connect(places: &Places, exe: &Path, args: &[String]) -> Result<Cli
         Err(fault) if fault.code.0 != "TB-API-001" => return Err(fault),
         Err(_) => {}
     }
-    spawn(places, exe, args).await?;
-    wait(places).await
+    let tries = async {
+        loop {
+            let patience = match spawn(places, exe, args).await? {
+                Spawned::Ready => OTHERS,
+                // It may be a daemon that has just stopped and not yet let go.
+                Spawned::Taken => AGAIN,
+            };
+            match wait(places, patience).await {
+                Err(fault) if fault.code.0 == "TB-API-001" => {}
+                other => return other,
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, tries).await {
+        Ok(result) => result,
+        Err(_) => Err(failed(places, &format!("another one holds the data and does not answer within {} s", PATIENCE.as_secs()))),
+    }
 }
 
-async fn wait(places: &Places) -> Result<Client, Fault> {
+/// How a daemon's start went.
+enum Spawned {
+    /// It serves.
+    Ready,
+    /// Another one holds the data directory.
+    Taken,
+}
+
+async fn wait(places: &Places, patience: Duration) -> Result<Client, Fault> {
     let tries = async {
         loop {
             match Client::connect(places.socket()).await {
@@ -43,13 +68,13 @@ async fn wait(places: &Places) -> Result<Client, Fault> {
             }
         }
     };
-    match tokio::time::timeout(OTHERS, tries).await {
+    match tokio::time::timeout(patience, tries).await {
         Ok(result) => result,
         Err(_) => Client::connect(places.socket()).await,
     }
 }
 
-async fn spawn(places: &Places, exe: &Path, args: &[String]) -> Result<(), Fault> {
+async fn spawn(places: &Places, exe: &Path, args: &[String]) -> Result<Spawned, Fault> {
     places.make(rustix::process::getuid().as_raw())?;
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(places.log());
     let log = log.map_err(|error| failed(places, &format!("{} can not be written: {error}", places.log().display())))?;
@@ -62,12 +87,13 @@ async fn spawn(places: &Places, exe: &Path, args: &[String]) -> Result<(), Fault
         .stderr(Stdio::from(log))
         .spawn()
         .map_err(|error| failed(places, &format!("{} can not be run: {error}", exe.display())))?;
-    let Some(out) = child.stdout.take() else { return Ok(()) };
+    let Some(out) = child.stdout.take() else { return Ok(Spawned::Taken) };
     let mut line = String::new();
     let mut reader = BufReader::new(out);
     let read = tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await;
     match (read, line.trim()) {
-        (Ok(Ok(_)), READY | TAKEN) => Ok(()),
+        (Ok(Ok(_)), READY) => Ok(Spawned::Ready),
+        (Ok(Ok(_)), TAKEN) => Ok(Spawned::Taken),
         (Ok(_), _) => Err(failed(places, &last_words(places))),
         (Err(_), _) => Err(failed(places, &format!("it did not answer within {} s", PATIENCE.as_secs()))),
     }

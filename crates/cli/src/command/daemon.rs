@@ -39,10 +39,14 @@ pub async fn stop(desk: &Desk) -> Result<u8, Fault> {
         }
         Err(fault) => return Err(fault),
     };
-    let open = client.daemon().await.map(|view| view.open_tasks).unwrap_or_default();
+    let (open, pid) = client.daemon().await.map(|view| (view.open_tasks, view.pid)).unwrap_or_default();
     client.stop().await?;
     let gone = async {
         while probe(client.path()).await.is_ok() {
+            tokio::time::sleep(LOOK).await;
+        }
+        // The socket goes before the lock; who returns here may start the next one at once.
+        while pid != 0 && std::fs::read_link(format!("/proc/{pid}/exe")).is_ok() {
             tokio::time::sleep(LOOK).await;
         }
     };
