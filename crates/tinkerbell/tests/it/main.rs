@@ -2,6 +2,8 @@
 //!
 //! One binary for all of it, because linking is the dear part. Invariant: each test has a home, a
 //! repository and a daemon of its own, and leaves none of them behind.
+// Deadlines of tests are about the real world, so they ask the real clock.
+#![allow(clippy::disallowed_methods)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod bad_input;
@@ -12,4 +14,5 @@ mod llm;
 mod places;
 mod provider;
 mod repository;
+mod torture;
 mod undo;
