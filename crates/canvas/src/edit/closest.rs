@@ -8,6 +8,10 @@ use super::refusal::{clip, quote};
 
 /// Sent lines that are compared at each position; more would not find a better place.
 const SAMPLE_LINES: usize = 24;
+/// Most comparisons word by word, which cost more.
+const MAX_WORD_COMPARISONS: usize = 20_000;
+/// Words of a line that are compared.
+const SAMPLE_WORDS: usize = 16;
 /// Most comparisons in all.
 const MAX_COMPARISONS: usize = 1_000_000;
 /// Most characters of a differing piece that is shown.
@@ -35,16 +39,17 @@ fn best_position(file: &[&str], sent: &[&str]) -> (usize, u32) {
     let sample: Vec<&str> = sent.iter().take(SAMPLE_LINES).map(|l| l.trim()).collect();
     let trimmed: Vec<&str> = file.iter().map(|l| l.trim()).collect();
     let positions = (MAX_COMPARISONS / sample.len().max(1)).min(trimmed.len());
+    let by_words = sample.len() * positions <= MAX_WORD_COMPARISONS;
     let score = |at: usize| -> u32 {
         let pairs = sample.iter().zip(trimmed.iter().skip(at));
-        pairs.map(|(s, f)| likeness(f, s)).sum()
+        pairs.map(|(s, f)| likeness(f, s, by_words)).sum()
     };
     // The first of equals: ties go to the top of the file.
     (0..positions).map(|at| (at, score(at))).fold((0, 0), |best, one| if one.1 > best.1 { one } else { best })
 }
 
-/// 8 for equal lines, up to 5 for lines that share head and tail; blank lines say nothing.
-fn likeness(file: &str, sent: &str) -> u32 {
+/// 8 for equal lines, up to 5 for lines that share head and tail or most words; blank lines say nothing.
+fn likeness(file: &str, sent: &str, by_words: bool) -> u32 {
     if file.is_empty() || sent.is_empty() {
         return 0;
     }
@@ -55,12 +60,31 @@ fn likeness(file: &str, sent: &str) -> u32 {
     let room = file.len().min(sent.len()) - head;
     let tail = file.bytes().rev().zip(sent.bytes().rev()).take(room).take_while(|(a, b)| a == b).count();
     let share = (head + tail) * 10 / file.len().max(sent.len());
-    match share {
+    match if by_words { share.max(shared_words(file, sent)) } else { share } {
         9.. => 5,
         7..=8 => 4,
         5..=6 => 2,
         _ => 0,
     }
+}
+
+/// How many of ten words two lines share, whatever stands between the words.
+fn shared_words(file: &str, sent: &str) -> usize {
+    let words = |line: &str| -> Vec<String> {
+        let parts = line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+        parts.take(SAMPLE_WORDS).map(str::to_owned).collect()
+    };
+    let (mut left, sent) = (words(file), words(sent));
+    let most = left.len().max(sent.len());
+    let mut shared = 0;
+    for word in &sent {
+        if let Some(at) = left.iter().position(|have| have == word) {
+            left.swap_remove(at);
+            shared += 1;
+        }
+    }
+    // One word in common is chance, such as a closing keyword.
+    if shared < 2 { 0 } else { shared * 10 / most.max(1) }
 }
 
 fn first_difference(file: &[&str], sent: &[&str], at: usize) -> String {
