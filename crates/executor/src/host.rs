@@ -182,23 +182,32 @@ impl HostSandbox {
             }
         }
         for (id, run) in self.runs().await?.into_iter().filter(|(id, _)| !known.contains(id)) {
-            let probe = run.clone();
-            match blocking(move || probe.look()).await? {
-                Standing::Running => {
-                    stop_run(Arc::clone(&self.clock), run).await?;
-                    found.push((id, "it was running and no task knew it; it was ended".to_owned()));
-                }
-                Standing::Lost if !run.dir.join("lost").exists() => {
-                    blocking(move || run.settle()).await?;
-                    found.push((id, "its keeper was gone; what it left running was ended".to_owned()));
-                }
-                _ => {}
+            match self.reap(run).await {
+                Ok(told) => found.extend(told.map(|text| (id, text.to_owned()))),
+                // One directory that can not be judged must not keep all tasks from going on.
+                Err(error) => tracing::warn!(run = %id, %error, "a command that no task knows could not be ended"),
             }
         }
         let runs_dir = self.options.runs_dir.clone();
         blocking(move || make_dir(&runs_dir).and_then(|()| write_boot(&runs_dir))).await?;
         self.is_new_boot.store(false, Ordering::Relaxed);
         Ok(found)
+    }
+
+    /// Ends what a run left that no task knows; says what it was, if anything.
+    async fn reap(&self, run: Run) -> Result<Option<&'static str>, Error> {
+        let probe = run.clone();
+        match blocking(move || probe.look()).await? {
+            Standing::Running => {
+                stop_run(Arc::clone(&self.clock), run).await?;
+                Ok(Some("it was running and no task knew it; it was ended"))
+            }
+            Standing::Lost if !run.dir.join("lost").exists() => {
+                blocking(move || run.settle()).await?;
+                Ok(Some("its keeper was gone; what it left running was ended"))
+            }
+            _ => Ok(None),
+        }
     }
 
     async fn remove_task(&self, task: TaskId) -> Result<(), Error> {
@@ -242,9 +251,11 @@ impl Sandbox for HostSandbox {
 /// Ends one live run: asks its keeper, and deals with a keeper that does not hear.
 async fn stop_run(clock: Arc<dyn Clock>, run: Run) -> Result<(), Error> {
     let probe = run.clone();
-    let is_running = blocking(move || match probe.look()? {
-        Standing::NeverRan => Ok(!probe.withdraw()? && probe.look()? == Standing::Running),
-        standing => Ok(standing == Standing::Running),
+    let is_running = blocking(move || match probe.look() {
+        Ok(Standing::NeverRan) => Ok(!probe.withdraw()? && probe.look()? == Standing::Running),
+        Ok(standing) => Ok(standing == Standing::Running),
+        // Damaged files name nobody; the mark in the environment still does.
+        Err(_) => probe.end_processes().map(|()| false),
     });
     if !is_running.await? {
         return Ok(());

@@ -112,10 +112,12 @@ impl Run {
     /// When something survives.
     pub fn end_processes(&self) -> Result<(), Error> {
         // A keeper that has not begun its command is named by its lock alone.
-        if let Some(lock) = self.read::<Lock>("lock").ok().flatten().filter(|lock| lock.boot_id == boot_id() && self.is_held().unwrap_or(true)) {
+        if let Some(lock) =
+            self.read::<Lock>("lock").ok().flatten().filter(|lock| lock.boot_id == boot_id() && self.is_held().unwrap_or(true))
+        {
             kill_until_gone(KILL, || Some(lock.keeper).filter(|keeper| is_alive(*keeper)).into_iter().collect());
         }
-        if let Some(started) = self.started()?.filter(|started| started.boot_id == boot_id()) {
+        if let Some(started) = self.started().ok().flatten().filter(|started| started.boot_id == boot_id()) {
             let stages = [started.keeper, started.init, started.cell];
             for process in stages {
                 // What is gone needs no signal; what may not be signalled is found alive below.

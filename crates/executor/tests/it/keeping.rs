@@ -129,6 +129,10 @@ both!(unknown_runs_never_ran_and_sweeping_ends_orphans, house, {
     let orphan = house.start(1, "echo begin; sleep 300").await;
     let known = house.start(2, "echo begin; read x; exit 6").await;
     line(orphan.as_ref(), "begin").await;
+    // What can not be read is left alone and keeps nobody from the rest.
+    let damaged = house.options.runs_dir.join(house.spec(9, "").run.to_string());
+    std::fs::create_dir(&damaged).unwrap();
+    std::fs::write(damaged.join("started"), "\0\0\0").unwrap();
     let found = daemon(&house.options).sweep(vec![known.run()]).await.unwrap();
     assert_eq!(found.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [orphan.run()]);
     assert_eq!(end(orphan.as_ref()).await.cause, "cancelled");
