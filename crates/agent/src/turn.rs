@@ -222,7 +222,7 @@ impl Turn {
         }
         self.state.checked.clone_from(&self.state.tree);
         let command = self.state.verify.clone();
-        self.intend(EffectClass::Adoptable(Fallback::Pure), Action::Verify(Verify { command, round }))
+        self.intend(EffectClass::Adoptable(Fallback::Pure), Action::Verify(Verify { command, round, before: String::new() }))
     }
 }
 

@@ -99,7 +99,7 @@ fn every_call_gets_a_result() {
 fn a_failed_gate_is_told_with_its_output() {
     let verify = |round, passed| {
         let verdict = Verdict { passed, exit: 2, text: "boom".to_owned(), ..Verdict::default() };
-        effect(10, Action::Verify(Verify { command: "t".to_owned(), round }), Observation::Verdict(verdict))
+        effect(10, Action::Verify(Verify { command: "t".to_owned(), round, ..Verify::default() }), Observation::Verdict(verdict))
     };
     let seen = |past: Past| show(&rendered(&[past], 99, 100_000).unwrap().messages);
     assert!(seen(verify(1, false)).contains("`t` failed with exit 2 (after your answer, round 1 of 3).\nboom\nThe task is not done."));
@@ -161,7 +161,7 @@ fn the_runtime_shows_files_as_notes() {
         effect(lsn, Action::Call(call), Observation::Result(ResultSeen { text: path.to_owned(), status: status.to_owned(), ..ResultSeen::default() }))
     };
     let verdict = |lsn: u64, passed: bool| {
-        effect(lsn, Action::Verify(Verify { command: "t".to_owned(), round: 0 }), Observation::Verdict(Verdict { passed, exit: i32::from(!passed), ..Verdict::default() }))
+        effect(lsn, Action::Verify(Verify { command: "t".to_owned(), ..Verify::default() }), Observation::Verdict(Verdict { passed, exit: i32::from(!passed), ..Verdict::default() }))
     };
     let past = [verdict(5, false), own(6, "a.py", "done"), own(7, "b.py", "failed"), verdict(9, true)];
     let seen = show(&rendered(&past, 20, 100_000).unwrap().messages);

@@ -4,13 +4,13 @@
 //! Invariant: only exit code 0 of the gate itself passes.
 
 use super::prepare::failed;
-use super::stage::{FULL_BYTES, Stage, broken};
+use super::stage::{FULL_BYTES, Stage, broken, git};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::time::Duration;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::effect::{Acted, Attempt, Intended, LiveDelta, Stall};
-use tinkerbell_core::event::{Observation, Observed, Verdict, Verify};
+use tinkerbell_core::event::{Action, Intent, Observation, Observed, Verdict, Verify};
 use tinkerbell_core::port::{Ended, ExecSpec, Found, Unit, UnitState, Until};
 use tinkerbell_core::text::fold_output;
 use tinkerbell_core::words::{GitId, Seq};
@@ -24,16 +24,37 @@ const CHUNK: usize = 256 * 1024;
 /// Most tokens of a verdict.
 const VERDICT_TOKENS: u32 = 2_500;
 
-pub async fn perform(stage: Arc<Stage>, intended: Intended, verify: Verify) -> Result<Observed, Stall> {
+pub async fn perform(stage: Arc<Stage>, mut intended: Intended, verify: Verify) -> Result<Observed, Stall> {
     let (seq, acting) = (intended.seq, stage.clone());
+    let verify = if stage.is_observed(seq).await? { verify } else { settled(&stage, seq, verify).await? };
+    intended.action = Action::Verify(verify.clone());
     let observed = stage.once(intended, move |attempt| act(acting, seq, verify, attempt)).await?;
     stage.release(stage.run(seq)).await;
     Ok(observed)
 }
 
+/// The check with the tree that it starts from: as recorded, or as it stands once nobody writes to
+/// it any more. That is before the intent, because the intent must name the tree; ending commands
+/// twice ends them once.
+async fn settled(stage: &Stage, seq: Seq, mut verify: Verify) -> Result<Verify, Stall> {
+    if let Some((_, Intent { seq: open, action: Some(Action::Verify(recorded)), .. })) = stage.effects.task().open
+        && open == seq
+    {
+        return Ok(recorded);
+    }
+    // Before the first edit a server may be running that the model still needs.
+    if verify.round > 0 {
+        stage.house.deps.sandbox.stop(stage.task.id).await.map_err(broken)?;
+    }
+    // What a background unit wrote since the last checkpoint must survive the putting back.
+    verify.before = stage.house.deps.canvas.checkpoint(stage.workspace()?, None).await.map_err(broken)?.id.to_string();
+    Ok(verify)
+}
+
 async fn act(stage: Arc<Stage>, seq: Seq, verify: Verify, attempt: Attempt) -> Result<Acted, Stall> {
     let sandbox = &stage.house.deps.sandbox;
-    let mut before = stage.before()?;
+    // A journal of an earlier release names no tree.
+    let before = if verify.before.is_empty() { stage.before()? } else { git(&verify.before)? };
     let found = match attempt {
         Attempt::First => Found::NeverRan,
         Attempt::Recover => sandbox.attach(stage.run(seq)).await.map_err(broken)?,
@@ -41,15 +62,7 @@ async fn act(stage: Arc<Stage>, seq: Seq, verify: Verify, attempt: Attempt) -> R
     let unit = match found {
         Found::Unit(unit) => unit,
         Found::Lost(_) => return lost(&stage, &before).await,
-        Found::NeverRan => {
-            // Before the first edit a server may be running that the model still needs.
-            if verify.round > 0 {
-                sandbox.stop(stage.task.id).await.map_err(broken)?;
-            }
-            // What a background unit wrote since the last checkpoint must survive the putting back.
-            before = stage.house.deps.canvas.checkpoint(stage.workspace()?, None).await.map_err(broken)?.id;
-            start(&stage, seq, &verify).await?
-        }
+        Found::NeverRan => start(&stage, seq, &verify).await?,
     };
     match watch(&stage, seq, unit.as_ref()).await? {
         Some(ended) => verdict(&stage, unit.as_ref(), &ended, &before).await,
@@ -127,13 +140,14 @@ async fn whole(unit: &dyn Unit) -> Result<Bytes, Stall> {
 /// Puts the tree back to `before`; names the files that had existed and differed.
 async fn put_back(stage: &Stage, before: &GitId) -> Result<Vec<String>, Stall> {
     let (workspace, canvas) = (stage.workspace()?, &stage.house.deps.canvas);
-    let after = canvas.checkpoint(workspace.clone(), None).await.map_err(broken)?.id;
-    let changed = stage.changes(before, &after).await?;
+    let after = canvas.checkpoint(workspace.clone(), Some(before.clone())).await.map_err(broken)?;
+    let changed = stage.changes(before, &after.id).await?;
     if changed.is_empty() {
-        return Ok(Vec::new());
+        return Ok(after.restored);
     }
     canvas.restore(workspace, before.clone()).await.map_err(broken)?;
-    Ok(changed.into_iter().filter(|change| change.kind != "added").map(|change| change.path).collect())
+    let others = changed.into_iter().filter(|change| change.kind != "added").map(|change| change.path);
+    Ok(after.restored.into_iter().chain(others).collect())
 }
 
 async fn lost(stage: &Stage, before: &GitId) -> Result<Acted, Stall> {

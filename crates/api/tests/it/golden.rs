@@ -148,7 +148,7 @@ fn story() -> Vec<Event> {
         intent(7, Action::Commit(event::Commit { subject: "accept CRLF".into(), ..event::Commit::default() })),
         observed(7, Observation::Committed(event::Committed { commit: "2".repeat(40) })),
         Event::Paused(event::Paused { why: "budget".into(), text: "300 of 300 steps used".into() }),
-        intent(8, Action::Verify(event::Verify { command: "make test".into(), round: 1 })),
+        intent(8, Action::Verify(event::Verify { command: "make test".into(), round: 1, ..event::Verify::default() })),
         observed(8, Observation::Verdict(event::Verdict { passed: true, wall_ms: 300, ..event::Verdict::default() })),
         observed(
             9,

@@ -214,6 +214,10 @@ pub struct Verify {
     /// Round; 0 is the run before the first edit.
     #[prost(uint32, tag = "2")]
     pub round: u32,
+    /// The checkpoint that is put back afterwards; taken just before the intent, so that a crash in
+    /// the middle does not lose what background commands wrote until then.
+    #[prost(string, tag = "3")]
+    pub before: String,
 }
 
 /// Make a micro-commit. Carries all that its object id depends on.

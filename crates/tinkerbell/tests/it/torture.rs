@@ -338,6 +338,19 @@ async fn a_daemon_that_stops_and_starts_goes_on_where_it_was() {
     assert!((3..=5).contains(&home.asked()), "{} requests", home.asked());
 }
 
+/// What a background command wrote after the last call survives a check that is killed in its middle.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_cut_off_by_a_kill_puts_back_only_what_it_changed() {
+    let late = Turn::call("exec", json!({"cmd": "echo x > early.txt; sleep 0.6; echo x > late.txt; sleep 300", "yield_ms": 250}));
+    let home = Home::with(vec![late, Turn { delay_ms: 1_000, ..Turn::text("done") }]).await;
+    let task = home.submit(&["--verify", "echo checking; echo x > mess.txt; sleep 1", "go"]).await;
+    home.until_output("checking\n").await;
+    home.kill_daemon().await;
+    home.run(&["wait", &task]).await.exits(0);
+    let tree = PathBuf::from(home.inspect(&task).await["workspace"].as_str().unwrap());
+    assert!(tree.join("early.txt").exists() && tree.join("late.txt").exists() && !tree.join("mess.txt").exists());
+}
+
 /// A stopped task leaves no process, wherever its command stood, however its children hide.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_task_leaves_no_process() {
