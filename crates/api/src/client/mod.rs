@@ -22,7 +22,7 @@ use std::time::Duration;
 use tinkerbell_core::code::Fault;
 
 /// A daemon that does not even tell its release for this long is stuck or stopped.
-const ANSWER_WAIT: Duration = Duration::from_secs(10);
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
 /// A daemon's socket and the calls to it; cheap to clone.
 #[derive(Debug, Clone)]

@@ -197,20 +197,25 @@ async fn a_closed_output_is_no_crash() {
 /// Ctrl-C ends the task and its command; a lost terminal only detaches.
 #[tokio::test(flavor = "multi_thread")]
 async fn interrupts_cancel_and_hangups_detach() {
-    for (signal, code, status) in [("INT", 130, "cancelled"), ("TERM", 143, "cancelled"), ("HUP", 0, "running")] {
-        let home = Home::with(vec![exec("echo begin; sleep 60"), Turn::text("done")]).await;
-        let child = home.command(&["run", "go"]).spawn().unwrap();
-        home.until_output("begin").await;
-        std::process::Command::new("kill").args([format!("-{signal}"), child.id().unwrap().to_string()]).status().unwrap();
-        let out = tokio::time::timeout(std::time::Duration::from_secs(30), child.wait_with_output()).await;
-        crate::home::out(out.unwrap_or_else(|_| panic!("{signal} was not heard")).unwrap()).exits(code);
-        let tasks: Value = serde_json::from_str(&home.run(&["ps", "-a", "--json"]).await.exits(0).stdout).unwrap();
-        let view = home.inspect(tasks[0]["id"].as_str().unwrap()).await;
-        assert_eq!(view["result"]["status"].as_str().or(view["status"].as_str()), Some(status), "{signal}: {view}");
-        let tree = view["workspace"].as_str().unwrap().to_owned();
-        if code != 0 {
-            until("its command is gone", || !runs_below(&tree)).await;
-        }
+    let cases = [("INT", 130, "cancelled"), ("TERM", 143, "cancelled"), ("HUP", 0, "running")];
+    for one in cases.map(|(signal, code, status)| tokio::spawn(signalled(signal, code, status))) {
+        one.await.unwrap();
+    }
+}
+
+async fn signalled(signal: &'static str, code: i32, status: &'static str) {
+    let home = Home::with(vec![exec("echo begin; sleep 60"), Turn::text("done")]).await;
+    let child = home.command(&["run", "go"]).spawn().unwrap();
+    home.until_output("begin").await;
+    std::process::Command::new("kill").args([format!("-{signal}"), child.id().unwrap().to_string()]).status().unwrap();
+    let out = tokio::time::timeout(std::time::Duration::from_secs(30), child.wait_with_output()).await;
+    crate::home::out(out.unwrap_or_else(|_| panic!("{signal} was not heard")).unwrap()).exits(code);
+    let tasks: Value = serde_json::from_str(&home.run(&["ps", "-a", "--json"]).await.exits(0).stdout).unwrap();
+    let view = home.inspect(tasks[0]["id"].as_str().unwrap()).await;
+    assert_eq!(view["result"]["status"].as_str().or(view["status"].as_str()), Some(status), "{signal}: {view}");
+    let tree = view["workspace"].as_str().unwrap().to_owned();
+    if code != 0 {
+        until("its command is gone", || !runs_below(&tree)).await;
     }
 }
 

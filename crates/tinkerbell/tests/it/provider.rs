@@ -17,6 +17,10 @@ fn section(name: &str, url: &str) -> String {
     format!("[providers.{name}]\nwire = \"openai\"\nbase_url = \"{url}\"\n[models.\"{name}/m\"]\ncontext_tokens = 64000\n")
 }
 
+fn owned(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
+}
+
 fn body(home: &Home, at: usize) -> Value {
     home.model.as_ref().unwrap().requests()[at].body.clone()
 }
@@ -92,14 +96,15 @@ async fn a_provider_that_is_down_pauses_the_task() {
     let mut home = Home::bare();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     home.config(&format!("model = \"local/m\"\n{}", section("local", &format!("http://{address}/v1"))));
-    let out = home.run(&["run", "go"]).await.exits(69).says("can not be reached").says("tinkerbell resume").says("paused");
+    let [plain, json] = [&["run", "go"][..], &["run", "--json", "go"]].map(|args| tokio::spawn(home.run_owned(owned(args))));
+    let out = plain.await.unwrap().exits(69).says("can not be reached").says("tinkerbell resume").says("paused");
     assert!(out.stderr.contains(&address.to_string()), "{}", out.stderr);
-    let task = only_task(&home).await;
-    home.run(&["wait", &task]).await.exits(69);
-    home.run(&["ps"]).await.exits(0).says(&task[..6]).says("provider");
-    let json = home.run(&["run", "--json", "go"]).await.exits(69);
+    let json = json.await.unwrap().exits(69);
     let last: Value = serde_json::from_str(json.stdout.lines().last().unwrap()).unwrap();
     assert_eq!((last["type"].as_str(), &last["data"]["exit_code"]), (Some("result"), &json!(69)), "{last}");
+    let task = last["task"].as_str().unwrap().to_owned();
+    home.run(&["wait", &task]).await.exits(69);
+    home.run(&["ps"]).await.exits(0).says(&task[..6]).says("provider down");
     let settings = Settings { listen: Some(address), ..Settings::default() };
     home.model = Some(Scripted::start_with(vec![exec("echo here"), Turn::text("done")], settings).await.unwrap());
     home.run(&["resume", &task]).await.exits(0);
@@ -230,15 +235,20 @@ async fn calls_that_make_no_sense_are_told_to_the_model() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_only_makes_nonsense_is_stopped() {
-    for turn in [exec("echo x").fault(Fault::MalformedArgs).forever(), Turn::text("")] {
-        let home = Home::with(vec![turn; 40]).await;
+    let scripts = [
+        vec![exec("echo x").fault(Fault::MalformedArgs).forever(); 40],
+        vec![Turn::text(""); 40],
+        (0..40).map(|n| Turn::call(&format!("tool{n}"), json!({"n": n}))).collect(),
+    ];
+    let played = scripts.map(|turns| async {
+        let home = Home::with(turns).await;
         home.run(&["run", "go"]).await.exits(1).says("TB-AGENT-00");
         // Six malformed or four empty answers in a row; the router asks for each a second time.
         assert!(home.asked() <= 12, "{} requests", home.asked());
+    });
+    for one in played.map(tokio::spawn) {
+        one.await.unwrap();
     }
-    let home = Home::with((0..40).map(|n| Turn::call(&format!("tool{n}"), json!({"n": n}))).collect()).await;
-    home.run(&["run", "go"]).await.exits(1).says("TB-AGENT-00");
-    assert!(home.asked() <= 8, "{} requests", home.asked());
 }
 
 /// The first request is small, and what was sent once is sent again byte for byte.
