@@ -226,7 +226,7 @@ async fn a_killed_keeper_makes_the_outcome_a_question() {
     let home = Home::with(vec![exec("echo x >> ran.txt; echo begin; sleep 60"), Turn::text("done")]).await;
     let task = home.submit(&["go"]).await;
     home.until_output("begin").await;
-    let keepers: Vec<i32> = keepers_of(&task);
+    let keepers: Vec<i32> = keepers_of(&home);
     assert_eq!(keepers.len(), 1);
     keepers.into_iter().for_each(kill);
     home.run(&["wait", &task]).await.exits(4);
@@ -242,11 +242,10 @@ async fn a_killed_keeper_makes_the_outcome_a_question() {
     assert_eq!(std::fs::read_to_string(format!("{}/ran.txt", workspace(&home, &task).await)).unwrap(), "x\n");
 }
 
-/// A keeper's environment names its run, and a run's name begins with its task.
-fn keepers_of(task: &str) -> Vec<i32> {
-    let mark = format!("TINKERBELL_KEEPER={task}");
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let read = |pid: i32| Some((pid, std::fs::read(format!("/proc/{pid}/environ")).ok()?));
-    let all = processes.filter_map(|entry| read(entry.file_name().to_str()?.parse().ok()?));
-    all.filter(|(_, environ)| String::from_utf8_lossy(environ).contains(&mark)).map(|(pid, _)| pid).collect()
+/// The lock of each run names its keeper.
+fn keepers_of(home: &Home) -> Vec<i32> {
+    let files = crate::home::walk(&home.tb().join("data/runs"));
+    let locks = files.iter().filter(|path| path.ends_with("lock")).map(|path| std::fs::read(path).unwrap());
+    let locks = locks.filter_map(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    locks.filter_map(|lock| i32::try_from(lock["keeper"]["pid"].as_i64()?).ok()).collect()
 }
