@@ -79,7 +79,7 @@ fn places(options: &SandboxOptions, spec: &ExecSpec) -> Result<Places, Error> {
     let mut git: Vec<PathBuf> =
         [&spec.workspace.common_dir, &spec.workspace.git_dir].iter().filter_map(|dir| dir.canonicalize().ok()).collect();
     let alternates = std::fs::read_to_string(spec.workspace.common_dir.join("objects/info/alternates")).unwrap_or_default();
-    git.extend(alternates.lines().filter_map(|line| Path::new(line).canonicalize().ok()));
+    git.extend(alternates.lines().filter_map(|line| Path::new(line).canonicalize().ok()).filter(|dir| is_store(dir)));
     let private = options.homes_dir.join(spec.run.task.to_string());
     let (home, tmp) = (private.join("home"), private.join("tmp"));
     for dir in [&home, &tmp] {
@@ -87,6 +87,14 @@ fn places(options: &SandboxOptions, spec: &ExecSpec) -> Result<Places, Error> {
     }
     let canonical = |dir: &PathBuf| dir.canonicalize().map_err(Error::files(dir));
     Ok(Places { task: spec.run.task, tree, git, home: canonical(&home)?, tmp: canonical(&tmp)? })
+}
+
+/// Whether a directory is a store of git's objects and nothing else: the file that names it may have
+/// come with the repository, and names what a command is to read.
+fn is_store(dir: &Path) -> bool {
+    let is_git = |name: &str| matches!(name, "pack" | "info") || name.starts_with("tmp_") || (name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let names = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_git));
+    dir.ends_with("objects") && std::fs::read_dir(dir).is_ok_and(|mut entries| entries.all(names))
 }
 
 /// The working directory, links resolved, inside the tree.
@@ -105,7 +113,10 @@ fn fill_full(cell: &mut Cell, places: &Places, reach: &Reach) {
     mounts.push(bind(&places.tree, true));
     mounts.push(bind(&places.home, true));
     mounts.push(Mount::Bind { from: places.tmp.clone(), to: "/tmp".into(), writable: true });
-    mounts.push(Mount::Link { at: "/var/tmp".into(), target: "/tmp".into() });
+    // Where the workspace itself lies below it, there is a directory already.
+    if !mounts.iter().any(|mount| mount.place().starts_with("/var/tmp")) {
+        mounts.push(Mount::Link { at: "/var/tmp".into(), target: "/tmp".into() });
+    }
     for path in present(&places.tree) {
         // A parent that is no mount point of its own could be renamed away, protection and all.
         if let Some(parent) = path.parent().filter(|parent| *parent != places.tree) {

@@ -63,6 +63,9 @@ both!(attacks_from_the_shell_fail, house, {
         chroot . /bin/true && broke chroot
         echo 1 > /proc/sys/kernel/core_pattern && broke sysctl
         head -c1 /dev/vda && broke disk
+        cp /bin/true mine && chmod 4755 mine && broke setuid
+        chmod g+s mine && broke setgid
+        chmod 755 mine || broke plain-chmod
         true
         "#
     );
@@ -172,4 +175,17 @@ both!(a_start_is_quick, house, {
         assert_eq!(house.run(seq, "true").await.1.code, Some(0));
     }
     eprintln!("{}: {} ms for 20 commands", house.level.name(), RealClock.now().mono_ms - begin);
+});
+
+both!(alternates_of_a_repository_open_no_directory, house, {
+    let private = house.root().join("private");
+    for dir in [&private, &house.root().join("git/objects/info"), &house.root().join("store/objects/pack")] {
+        std::fs::create_dir_all(dir).unwrap();
+    }
+    std::fs::write(private.join("s"), "private-canary").unwrap();
+    std::fs::write(house.root().join("store/objects/pack/p"), "shared").unwrap();
+    let store = house.root().join("store/objects");
+    std::fs::write(house.root().join("git/objects/info/alternates"), format!("{}\n{}\n", private.display(), store.display())).unwrap();
+    let (output, _) = house.run(1, &format!("cat {}/s; cat {}/pack/p", private.display(), store.display())).await;
+    assert!(output.contains("shared") && !output.contains("canary"), "{output}");
 });
