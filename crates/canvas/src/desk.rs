@@ -9,13 +9,13 @@ use crate::error::{Error, Result};
 use crate::ignored::Ignored;
 use crate::options::{IgnoredFiles, Options};
 use crate::snapshot::{self, Memory, Moment, Source};
-use crate::store::{Pin, Store, git_id, object_id};
+use crate::store::{Content, Pin, Store, git_id, object_id};
 use crate::trees::{self, Leaves, shown};
 use crate::user::{self, Move};
 use crate::walk::Tracked;
 use crate::{restore, worktree};
 use gix::ObjectId;
-use gix::bstr::ByteSlice;
+use gix::bstr::{BString, ByteSlice};
 use std::collections::HashSet;
 use std::path::Path;
 use tinkerbell_core::port::{Checkpoint, OpenSpec, Opened};
@@ -203,7 +203,8 @@ impl<'a> Desk<'a> {
         if let Some(guard) = guard {
             restored = self.put_back(&root, guard, id)?;
             if !restored.is_empty() {
-                id = self.walk(&root, &also)?;
+                let again = self.walk(&root, &also)?;
+                id = self.held(guard, again)?;
             }
         }
         self.keep(id)?;
@@ -229,16 +230,39 @@ impl<'a> Desk<'a> {
         snapshot::take(root, &source, &mut self.past.memory)
     }
 
+    /// What differs in the protected set.
+    fn steering(&self, was: &Content, is: &Content) -> Result<Vec<trees::Change>> {
+        let mut changes = trees::diff(&self.store.repo, was.files, is.files)?;
+        // A nested repository's own directory is the command's business; ours is checked apart.
+        let is_nested = |path: &BString| path.split(|b| *b == b'/').any(|part| part == b".git");
+        changes.retain(|change| snapshot::is_protected(change.path.as_bstr()) && !is_nested(&change.path));
+        Ok(changes)
+    }
+
+    /// The checkpoint with the guard's protected files, whatever a command that still runs has made
+    /// of them since they were put back.
+    fn held(&self, guard: &GitId, now: ObjectId) -> Result<ObjectId> {
+        let (was, is) = (self.store.get(guard)?, self.store.get(&git_id(now)?)?);
+        let changes = self.steering(&was, &is)?;
+        if changes.is_empty() {
+            return Ok(now);
+        }
+        let mut files = trees::flatten(&self.store.repo, is.files)?;
+        for change in changes {
+            match change.old {
+                Some(leaf) => files.insert(change.path, leaf),
+                None => files.remove(&change.path),
+            };
+        }
+        self.store.put(&files, &is)
+    }
+
     /// Puts protected paths back as the guard has them; names them.
     fn put_back(&self, root: &Root, guard: &GitId, now: ObjectId) -> Result<Vec<String>> {
         let (was, is) = (self.store.get(guard)?, self.store.get(&git_id(now)?)?);
         let mut names = Vec::new();
-        for change in trees::diff(&self.store.repo, was.files, is.files)? {
+        for change in self.steering(&was, &is)? {
             let path = change.path.as_bstr();
-            // A nested repository's own directory is the command's business; ours is checked below.
-            if !snapshot::is_protected(path) || path.split(|b| *b == b'/').any(|part| part == b".git") {
-                continue;
-            }
             match change.old {
                 Some(leaf) => restore::put(root, &self.store, path, leaf, crate::beneath::FileMode::Exactly(was.modes.of(path, leaf.kind)))?,
                 None => {

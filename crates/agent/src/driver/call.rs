@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tinkerbell_core::effect::{Acted, Answer, Attempt, EffectClass, Fallback, Intended, LiveDelta, Question, QuestionKind, Stall};
 use tinkerbell_core::event::{Call, Observation, Observed, PlanStep, ResultSeen};
 use tinkerbell_core::port::{Deed, Judgement, Level, Tool};
+use tinkerbell_core::protected::is_protected;
 use tinkerbell_core::tool::{Sink, ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolStatus};
 use tinkerbell_core::words::Seq;
 
@@ -197,13 +198,17 @@ async fn run(
         env: (stage.house.deps.env)(stage.task.id),
         live: live(&stage, seq),
     };
+    if steers(&plan) && attempt == Attempt::First {
+        // What is approved is this call, not what a background command did to its neighbours.
+        stage.house.deps.canvas.checkpoint(stage.workspace()?, Some(stage.before()?)).await.map_err(broken)?;
+    }
     let mut outcome = tool.call(context, call.args.clone()).await?;
     if outcome.status == ToolStatus::Lost {
         outcome.text = lost(&stage, seq, &plan, &outcome).await?;
     }
     let mut result = seen(&stage, &outcome).await?;
     if touches(&call, &plan, &outcome) {
-        checkpoint(&stage, &call, &plan, &mut result).await?;
+        checkpoint(&stage, &plan, &mut result).await?;
     }
     Ok(Acted::from(Observation::Result(result)))
 }
@@ -264,18 +269,16 @@ fn touches(call: &Call, plan: &ToolPlan, outcome: &ToolOutcome) -> bool {
     changes && outcome.status != ToolStatus::Failed
 }
 
-/// Whether a command at this level could write the protected set; unnamed is the task's level.
-fn is_open(stage: &Stage, level: &str) -> bool {
-    let prepared = stage.task.prepared.as_ref().map_or("", |prepared| prepared.level.as_str());
-    let level = if level.is_empty() { prepared } else { level };
-    level != Level::Full.name()
+/// Whether the call writes protected files, which then were approved.
+fn steers(plan: &ToolPlan) -> bool {
+    plan.writes.iter().any(|path| is_protected(path))
 }
 
-async fn checkpoint(stage: &Stage, call: &Call, plan: &ToolPlan, result: &mut ResultSeen) -> Result<(), Stall> {
+async fn checkpoint(stage: &Stage, plan: &ToolPlan, result: &mut ResultSeen) -> Result<(), Stall> {
     let before = stage.before()?;
-    let commands = plan.command.is_some() || matches!(call.tool.as_str(), "exec_wait" | "exec_send");
-    // On `full` the protected set is read-only for commands; edits of it by file tools were approved.
-    let guard = (commands && is_open(stage, &result.level)).then(|| before.clone());
+    // Also at level `full`, whose mounts guard the root's own names only, and after file tools,
+    // beside which a command may run in the background.
+    let guard = (!steers(plan)).then(|| before.clone());
     let taken = stage.house.deps.canvas.checkpoint(stage.workspace()?, guard).await.map_err(broken)?;
     let files = stage.changes(&before, &taken.id).await?;
     result.before = before.to_string();

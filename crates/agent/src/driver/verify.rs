@@ -47,7 +47,8 @@ async fn settled(stage: &Stage, seq: Seq, mut verify: Verify) -> Result<Verify, 
         stage.house.deps.sandbox.stop(stage.task.id).await.map_err(broken)?;
     }
     // What a background unit wrote since the last checkpoint must survive the putting back.
-    verify.before = stage.house.deps.canvas.checkpoint(stage.workspace()?, None).await.map_err(broken)?.id.to_string();
+    // Protected files are not its to write.
+    verify.before = stage.house.deps.canvas.checkpoint(stage.workspace()?, Some(stage.before()?)).await.map_err(broken)?.id.to_string();
     Ok(verify)
 }
 

@@ -53,7 +53,7 @@ async fn identity(cwd: &Path) -> Finding {
 
 async fn state(root: &Path) -> Finding {
     let shown = root.display();
-    let (status, dir) = tokio::join!(git(root, &["status", "--porcelain=v2", "--branch"]), git(root, &["rev-parse", "--absolute-git-dir"]));
+    let (status, dir) = tokio::join!(repository::status(root), git(root, &["rev-parse", "--absolute-git-dir"]));
     let (Some(status), Some(dir)) = (status, dir) else {
         return Finding::look(
             "repository",

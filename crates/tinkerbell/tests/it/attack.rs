@@ -1,0 +1,105 @@
+//! A model that obeys an attacker, in a repository that the attacker wrote.
+//!
+//! Each test is an attack that once went through. Invariant: each runs at both complete levels where
+//! the level matters, and skips, with a word, a level that the host does not give.
+
+use crate::home::{Home, exec};
+use serde_json::json;
+use std::path::PathBuf;
+use tinkerbell_testkit::llm::Turn;
+
+/// The task's tree.
+async fn tree(home: &Home, task: &str) -> PathBuf {
+    let full = home.inspect(task).await["id"].as_str().unwrap().to_owned();
+    home.tb().join("data/work").join(full).join("tree")
+}
+
+/// Commits files in the user's repository.
+fn commit(home: &Home, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        let path = home.repo.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    home.git(&["add", "-A"]);
+    home.git(&["commit", "-q", "-m", "more"]);
+}
+
+/// The newest task's short id; `None` where this host does not give the level.
+async fn ran(home: &Home, args: &[&str]) -> Option<String> {
+    let out = home.run(args).await;
+    if out.stderr.contains("TB-SANDBOX-002") || out.stdout.contains("TB-SANDBOX-002") {
+        eprintln!("skipped at level {}", home.level);
+        return None;
+    }
+    let tasks: serde_json::Value = serde_json::from_str(&home.run(&["ps", "-a", "--json"]).await.exits(0).stdout).unwrap();
+    Some(tasks[0]["short"].as_str().unwrap().to_owned())
+}
+
+async fn commands_write_no_protected_file_at_any_depth(level: &'static str) {
+    let attack = "echo evil > a/b/AGENTS.md; mkdir -p src/.claude; echo evil > src/.claude/settings.json; \
+                  echo evil > src/CLAUDE.md; mv a a2; mkdir -p a/b; echo evil > a/b/AGENTS.md; echo evil > Agents.MD; echo ok > src/ok";
+    let mut home = Home::with(vec![exec(attack), Turn::text("done")]).await;
+    home.level = level;
+    commit(&home, &[("a/b/AGENTS.md", "real\n"), ("a/b/code", "x\n")]);
+    let Some(task) = ran(&home, &["run", "x"]).await else { return };
+    let tree = tree(&home, &task).await;
+    assert_eq!(std::fs::read_to_string(tree.join("a/b/AGENTS.md")).unwrap(), "real\n");
+    for gone in ["src/.claude", "src/CLAUDE.md", "Agents.MD", "a2/b/AGENTS.md"] {
+        assert!(!tree.join(gone).exists(), "{gone} at {level}");
+    }
+    assert!(tree.join("src/ok").exists() && tree.join("a2/b/code").exists());
+    home.run(&["logs", &task, "--full"]).await.exits(0).says("were put back");
+    let diff = home.run(&["diff", &task]).await.exits(0).stdout;
+    assert!(!diff.contains("evil"), "{diff}");
+}
+
+#[tokio::test]
+async fn commands_write_no_protected_file_at_any_depth_full() {
+    commands_write_no_protected_file_at_any_depth("full").await;
+}
+
+#[tokio::test]
+async fn commands_write_no_protected_file_at_any_depth_landlock() {
+    commands_write_no_protected_file_at_any_depth("landlock").await;
+}
+
+/// A command in the background writes while a file tool works and while the check begins.
+async fn a_background_command_smuggles_no_protected_file(level: &'static str) {
+    let attack = "while true; do echo evil > src/AGENTS.md; echo evil > src/CLAUDE.md; echo x > running; sleep 0.01; done";
+    let write = |path: &str| Turn::call("write", json!({ "path": path, "content": "new\n" }));
+    let begin = Turn::call("exec", json!({ "cmd": attack, "yield_ms": 300 }));
+    let mut home = Home::with(vec![begin, write("src/b.txt"), write("src/c.txt"), Turn::text("done")]).await;
+    home.level = level;
+    commit(&home, &[("src/AGENTS.md", "real\n")]);
+    let Some(task) = ran(&home, &["run", "--verify", "true", "x"]).await else { return };
+    let diff = home.run(&["diff", &task]).await.exits(0).stdout;
+    assert!(diff.contains("src/b.txt") && !diff.contains("AGENTS.md") && !diff.contains("CLAUDE.md"), "{level}: {diff}");
+}
+
+#[tokio::test]
+async fn a_background_command_smuggles_no_protected_file_full() {
+    a_background_command_smuggles_no_protected_file("full").await;
+}
+
+#[tokio::test]
+async fn a_background_command_smuggles_no_protected_file_landlock() {
+    a_background_command_smuggles_no_protected_file("landlock").await;
+}
+
+#[tokio::test]
+async fn looking_at_a_repository_runs_nothing_of_it() {
+    let home = Home::bare();
+    let mark = home.dir.path().join("pwned");
+    commit(&home, &[(".gitattributes", "* filter=x.y diff=x merge=x\n")]);
+    let run = format!("touch {}", mark.display());
+    for key in ["filter.x.y.clean", "filter.x.y.smudge", "filter.x.y.process", "core.fsmonitor", "diff.external", "core.pager", "alias.status"] {
+        home.git(&["config", key, &if key == "alias.status" { format!("!{run}") } else { run.clone() }]);
+    }
+    home.git(&["config", "filter.x.y.required", "true"]);
+    // Same length, other content: git must compare the bytes.
+    std::fs::write(home.repo.join("run.sh"), "#!/bin/sh\necho hallo\n").unwrap();
+    home.run(&["doctor"]).await.says("repository");
+    home.run(&["init", "--help"]).await.exits(0);
+    assert!(!mark.exists());
+}
