@@ -107,6 +107,10 @@ async fn repair(dir: &Path, url: &str, model: &str) -> Row {
     assert_eq!(status == "verified", waited.code == 0, "{}: {}\n{seen}", name(dir), waited.stderr);
     assert!(status != "verified" || check(Path::new(&tree)), "{}: called verified, and the check is red", name(dir));
     assert_eq!((home.tree_of(&home.repo), home.git(&["rev-parse", "HEAD"])), (before, head), "{}: the user's tree was touched", name(dir));
+    if status != "verified" {
+        // Where it stumbled is what the measure is for.
+        eprintln!("\n{}", home.run(&["logs", "--full", &task]).await.stdout);
+    }
     home.run(&["daemon", "stop"]).await;
     Row { name: name(dir), status, steps: seen["steps"].as_u64().unwrap_or_default(), seconds, tokens: tokens(&seen) }
 }
