@@ -10,6 +10,7 @@ use crate::desk::Desk;
 use crate::error::{Error, Result, words};
 use crate::lineends::{LineEnds, filtered};
 use crate::merge::{Merged, merge};
+use crate::stale;
 use crate::store::{Pin, object_id};
 use crate::sync::{self, Moves, tree_or_empty};
 use crate::trees::{self, Leaves, shown};
@@ -17,8 +18,9 @@ use crate::user::{self, Move, NewCommit};
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tinkerbell_core::port::{LandSpec, Landed};
+use tinkerbell_core::words::TaskId;
 
 /// What every landing says.
 const NOTE: &str = "hooks were not run; the commit is not signed";
@@ -27,6 +29,8 @@ const ADVICE: &str = "these paths differ in your tree from what the task started
 
 /// A branch of the user's, and whether the user's own worktree stands on it.
 pub struct Target {
+    /// The task that lands.
+    pub task: TaskId,
     /// The repository, opened at the user's own worktree.
     pub repo: gix::Repository,
     /// The branch's full name.
@@ -108,7 +112,7 @@ impl Target {
         } else {
             None
         };
-        let target = Self { repo, name, tip, start, checked_out };
+        let target = Self { task: desk.ws.task, repo, name, tip, start, checked_out };
         target.elsewhere()?;
         Ok(target)
     }
@@ -166,7 +170,7 @@ impl Target {
 
     /// Finishes a landing whose commit already stands: what a crash left undone in tree and index.
     fn finish(&self, desk: &mut Desk<'_>, spec: &LandSpec, done: &Done) -> Result<Landed> {
-        let before = Self { repo: self.repo.clone(), name: self.name.clone(), tip: done.parent, start: None, checked_out: self.checked_out };
+        let before = Self { task: self.task, repo: self.repo.clone(), name: self.name.clone(), tip: done.parent, start: None, checked_out: self.checked_out };
         let mut landed = Landed { commit: done.commit.to_string(), ..before.base() };
         if self.checked_out {
             let (from, to) = (tree_of(desk, &spec.from)?, tree_of(desk, &spec.to)?);
@@ -216,8 +220,8 @@ impl Target {
             return Err(busy(format!("{state:?} is not finished").to_lowercase()));
         }
         let path = self.repo.index_path();
-        let lock = gix::lock::File::acquire_to_update_resource(&path, gix::lock::acquire::Fail::Immediately, None, 0);
-        let lock = lock.map_err(|_| busy(format!("{} is locked", path.display())))?;
+        // It goes with this value, whatever happens below.
+        let _lock = self.hold(&path)?.ok_or_else(|| busy(format!("{} is locked", path.display())))?;
         let index = gix::index::File::at_or_default(&path, self.repo.object_hash(), false, gix::index::decode::Options::default()).map_err(Error::git("read index"))?;
         if index.is_sparse() {
             return Err(Error::Index(workdir, "is a sparse one, which is not written here"));
@@ -238,12 +242,30 @@ impl Target {
         }
         swap(self)?;
         let notes = desk.carry_out(&plan)?;
-        let mut out = std::io::BufWriter::new(lock);
+        // Beside the lock, which keeps our mark until the new index is in place.
+        let fresh = path.with_file_name(format!("index.{}", self.task));
+        let mut out = std::io::BufWriter::new(std::fs::File::create(&fresh).map_err(Error::io("write", &fresh))?);
         desk.index.write_to(&mut out, gix::index::write::Options::default()).map_err(Error::git("write index"))?;
-        out.flush().map_err(Error::io("write", &path))?;
-        let lock = out.into_inner().map_err(|e| Error::io("write", &path)(e.into_error()))?;
-        lock.commit().map_err(|e| Error::io("write", &path)(e.error))?;
+        out.flush().map_err(Error::io("write", &fresh))?;
+        std::fs::rename(&fresh, &path).map_err(Error::io("write", &path))?;
         Ok((Vec::new(), notes))
+    }
+
+    /// Takes the index' lock and marks it as this task's; `None` when somebody else holds it. One
+    /// with our mark was left by a daemon killed in the middle of this very landing, since it is the
+    /// task's turn: it is taken over, and with it the lock of the branch that it may have held.
+    fn hold(&self, index: &Path) -> Result<Option<gix::lock::File>> {
+        let acquire = || gix::lock::File::acquire_to_update_resource(index, gix::lock::acquire::Fail::Immediately, None, 0);
+        let mark = format!("tinkerbell {}\n", self.task);
+        let mut lock = acquire();
+        if lock.is_err() && std::fs::read(index.with_extension("lock")).is_ok_and(|found| found == mark.as_bytes()) {
+            stale::outlive(&self.repo.common_dir().join(&self.name))?;
+            stale::clear(index)?;
+            lock = acquire();
+        }
+        let Ok(mut lock) = lock else { return Ok(None) };
+        lock.write_all(mark.as_bytes()).and_then(|()| lock.flush()).map_err(Error::io("write", index))?;
+        Ok(Some(lock))
     }
 }
 

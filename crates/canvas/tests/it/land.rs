@@ -258,6 +258,10 @@ fn a_landing_cut_short_by_a_crash_is_finished_when_asked_again() {
     // As it stands when the reference has moved and one file of two is written.
     house.write("a.txt", TEN);
     std::fs::write(house.user().join(".git/index"), index).unwrap();
+    // The locks that a killed daemon leaves: the index' with its mark, the branch's without one.
+    std::fs::write(house.user().join(".git/index.lock"), format!("tinkerbell {}\n", opened.workspace.task)).unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    std::fs::File::create(house.user().join(".git/refs/heads/main.lock")).unwrap().set_modified(long_ago).unwrap();
     let again = wait(house.canvas.land(spec)).unwrap();
     assert_eq!((again.commit, again.previous), (landed.commit, head));
     assert_eq!(house.git(&["status", "--porcelain"]), "");
