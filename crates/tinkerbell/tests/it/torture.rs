@@ -74,7 +74,7 @@ struct Victim {
 }
 
 /// What must stay as it was: the user's own things.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 struct Witness {
     head: String,
     refs: String,
@@ -120,6 +120,17 @@ impl Victim {
         // Its first thread ends before the others let go of socket and lock.
         let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().count();
         until("the daemon is gone", || !is_tinkerbell(pid) && threads() <= 1).await;
+    }
+
+    /// Asks for an operation, kills the daemon in its middle, and starts the next.
+    async fn cut_off(&self, words: &[&str], dice: &mut Dice) {
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        let asked = tokio::spawn(self.home.run_owned(words));
+        // Most of the time the client needs until then: it has to be started first.
+        tokio::time::sleep(Duration::from_millis(10 + dice.below(60))).await;
+        self.kill_daemon().await;
+        asked.await.unwrap();
+        self.start().await;
     }
 
     async fn start(&self) {
@@ -349,6 +360,46 @@ async fn a_check_cut_off_by_a_kill_puts_back_only_what_it_changed() {
     home.run(&["wait", &task]).await.exits(0);
     let tree = PathBuf::from(home.inspect(&task).await["workspace"].as_str().unwrap());
     assert!(tree.join("early.txt").exists() && tree.join("late.txt").exists() && !tree.join("mess.txt").exists());
+}
+
+/// An operation of the user that is cut off is finished or was never begun; nothing is left between.
+#[tokio::test(flavor = "multi_thread")]
+async fn undo_and_landing_survive_kills() {
+    let mut dice = Dice::new(0x0_5EED);
+    let change = "rm src/a.txt; chmod 755 run.sh; mkdir -p new/deep; for n in 1 2 3 4 5 6 7 8 9; do echo $n > new/deep/$n; done";
+    let home = Home::with(vec![exec(change), Turn::text("done")]).await;
+    let task = home.submit(&["go"]).await;
+    home.run(&["wait", &task]).await.exits(0);
+    let tree = PathBuf::from(home.inspect(&task).await["workspace"].as_str().unwrap());
+    let (base, done) = (home.git(&["rev-parse", "HEAD^{tree}"]), home.tree_of(&tree));
+    let head = home.git(&["rev-parse", "HEAD"]);
+    let victim = Victim { home, task, tree, before: Witness::default() };
+    for round in 0..kills() {
+        let at = victim.home.tree_of(&victim.tree);
+        let words = if at == done { ["undo", &victim.task, "--all"].to_vec() } else { ["redo", &victim.task].to_vec() };
+        victim.cut_off(&words, &mut dice).await;
+        // Whatever became of it: the next operation stands on it.
+        let out = victim.home.run(&words).await;
+        assert!(matches!(out.code, 0 | 1), "round {round}: {out:?}");
+        let now = victim.home.tree_of(&victim.tree);
+        assert!(now == base || now == done, "round {round}: between two states");
+        let branch = victim.home.git(&["rev-parse", &format!("tinkerbell/{}^{{tree}}", victim.task)]);
+        assert_eq!(branch, now, "round {round}: the branch follows the tree");
+    }
+    if victim.home.tree_of(&victim.tree) == base {
+        victim.home.run(&["redo", &victim.task]).await.exits(0);
+    }
+    for round in 0..kills().div_ceil(2) {
+        let words = if victim.home.git(&["rev-parse", "HEAD"]) == head { ["land", &victim.task, "--squash"].to_vec() } else { ["undo", &victim.task].to_vec() };
+        victim.cut_off(&words, &mut dice).await;
+        let out = victim.home.run(&["op", "log", &victim.task]).await.exits(0);
+        let clean = || victim.home.git(&["status", "--porcelain"]).is_empty();
+        until(&format!("round {round}: the user's tree follows {words:?}\n{out:?}"), clean).await;
+        let now = victim.home.git(&["rev-parse", "HEAD^{tree}"]);
+        assert!(now == base || now == done, "round {round}: a landing between two states");
+    }
+    victim.home.git(&["fsck", "--strict", "--no-dangling"]);
+    victim.home.run(&["wal", "verify"]).await.exits(0);
 }
 
 /// A stopped task leaves no process, wherever its command stood, however its children hide.
