@@ -142,6 +142,10 @@ impl Level {
     }
 }
 
+/// The variable that marks a command as the gate's own check. What earlier commands left in their
+/// home (a test runner in cargo's configuration, an alias) must not decide whether it passes.
+pub const CHECK: &str = "TINKERBELL_CHECK";
+
 /// A command to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecSpec {
@@ -155,7 +159,8 @@ pub struct ExecSpec {
     pub workdir: String,
     /// The workspace; its tree is writable, its git directories are readable.
     pub workspace: Workspace,
-    /// Environment beyond the sandbox's own fixed one.
+    /// Environment beyond the sandbox's own fixed one; with [`CHECK`] in it the command gets a home
+    /// that no other command has written.
     pub env: Vec<(String, String)>,
     /// The command is ended after this long.
     pub deadline: Duration,

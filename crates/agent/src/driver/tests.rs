@@ -90,12 +90,13 @@ async fn bad_calls_are_results_that_say_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn only_commands_below_full_have_protected_files_put_back() {
+async fn protected_files_are_put_back_unless_the_call_was_to_change_them() {
     for (call, put_back) in [
         (r#"exec {"cmd":"at landlock"}"#, true),
-        (r#"exec {"cmd":"at full"}"#, false),
-        (r#"exec {"cmd":"ls"}"#, false),
-        (r#"edit {"path":"a.rs","to":"x"}"#, false),
+        (r#"exec {"cmd":"at full"}"#, true),
+        (r#"exec {"cmd":"ls"}"#, true),
+        (r#"edit {"path":"a.rs","to":"x"}"#, true),
+        (r#"edit {"path":"AGENTS.md","to":"x"}"#, false),
     ] {
         let (desk, _) = run(&World::new(&[call, "say ok"])).await;
         assert_eq!(desk.results()[0].contains("were put back: AGENTS.md"), put_back, "{call}");

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::effect::{Acted, Attempt, Intended, LiveDelta, Stall};
 use tinkerbell_core::event::{Action, Intent, Observation, Observed, Verdict, Verify};
-use tinkerbell_core::port::{Ended, ExecSpec, Found, Unit, UnitState, Until};
+use tinkerbell_core::port::{CHECK, Ended, ExecSpec, Found, Unit, UnitState, Until};
 use tinkerbell_core::text::fold_output;
 use tinkerbell_core::words::{GitId, Seq};
 
@@ -80,7 +80,7 @@ async fn start(stage: &Stage, seq: Seq, verify: &Verify) -> Result<Arc<dyn Unit>
         // The user's own command means the directory in which it was given.
         workdir: given.map(|prepared| prepared.subdir.clone()).unwrap_or_default(),
         workspace: stage.workspace()?,
-        env: (stage.house.deps.env)(stage.task.id),
+        env: (stage.house.deps.env)(stage.task.id).into_iter().chain([(CHECK.to_owned(), "1".to_owned())]).collect(),
         deadline: stage.options.verify_deadline,
     };
     stage.house.deps.sandbox.start(spec).await.map_err(broken)

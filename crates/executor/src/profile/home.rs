@@ -25,7 +25,7 @@ pub const STORES: &[(&str, &str)] = &[
 /// # Errors
 /// When the home can not be written.
 pub fn prepare(options: &SandboxOptions, places: &Places) -> Result<(), Error> {
-    let private = options.homes_dir.join(places.task.to_string());
+    let private = &places.private;
     let (lock, ready) = (private.join("lock"), private.join("ready"));
     let file = std::fs::File::create(&lock).map_err(Error::files(&lock))?;
     // Two first commands at once: the second waits, and finds everything done.

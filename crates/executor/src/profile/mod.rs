@@ -12,9 +12,8 @@ use crate::options::{NetworkChoice, SandboxOptions};
 use crate::wire::{Cell, CellLevel, Mount, Rules, Sockets};
 use reach::Reach;
 use std::path::{Path, PathBuf};
-use tinkerbell_core::port::{ExecSpec, Level};
+use tinkerbell_core::port::{CHECK, ExecSpec, Level};
 use tinkerbell_core::protected;
-use tinkerbell_core::words::TaskId;
 
 /// What is to be executed, and what it needs to see beside the usual.
 pub struct Plan {
@@ -34,9 +33,9 @@ impl Plan {
 
 /// Places of one command.
 pub(crate) struct Places {
-    task: TaskId,
     tree: PathBuf,
     git: Vec<PathBuf>,
+    private: PathBuf,
     home: PathBuf,
     tmp: PathBuf,
 }
@@ -80,13 +79,18 @@ fn places(options: &SandboxOptions, spec: &ExecSpec) -> Result<Places, Error> {
         [&spec.workspace.common_dir, &spec.workspace.git_dir].iter().filter_map(|dir| dir.canonicalize().ok()).collect();
     let alternates = std::fs::read_to_string(spec.workspace.common_dir.join("objects/info/alternates")).unwrap_or_default();
     git.extend(alternates.lines().filter_map(|line| Path::new(line).canonicalize().ok()).filter(|dir| is_store(dir)));
-    let private = options.homes_dir.join(spec.run.task.to_string());
+    let mut private = options.homes_dir.join(spec.run.task.to_string());
+    if spec.env.iter().any(|(key, _)| key == CHECK) {
+        private.push("check");
+        // What the last check left decides nothing either.
+        crate::host::remove_tree(&private).map_err(Error::files(&private))?;
+    }
     let (home, tmp) = (private.join("home"), private.join("tmp"));
     for dir in [&home, &tmp] {
         crate::host::make_dir(dir)?;
     }
     let canonical = |dir: &PathBuf| dir.canonicalize().map_err(Error::files(dir));
-    Ok(Places { task: spec.run.task, tree, git, home: canonical(&home)?, tmp: canonical(&tmp)? })
+    Ok(Places { tree, git, private, home: canonical(&home)?, tmp: canonical(&tmp)? })
 }
 
 /// Whether a directory is a store of git's objects and nothing else: the file that names it may have

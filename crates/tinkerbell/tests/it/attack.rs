@@ -103,3 +103,25 @@ async fn looking_at_a_repository_runs_nothing_of_it() {
     home.run(&["init", "--help"]).await.exits(0);
     assert!(!mark.exists());
 }
+
+/// What a command leaves in its home decides nothing: the check has a home of its own, each time.
+async fn a_poisoned_home_does_not_pass_the_check(level: &'static str) {
+    let poison = "echo poison > $HOME/pass; mkdir -p $XDG_CONFIG_HOME $CARGO_HOME; echo x > $CARGO_HOME/config.toml; echo x >> src/a.txt";
+    let check = "test -e $HOME/pass || { touch $HOME/pass; chmod 0 $HOME; exit 3; }";
+    let turns = vec![exec(poison), Turn::text("done"), Turn::text("done"), Turn::text("done"), Turn::text("done"), Turn::text("done")];
+    let mut home = Home::with(turns).await;
+    home.level = level;
+    let Some(task) = ran(&home, &["run", "--verify", check, "x"]).await else { return };
+    let log = home.run(&["logs", &task]).await.exits(0).stdout;
+    assert!(log.contains("verification failed") && !log.contains("verification passed"), "{level}: {log}");
+}
+
+#[tokio::test]
+async fn a_poisoned_home_does_not_pass_the_check_full() {
+    a_poisoned_home_does_not_pass_the_check("full").await;
+}
+
+#[tokio::test]
+async fn a_poisoned_home_does_not_pass_the_check_landlock() {
+    a_poisoned_home_does_not_pass_the_check("landlock").await;
+}

@@ -260,8 +260,9 @@ impl Tool for Edit {
         ToolSpec { name: "edit", description: "edits", schema: "{}" }
     }
 
-    fn plan(&self, _args: &str) -> ToolPlan {
-        ToolPlan { class: EffectClass::Verifiable, writes: vec!["a.rs".to_owned()], deletes: 0, command: None }
+    fn plan(&self, args: &str) -> ToolPlan {
+        let path = if args.contains("AGENTS.md") { "AGENTS.md" } else { "a.rs" };
+        ToolPlan { class: EffectClass::Verifiable, writes: vec![path.to_owned()], deletes: 0, command: None }
     }
 
     fn call(&self, ctx: ToolContext, args: String) -> BoxFuture<'static, Result<ToolOutcome, Stall>> {
