@@ -85,8 +85,20 @@ fn missing(name: &str) -> Option<&'static str> {
     (!ran.is_ok_and(|status| status.success())).then_some(program)
 }
 
+/// The search path of a repair. rustup's own `rustc` looks into the user's home for a toolchain, and
+/// the test has a home of its own: the toolchain itself goes first.
+fn path(name: &str) -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    if !name.starts_with("rust-") {
+        return path;
+    }
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
+    format!("{}/bin:{path}", String::from_utf8_lossy(&output.stdout).trim())
+}
+
 async fn repair(dir: &Path, url: &str, model: &str) -> Row {
-    let home = Home::bare();
+    let mut home = Home::bare();
+    home.wrap = vec!["env".to_owned(), format!("PATH={}", path(&name(dir)))];
     plant(&home, &dir.join("tree"));
     home.config(&format!(
         "[providers.local]\nwire = \"openai\"\nbase_url = \"{url}\"\n[models.\"local/{model}\"]\ncontext_tokens = 16384\ntools = \"json-schema\"\n"
