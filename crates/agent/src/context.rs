@@ -13,10 +13,10 @@ use crate::turn::is_own;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tinkerbell_core::code::{Fault, exit};
+use tinkerbell_core::effect::Past;
 use tinkerbell_core::event::{Action, Ask, Call, Observation, PartKind, Reply, ResultSeen, Verdict, Verify};
 use tinkerbell_core::lifecycle::Task;
 use tinkerbell_core::model::{Message, ModelCall, ModelCard};
-use tinkerbell_core::effect::Past;
 use tinkerbell_core::tool::{ToolSpec, output_name};
 use tinkerbell_core::words::{BlobRef, Lsn};
 

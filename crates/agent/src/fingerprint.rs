@@ -95,7 +95,16 @@ fn moves(previous: &str, word: &str, next: &str) -> bool {
     let started = previous == "as" && core.strip_prefix('u').is_some_and(is_digits);
     // Rust names the thread's id: `thread 'main' (4711) panicked`.
     let thread = next == "panicked" && is_digits(core);
-    named || timed || started || thread || is_address(core) || is_duration(core) || is_clock(core) || is_temporary(word) || core.starts_with("blob:") || is_pid_tag(core)
+    named
+        || timed
+        || started
+        || thread
+        || is_address(core)
+        || is_duration(core)
+        || is_clock(core)
+        || is_temporary(word)
+        || core.starts_with("blob:")
+        || is_pid_tag(core)
 }
 
 fn is_digits(word: &str) -> bool {

@@ -20,5 +20,4 @@ pub use options::{Options, Project, ReadProject};
 pub use turn::{Facts, Turn};
 
 /// The tools in the order in which every request lists them; others follow by name.
-pub const TOOL_ORDER: [&str; 10] =
-    ["exec", "exec_send", "exec_wait", "read", "search", "edit", "write", "apply_patch", "plan", "ask"];
+pub const TOOL_ORDER: [&str; 10] = ["exec", "exec_send", "exec_wait", "read", "search", "edit", "write", "apply_patch", "plan", "ask"];

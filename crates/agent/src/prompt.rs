@@ -58,8 +58,7 @@ exit code. A command that runs on gets a unit name; wait for it with `exec_wait`
 ";
 
 const PATCH: &str = "- To edit, prefer `apply_patch`; `edit` replaces one exact text; `write` makes new files.\n";
-const REPLACE: &str =
-    "- To edit, prefer `edit`: `old` is copied exactly from the file and occurs once; `write` makes new files.\n";
+const REPLACE: &str = "- To edit, prefer `edit`: `old` is copied exactly from the file and occurs once; `write` makes new files.\n";
 
 const ENDING: &str = "
 # Ending

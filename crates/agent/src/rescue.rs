@@ -93,7 +93,9 @@ mod tests {
     #[test]
     fn an_answer_that_is_one_call_becomes_that_call() {
         let json = r#"{"name": "exec", "arguments": {"cmd": "ls"}}"#;
-        for text in [json.to_owned(), format!("```json\n{json}\n```"), format!("<tool_call>\n{json}\n</tool_call>"), format!("<tool_call>{json}")] {
+        for text in
+            [json.to_owned(), format!("```json\n{json}\n```"), format!("<tool_call>\n{json}\n</tool_call>"), format!("<tool_call>{json}")]
+        {
             let mut parts = [part(PartKind::Reasoning, "", "hm"), part(PartKind::Text, "", &text)];
             assert!(rescue(&mut parts), "{text}");
             assert_eq!((parts[1].tool.as_str(), parts[1].text.as_str()), ("exec", r#"{"cmd":"ls"}"#));

@@ -190,7 +190,10 @@ impl Visitor for UserTree<'_> {
         let link = beneath::kind_of(&seen.stat) == FileType::Symlink;
         let leaf = match self.unchanged(seen) {
             Some(id) => Leaf { kind: self.kind(seen, before, link), id },
-            None if link => Leaf { kind: EntryKind::Link, id: self.write(&beneath::read_link(seen.dir, seen.name).map_err(|e| self.fail(seen)(e.into()))?)? },
+            None if link => Leaf {
+                kind: EntryKind::Link,
+                id: self.write(&beneath::read_link(seen.dir, seen.name).map_err(|e| self.fail(seen)(e.into()))?)?,
+            },
             None => {
                 let kind = self.kind(seen, before, link);
                 match self.content(seen, before.map(|leaf| leaf.id))? {
@@ -277,7 +280,12 @@ impl UserTree<'_> {
 }
 
 /// A stat in the form that an index keeps: 32 bits of everything.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast, reason = "git cuts these fields to 32 bits, too")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::unnecessary_cast,
+    reason = "git cuts these fields to 32 bits, too"
+)]
 pub fn index_stat(stat: &Stat) -> gix::index::entry::Stat {
     let time = |(secs, nsecs): Moment| stat::Time { secs: secs as u32, nsecs: nsecs as u32 };
     gix::index::entry::Stat {

@@ -39,7 +39,12 @@ impl GitCanvas {
     }
 
     /// Runs blocking work in the task's turn. Dropping the future lets the work end by itself.
-    fn run<T: Send + 'static>(&self, task: TaskId, alone: bool, work: impl FnOnce(&Options, &mut Past) -> Result<T> + Send + 'static) -> BoxFuture<'_, Result<T, Fault>> {
+    fn run<T: Send + 'static>(
+        &self,
+        task: TaskId,
+        alone: bool,
+        work: impl FnOnce(&Options, &mut Past) -> Result<T> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, Fault>> {
         let inner = self.inner.clone();
         Box::pin(async move {
             let job = tokio::task::spawn_blocking(move || inner.turn(task, alone, work));
@@ -106,7 +111,11 @@ impl Canvas for GitCanvas {
 
     fn remove(&self, workspace: Workspace) -> BoxFuture<'_, Result<(), Fault>> {
         self.run(workspace.task, true, move |options, past| {
-            if workspace.common_dir.is_dir() { Desk::of(options, workspace, past)?.remove() } else { desk::remove_orphan(options, &workspace) }
+            if workspace.common_dir.is_dir() {
+                Desk::of(options, workspace, past)?.remove()
+            } else {
+                desk::remove_orphan(options, &workspace)
+            }
         })
     }
 }

@@ -20,7 +20,11 @@ pub fn carry(paths: &[String], from: &Path, to: &Path) -> Result<Vec<String>> {
         }
         let mut left = FILES;
         copy(&source, &target, &mut left)?;
-        notes.push(if left == 0 { format!("{path} was carried into the task's tree only in part: it has more than {FILES} files") } else { format!("{path} was carried into the task's tree") });
+        notes.push(if left == 0 {
+            format!("{path} was carried into the task's tree only in part: it has more than {FILES} files")
+        } else {
+            format!("{path} was carried into the task's tree")
+        });
     }
     Ok(notes)
 }

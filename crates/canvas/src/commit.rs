@@ -85,7 +85,8 @@ struct LeftOut<'a> {
 
 impl<'a> LeftOut<'a> {
     fn of(base: &'a Leaves, files: &Leaves, content: &'a Content) -> Self {
-        let mut roots: BTreeSet<BString> = base.iter().filter(|(_, leaf)| leaf.kind == EntryKind::Commit).map(|(path, _)| path.clone()).collect();
+        let mut roots: BTreeSet<BString> =
+            base.iter().filter(|(_, leaf)| leaf.kind == EntryKind::Commit).map(|(path, _)| path.clone()).collect();
         for path in files.keys().chain(content.dirs.keys()) {
             let parts: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
             if let Some(at) = parts.iter().position(|part| part.eq_ignore_ascii_case(b".git")) {

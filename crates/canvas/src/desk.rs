@@ -264,7 +264,9 @@ impl<'a> Desk<'a> {
         for change in self.steering(&was, &is)? {
             let path = change.path.as_bstr();
             match change.old {
-                Some(leaf) => restore::put(root, &self.store, path, leaf, crate::beneath::FileMode::Exactly(was.modes.of(path, leaf.kind)))?,
+                Some(leaf) => {
+                    restore::put(root, &self.store, path, leaf, crate::beneath::FileMode::Exactly(was.modes.of(path, leaf.kind)))?
+                }
                 None => {
                     root.remove(path)?;
                     root.prune_above(path)?;

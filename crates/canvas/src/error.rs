@@ -122,21 +122,25 @@ impl From<Error> for Fault {
                 fault("TB-CANVAS-004", exit::CONFLICT).hint("a branch named `tinkerbell` must give way: git branch -m tinkerbell NEWNAME")
             }
             Error::Moved { .. } => fault("TB-CANVAS-005", exit::CONFLICT).hint("see what happened: git reflog show BRANCH"),
-            Error::NoCheckpoint(..) => {
-                fault("TB-CANVAS-006", exit::FAILED).hint("list what can be restored: tinkerbell op log TASK")
-            }
+            Error::NoCheckpoint(..) => fault("TB-CANVAS-006", exit::FAILED).hint("list what can be restored: tinkerbell op log TASK"),
             Error::Git { .. } => fault("TB-CANVAS-007", exit::FAILED).hint("check the repository: git fsck"),
             Error::Io { ref why, .. } => io_fault(why, fault("TB-CANVAS-008", exit::FAILED)),
             Error::Detached(_) => fault("TB-CANVAS-009", exit::USAGE).hint("name a branch: tinkerbell land TASK --branch NAME"),
-            Error::CheckedOutElsewhere(..) => fault("TB-CANVAS-010", exit::CONFLICT).hint("switch that worktree to another branch, or land there"),
-            Error::Busy(..) => fault("TB-CANVAS-011", exit::CONFLICT)
-                .hint("finish or abort what is under way there, then try again")
-                .transient(),
+            Error::CheckedOutElsewhere(..) => {
+                fault("TB-CANVAS-010", exit::CONFLICT).hint("switch that worktree to another branch, or land there")
+            }
+            Error::Busy(..) => {
+                fault("TB-CANVAS-011", exit::CONFLICT).hint("finish or abort what is under way there, then try again").transient()
+            }
             Error::Gone(..) => fault("TB-CANVAS-012", exit::FAILED).hint("put the repository back at its path, or remove the task"),
             Error::WorktreeGone(_) => fault("TB-CANVAS-013", exit::FAILED).hint("resume the task: its newest checkpoint is put back"),
             Error::TooMuch(..) => fault("TB-CANVAS-014", exit::FAILED).hint("add the directory to .gitignore, or remove it"),
-            Error::Unsettled(_) => fault("TB-CANVAS-015", exit::FAILED).hint("stop the task's background commands, then restore again").transient(),
-            Error::Index(..) => fault("TB-CANVAS-016", exit::CONFLICT).hint("land on a branch that is not checked out: land TASK --branch NAME"),
+            Error::Unsettled(_) => {
+                fault("TB-CANVAS-015", exit::FAILED).hint("stop the task's background commands, then restore again").transient()
+            }
+            Error::Index(..) => {
+                fault("TB-CANVAS-016", exit::CONFLICT).hint("land on a branch that is not checked out: land TASK --branch NAME")
+            }
         }
     }
 }

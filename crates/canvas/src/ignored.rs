@@ -32,7 +32,8 @@ impl Ignored {
     /// When one of these files can not be read.
     pub fn of(repo: &gix::Repository, default_excludes: Option<&Path>) -> Result<Self> {
         let config = repo.config_snapshot();
-        let configured = config.trusted_path("core.excludesFile").map_err(|e| Error::Git { what: "read core.excludesFile", why: words(&e) })?;
+        let configured =
+            config.trusted_path("core.excludesFile").map_err(|e| Error::Git { what: "read core.excludesFile", why: words(&e) })?;
         let excludes: Option<PathBuf> = configured.or_else(|| default_excludes.map(Path::to_owned));
         let search = gix::ignore::Search::from_git_dir(repo.common_dir(), excludes, &mut Vec::new(), Parse::default())
             .map_err(Error::io("read ignore patterns", repo.common_dir()))?;

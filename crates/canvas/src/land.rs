@@ -79,7 +79,8 @@ pub fn land(desk: &mut Desk<'_>, spec: &LandSpec) -> Result<Landed> {
     desk.store.pin(desk.ws.task, Pin::LandedTo(&commit.to_string()), object_id(&spec.to)?)?;
     let (from_leaves, to_leaves) = (trees::flatten(&target.repo, from)?, trees::flatten(&target.repo, to)?);
     let why = format!("tinkerbell land: {}", spec.message.lines().next().unwrap_or_default());
-    let mut landed = target.step(&Step { to: Some(commit), from_leaves: &from_leaves, to_leaves: &to_leaves, why: &why, time_s: spec.time_s })?;
+    let mut landed =
+        target.step(&Step { to: Some(commit), from_leaves: &from_leaves, to_leaves: &to_leaves, why: &why, time_s: spec.time_s })?;
     if landed.conflicts.is_empty() {
         let changes = trees::diff(&target.repo, ours, merged)?;
         let written = changes.iter().filter(|change| change.new.is_some()).map(|change| &change.path);
@@ -170,7 +171,14 @@ impl Target {
 
     /// Finishes a landing whose commit already stands: what a crash left undone in tree and index.
     fn finish(&self, desk: &mut Desk<'_>, spec: &LandSpec, done: &Done) -> Result<Landed> {
-        let before = Self { task: self.task, repo: self.repo.clone(), name: self.name.clone(), tip: done.parent, start: None, checked_out: self.checked_out };
+        let before = Self {
+            task: self.task,
+            repo: self.repo.clone(),
+            name: self.name.clone(),
+            tip: done.parent,
+            start: None,
+            checked_out: self.checked_out,
+        };
         let mut landed = Landed { commit: done.commit.to_string(), ..before.base() };
         if self.checked_out {
             let (from, to) = (tree_of(desk, &spec.from)?, tree_of(desk, &spec.to)?);
@@ -222,7 +230,8 @@ impl Target {
         let path = self.repo.index_path();
         // It goes with this value, whatever happens below.
         let _lock = self.hold(&path)?.ok_or_else(|| busy(format!("{} is locked", path.display())))?;
-        let index = gix::index::File::at_or_default(&path, self.repo.object_hash(), false, gix::index::decode::Options::default()).map_err(Error::git("read index"))?;
+        let index = gix::index::File::at_or_default(&path, self.repo.object_hash(), false, gix::index::decode::Options::default())
+            .map_err(Error::git("read index"))?;
         if index.is_sparse() {
             return Err(Error::Index(workdir, "is a sparse one, which is not written here"));
         }

@@ -83,7 +83,13 @@ pub struct Source<'a> {
 pub fn take(root: &Root, source: &Source<'_>, memory: &mut Memory) -> Result<ObjectId> {
     let (new, files, perms, dirs, ignored) = (HashMap::new(), Leaves::new(), BTreeMap::new(), Vec::new(), BTreeSet::new());
     let mut raw = Raw { root, source, old: &memory.known, new, files, perms, dirs, ignored };
-    let mut walk = Walk { ignored: source.ignored.clone(), tracked: source.tracked, also: source.also, keep_ignored: source.keep_ignored, always: is_protected };
+    let mut walk = Walk {
+        ignored: source.ignored.clone(),
+        tracked: source.tracked,
+        also: source.also,
+        keep_ignored: source.keep_ignored,
+        always: is_protected,
+    };
     walk.run(root, &mut raw)?;
     let Raw { new, files, perms, dirs, ignored, .. } = raw;
     let (modes, dirs) = usual(&files, perms, dirs);

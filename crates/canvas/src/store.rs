@@ -117,7 +117,8 @@ impl Store {
         if !alternates.is_file() {
             Self::create(&path, common_dir)?;
         }
-        let repo = gix::open_opts(&path, gix::open::Options::isolated().open_path_as_is(true)).map_err(Error::git("open the checkpoint store"))?;
+        let repo =
+            gix::open_opts(&path, gix::open::Options::isolated().open_path_as_is(true)).map_err(Error::git("open the checkpoint store"))?;
         let own = loose::Store::at(path.join("objects"), repo.object_hash());
         Ok(Self { repo, own, path, fresh: RefCell::new(Vec::new()) })
     }
@@ -127,7 +128,8 @@ impl Store {
     fn create(path: &Path, common_dir: &Path) -> Result<()> {
         use std::os::unix::ffi::OsStrExt;
         use std::os::unix::fs::DirBuilderExt;
-        let make = |dir: &Path| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::io("make directory", dir));
+        let make =
+            |dir: &Path| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::io("make directory", dir));
         for dir in ["objects/info", "objects/pack", "refs/heads", "refs/checkpoints"] {
             make(&path.join(dir))?;
         }
@@ -343,7 +345,6 @@ pub fn git_id(id: ObjectId) -> Result<GitId> {
 pub fn full_name(name: &str) -> Result<gix::refs::FullName> {
     gix::refs::FullName::try_from(name).map_err(|e| Error::BranchBlocked(name.to_owned(), e.to_string()))
 }
-
 
 fn sync(path: &Path) -> Result<()> {
     std::fs::File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("sync", path))

@@ -135,7 +135,8 @@ impl Desk<'_> {
 
     fn disk(&mut self, path: &BStr, stat: Option<&Stat>, before: Option<Leaf>) -> Result<Disk> {
         let Some(stat) = stat else { return Ok(Disk::Nothing) };
-        let hash = |bytes: &[u8]| gix::objs::compute_hash(self.repo.object_hash(), gix::objs::Kind::Blob, bytes).map_err(Error::git("hash"));
+        let hash =
+            |bytes: &[u8]| gix::objs::compute_hash(self.repo.object_hash(), gix::objs::Kind::Blob, bytes).map_err(Error::git("hash"));
         match beneath::kind_of(stat) {
             FileType::Symlink => Ok(Disk::Leaf(Leaf { kind: EntryKind::Link, id: hash(&self.root.link(path)?)? })),
             FileType::RegularFile => {
@@ -168,7 +169,8 @@ impl Desk<'_> {
     /// Carries a plan out: removals, writes, index entries. Gives notes on what it left alone.
     pub fn carry_out(&mut self, plan: &Plan) -> Result<Vec<String>> {
         let mut notes = Vec::new();
-        let (gone, written): (Vec<&Step>, Vec<&Step>) = plan.steps.iter().filter(|step| step.disk.is_some()).partition(|step| step.disk == Some(None));
+        let (gone, written): (Vec<&Step>, Vec<&Step>) =
+            plan.steps.iter().filter(|step| step.disk.is_some()).partition(|step| step.disk == Some(None));
         for step in gone.into_iter().chain(written) {
             if self.moved_since(step)? {
                 notes.push(format!("{} was edited while the change landed: it keeps your content", shown(step.path.as_bstr())));
@@ -245,5 +247,8 @@ impl Desk<'_> {
 
 /// The empty tree or this one's leaves, for a side that may not exist.
 pub fn tree_or_empty(repo: &gix::Repository, commit: Option<ObjectId>) -> Result<ObjectId> {
-    commit.map_or_else(|| Ok(repo.write_object(gix::objs::Tree::empty()).map_err(Error::git("write tree"))?.detach()), |commit| crate::user::tree_of(repo, commit))
+    commit.map_or_else(
+        || Ok(repo.write_object(gix::objs::Tree::empty()).map_err(Error::git("write tree"))?.detach()),
+        |commit| crate::user::tree_of(repo, commit),
+    )
 }

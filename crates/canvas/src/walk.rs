@@ -171,7 +171,9 @@ impl Walk<'_> {
         }
         let inner = At { root: at.root, dir: dir.as_fd(), path, below_ignored: ignored, depth: at.depth + 1 };
         let closed = own && stat.st_mode & 0o500 != 0o500;
-        let set = |bits: u32| rustix::fs::fchmod(&dir, Mode::from_raw_mode(bits)).map_err(|e| Error::io("set mode", &at.root.full(path))(e.into()));
+        let set = |bits: u32| {
+            rustix::fs::fchmod(&dir, Mode::from_raw_mode(bits)).map_err(|e| Error::io("set mode", &at.root.full(path))(e.into()))
+        };
         if closed {
             set(0o700)?;
         }

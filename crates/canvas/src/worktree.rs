@@ -76,8 +76,9 @@ pub fn fill(repo: &gix::Repository, ws: &Workspace, tree: ObjectId) -> Result<Ve
     filters.crlf_roundtrip_check = CrlfRoundTripCheck::Skip;
     let objects = repo.objects.clone().into_arc().map_err(Error::io("open objects", repo.path()))?;
     let nothing = gix::progress::Discard;
-    let outcome = gix::worktree::state::checkout(&mut index, ws.tree.clone(), objects, &nothing, &nothing, &AtomicBool::new(false), options)
-        .map_err(Error::git("write the task's tree"))?;
+    let outcome =
+        gix::worktree::state::checkout(&mut index, ws.tree.clone(), objects, &nothing, &nothing, &AtomicBool::new(false), options)
+            .map_err(Error::git("write the task's tree"))?;
     crate::stale::clear(&ws.git_dir.join("index"))?;
     index.write(gix::index::write::Options::default()).map_err(Error::git("write the task's index"))?;
     Ok(outcome.collisions.iter().map(|c| format!("{} collides with another path and was left out", c.path)).collect())
@@ -91,7 +92,8 @@ pub fn refresh_index(repo: &gix::Repository, ws: &Workspace, tree: ObjectId) -> 
     index.set_path(&path);
     // Only a crash of ours leaves a lock: commands can not write here.
     crate::stale::clear(&path)?;
-    let old = gix::index::File::at_or_default(&path, repo.object_hash(), false, gix::index::decode::Options::default()).map_err(Error::git("read the task's index"))?;
+    let old = gix::index::File::at_or_default(&path, repo.object_hash(), false, gix::index::decode::Options::default())
+        .map_err(Error::git("read the task's index"))?;
     for (entry, path) in index.entries_mut_with_paths() {
         let known = old.entry_by_path(path).filter(|was| was.id == entry.id && was.mode == entry.mode);
         entry.stat = known.map_or_else(Stat::default, |was| was.stat);
@@ -112,7 +114,9 @@ pub fn remove(ws: &Workspace, data_dir: &Path) -> Result<()> {
     // Git itself removes the directory with the last worktree; one that is not empty stays.
     let above = ws.common_dir.join("worktrees");
     match std::fs::remove_dir(&above) {
-        Err(why) if !matches!(why.kind(), std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::NotFound) => Err(Error::io("remove", &above)(why)),
+        Err(why) if !matches!(why.kind(), std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::NotFound) => {
+            Err(Error::io("remove", &above)(why))
+        }
         _ => Ok(()),
     }
 }

@@ -53,7 +53,9 @@ fn note(lsn: u64, text: &str, from_user: bool) -> Past {
 fn show(messages: &[Message]) -> String {
     let line = |message: &Message| match message {
         Message::User(text) => format!("user: {text}"),
-        Message::Assistant { parts, .. } => format!("model: {}", parts.iter().map(|part| format!("{}{} ", part.call_id, part.text)).collect::<String>().trim()),
+        Message::Assistant { parts, .. } => {
+            format!("model: {}", parts.iter().map(|part| format!("{}{} ", part.call_id, part.text)).collect::<String>().trim())
+        }
         Message::Tool { call_id, text, .. } => format!("{call_id}: {text}"),
     };
     messages.iter().map(line).collect::<Vec<_>>().join(" | ")
@@ -158,10 +160,18 @@ fn a_goal_that_can_not_fit_is_a_clear_fault() {
 fn the_runtime_shows_files_as_notes() {
     let own = |lsn: u64, path: &str, status: &str| {
         let call = Call { call_id: "runtime-0".to_owned(), tool: "read".to_owned(), args: format!("{{\"path\":\"{path}\"}}"), step: 0 };
-        effect(lsn, Action::Call(call), Observation::Result(ResultSeen { text: path.to_owned(), status: status.to_owned(), ..ResultSeen::default() }))
+        effect(
+            lsn,
+            Action::Call(call),
+            Observation::Result(ResultSeen { text: path.to_owned(), status: status.to_owned(), ..ResultSeen::default() }),
+        )
     };
     let verdict = |lsn: u64, passed: bool| {
-        effect(lsn, Action::Verify(Verify { command: "t".to_owned(), ..Verify::default() }), Observation::Verdict(Verdict { passed, exit: i32::from(!passed), ..Verdict::default() }))
+        effect(
+            lsn,
+            Action::Verify(Verify { command: "t".to_owned(), ..Verify::default() }),
+            Observation::Verdict(Verdict { passed, exit: i32::from(!passed), ..Verdict::default() }),
+        )
     };
     let past = [verdict(5, false), own(6, "a.py", "done"), own(7, "b.py", "failed"), verdict(9, true)];
     let seen = show(&rendered(&past, 20, 100_000).unwrap().messages);

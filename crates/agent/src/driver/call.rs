@@ -181,13 +181,7 @@ async fn tell(stage: &Stage, call: &Call, (status, text, plan): (&'static str, S
     Ok(Acted::from(Observation::Result(result)))
 }
 
-async fn run(
-    stage: Arc<Stage>,
-    seq: Seq,
-    call: Call,
-    (tool, plan): (Arc<dyn Tool>, ToolPlan),
-    attempt: Attempt,
-) -> Result<Acted, Stall> {
+async fn run(stage: Arc<Stage>, seq: Seq, call: Call, (tool, plan): (Arc<dyn Tool>, ToolPlan), attempt: Attempt) -> Result<Acted, Stall> {
     let context = ToolContext {
         task: stage.task.id,
         seq,

@@ -64,5 +64,9 @@ fn is_gate(path: &str) -> bool {
     let name = lower.rsplit('/').next().unwrap_or(&lower);
     let dirs = lower.split('/').any(|part| matches!(part, "test" | "tests" | "spec" | "specs" | "__tests__" | ".github" | ".ci"));
     let stem = name.split('.').next().unwrap_or(name);
-    dirs || stem.starts_with("test_") || stem.ends_with("_test") || name.contains(".test.") || name.contains(".spec.") || name == "conftest.py"
+    dirs || stem.starts_with("test_")
+        || stem.ends_with("_test")
+        || name.contains(".test.")
+        || name.contains(".spec.")
+        || name == "conftest.py"
 }

@@ -98,7 +98,9 @@ impl Work {
             _ => None,
         });
         let moves = self.task.ops.entries().iter().rev();
-        let op = moves.filter(|entry| matches!(entry.done.kind.as_str(), "undo" | "redo" | "restore")).map(|entry| (entry.lsn, entry.done.commit.clone()));
+        let op = moves
+            .filter(|entry| matches!(entry.done.kind.as_str(), "undo" | "redo" | "restore"))
+            .map(|entry| (entry.lsn, entry.done.commit.clone()));
         let newest = effect.into_iter().chain(op.take(1)).filter(|(_, commit)| !commit.is_empty()).max();
         let base = self.task.prepared.as_ref().map(|prepared| prepared.base.clone()).unwrap_or_default();
         git(&newest.map_or(base, |(_, commit)| commit))

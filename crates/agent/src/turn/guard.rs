@@ -61,7 +61,9 @@ impl Turn {
         if let Some(period) = (1..=PERIODS).find(|period| self.repeats(*period, nudge)) {
             let what = if period == 1 { format!("`{}`", call.tool) } else { format!("the same {period} calls") };
             let evidence = self.state.evidence.clone();
-            self.nudge(format!("You ran {what} {nudge} times with the same outcome ({evidence}). Running it again changes nothing; do something else."));
+            self.nudge(format!(
+                "You ran {what} {nudge} times with the same outcome ({evidence}). Running it again changes nothing; do something else."
+            ));
         }
     }
 

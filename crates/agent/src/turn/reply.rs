@@ -46,9 +46,7 @@ impl Turn {
     fn calls(&self, reply: &Reply) -> Vec<Call> {
         let step = self.state.step;
         let calls = reply.parts.iter().filter(|part| part.kind == PartKind::Call as i32).take(MAX_CALLS);
-        calls
-            .map(|part| Call { call_id: part.call_id.clone(), tool: part.tool.clone(), args: part.text.clone(), step })
-            .collect()
+        calls.map(|part| Call { call_id: part.call_id.clone(), tool: part.tool.clone(), args: part.text.clone(), step }).collect()
     }
 
     fn cut(&mut self, calls: usize) -> Yielded {

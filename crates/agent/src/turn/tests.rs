@@ -89,7 +89,14 @@ fn play(mut world: World) -> (String, Turn) {
     let mut wake = Wake::Started;
     let mut tells = std::mem::take(&mut world.told);
     for lsn in 1..400 {
-        let facts = Facts { small: world.small, goal: world.goal.to_owned(), plan: world.plan.clone(), unheard: world.unheard_at == Some(turn.state.step), max_output_tokens: 1_000, ..Facts::default() };
+        let facts = Facts {
+            small: world.small,
+            goal: world.goal.to_owned(),
+            plan: world.plan.clone(),
+            unheard: world.unheard_at == Some(turn.state.step),
+            max_output_tokens: 1_000,
+            ..Facts::default()
+        };
         let input = Input { event: wake, lsn: Lsn(lsn * 10), now: Stamp { wall_ms: lsn * 1_000, mono_ms: 0 }, entropy: 7 };
         let yielded = step_twice(&mut turn, &facts, input);
         match yielded {
@@ -181,7 +188,15 @@ fn a_small_model_is_shown_the_files_that_its_task_names() {
         (true, Some(missing), "prepare1 · verify2 round 0 · call3 read · call4 read · ask5 · ask6[No file"),
         (false, None, "prepare1 · ask2 · "),
     ] {
-        let world = World { small, results, goal: "repair src/a.py and b2.sh", verify: "t", origin: "given", verdicts: [1].into(), ..World::default() };
+        let world = World {
+            small,
+            results,
+            goal: "repair src/a.py and b2.sh",
+            verify: "t",
+            origin: "given",
+            verdicts: [1].into(),
+            ..World::default()
+        };
         let (trace, turn) = play(world);
         assert!(trace.starts_with(start), "{trace}");
         assert_eq!((turn.state.failing, turn.state.requests.len()), (0, 0));
@@ -190,7 +205,8 @@ fn a_small_model_is_shown_the_files_that_its_task_names() {
 
 #[test]
 fn a_failing_gate_has_three_rounds() {
-    let failing = |verdicts: &[i32]| World { verify: "t", origin: "given", verdicts: verdicts.iter().copied().collect(), ..World::default() };
+    let failing =
+        |verdicts: &[i32]| World { verify: "t", origin: "given", verdicts: verdicts.iter().copied().collect(), ..World::default() };
     assert_eq!(
         play(failing(&[1, 1, 1])).0,
         "prepare1 · ask2 · verify3 round 1 · ask4 · verify5 round 2 · ask6 · verify7 round 3 · gate-failed 3"
@@ -227,10 +243,7 @@ fn the_fifth_identical_call_is_not_run() {
 
 #[test]
 fn cycles_of_two_and_three_are_stopped_in_the_fifth_round() {
-    for (tools, run) in [
-        (&[("read", "{}"), ("exec", "{}")][..], 8),
-        (&[("read", "{}"), ("exec", "{}"), ("search", "{}")][..], 12),
-    ] {
+    for (tools, run) in [(&[("read", "{}"), ("exec", "{}")][..], 8), (&[("read", "{}"), ("exec", "{}"), ("search", "{}")][..], 12)] {
         let tools: &'static [(&str, &str)] = Box::leak(tools.to_vec().into_boxed_slice());
         let (trace, _) = play(World { replies: repeating(20, tools), ..World::default() });
         assert!(trace.ends_with("failed 1"), "{trace}");
@@ -371,7 +384,12 @@ fn the_tail_speaks_of_the_scarcest_limit_in_coarse_words() {
 #[test]
 fn a_typical_state_is_small() {
     let mut sizes = Vec::new();
-    let world = World { verify: "cargo test", origin: "given", replies: repeating(8, &[("exec", r#"{"cmd":"cargo test -p core"}"#)]), ..World::default() };
+    let world = World {
+        verify: "cargo test",
+        origin: "given",
+        replies: repeating(8, &[("exec", r#"{"cmd":"cargo test -p core"}"#)]),
+        ..World::default()
+    };
     let (_, turn) = play(World { results: Some(Box::new(|_, _, n| ("exited", n.to_string(), false))), ..world });
     sizes.push(turn.save().len());
     assert!(sizes.iter().all(|size| *size <= 512), "{sizes:?}");

@@ -123,7 +123,11 @@ fn replacement_refusals_tell_the_next_move() {
         "!not found|Closest: line 1; differs at line 1: \"a() {}\" where you sent \"c() {}\"",
     );
     check("one\n", edit("quite different text", "x"), "!No line of it is there: you sent \"quite different text\"|1\tone");
-    check("int c;\nif (isspace(c)) {\n", edit("if (!isspace(c))", "x"), "!Closest: line 2; differs at line 2: \"isspace(c)) {\" where you sent \"!isspace(c))\"");
+    check(
+        "int c;\nif (isspace(c)) {\n",
+        edit("if (!isspace(c))", "x"),
+        "!Closest: line 2; differs at line 2: \"isspace(c)) {\" where you sent \"!isspace(c))\"",
+    );
     check("", edit("x", "y"), "!The file is empty");
     check("a\nb\n", edit("a\nb\nc\n", "x"), "!the file ends at line 2 where you sent \"c\"");
     check("a\n", edit("a", "a"), "!the same as the text");

@@ -56,7 +56,16 @@ impl Desk {
             base: "0".repeat(40).parse().unwrap(),
         };
         let fence = Fence { epoch: 1, generation: 1 };
-        let ctx = ToolContext { task, seq: 1, workspace, fence, attempt: Attempt::First, max_output_tokens: 10_000, env: Vec::new(), live: Sink::default() };
+        let ctx = ToolContext {
+            task,
+            seq: 1,
+            workspace,
+            fence,
+            attempt: Attempt::First,
+            max_output_tokens: 10_000,
+            env: Vec::new(),
+            live: Sink::default(),
+        };
         let blobs = Arc::new(Blobs::default());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Self { dir, tools: all(blobs.clone()), blobs, ctx, runtime }

@@ -9,12 +9,33 @@ use tinkerbell_core::port::{Canvas, Landing, OpenSpec};
 fn trap(house: &House) -> std::path::PathBuf {
     let canary = house.dir.path().join("canary");
     let run = format!("sh -c 'touch {}; cat'", canary.display());
-    for key in ["filter.x.clean", "filter.x.smudge", "filter.x.process", "merge.x.driver", "diff.x.textconv", "diff.x.command", "core.fsmonitor", "core.sshCommand", "gpg.program", "core.editor", "core.pager"] {
+    for key in [
+        "filter.x.clean",
+        "filter.x.smudge",
+        "filter.x.process",
+        "merge.x.driver",
+        "diff.x.textconv",
+        "diff.x.command",
+        "core.fsmonitor",
+        "core.sshCommand",
+        "gpg.program",
+        "core.editor",
+        "core.pager",
+    ] {
         house.git(&["config", key, &run]);
     }
     house.git(&["config", "filter.x.required", "true"]);
     house.git(&["config", "commit.gpgSign", "true"]);
-    for hook in ["pre-commit", "post-commit", "post-checkout", "reference-transaction", "post-index-change", "prepare-commit-msg", "commit-msg", "post-merge"] {
+    for hook in [
+        "pre-commit",
+        "post-commit",
+        "post-checkout",
+        "reference-transaction",
+        "post-index-change",
+        "prepare-commit-msg",
+        "commit-msg",
+        "post-merge",
+    ] {
         let path = house.user().join(".git/hooks").join(hook);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, format!("#!/bin/sh\ntouch {}\n", canary.display())).unwrap();
@@ -42,7 +63,12 @@ fn no_filter_hook_driver_or_monitor_is_ever_run() {
     let landed = house.land(&opened).unwrap();
     assert_eq!(landed.conflicts, Vec::<String>::new());
     assert!(landed.notes.iter().any(|note| note == "b.txt is under the filter `x`, which was not run"), "{:?}", landed.notes);
-    let op = tinkerbell_core::event::OpDone { commit: landed.commit, reference: landed.reference, previous: landed.previous, ..Default::default() };
+    let op = tinkerbell_core::event::OpDone {
+        commit: landed.commit,
+        reference: landed.reference,
+        previous: landed.previous,
+        ..Default::default()
+    };
     wait(house.canvas.unland(opened.workspace.clone(), op, 1)).unwrap();
     wait(house.canvas.remove(opened.workspace.clone())).unwrap();
     assert!(!canary.exists());
@@ -87,9 +113,17 @@ fn names_that_are_no_utf8_and_odd_files_survive() {
     let tree_dir = &opened.workspace.tree;
     assert_eq!(std::fs::read(tree_dir.join(odd)).unwrap(), b"odd and dirty\n");
     std::fs::write(tree_dir.join(odd), b"changed\n").unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, tree_dir.join("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, tree_dir.join("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
+        .unwrap();
     std::fs::create_dir(tree_dir.join("sub")).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, tree_dir.join("sub/.gitignore"), rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        tree_dir.join("sub/.gitignore"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
     symlink("/etc", tree_dir.join("out")).unwrap();
     symlink("nowhere", tree_dir.join("dangling")).unwrap();
     write(tree_dir, "big.bin", &vec![7_u8; 9 << 20]);

@@ -86,7 +86,10 @@ impl House {
 
     pub fn commit(&self, opened: &Opened, tree: &GitId, message: &str) -> Result<GitId, Fault> {
         let parent = wait(self.canvas.tip(opened.workspace.clone())).unwrap();
-        wait(self.canvas.commit(opened.workspace.clone(), MicroCommit { tree: tree.clone(), parent, message: message.to_owned(), time_s: 1_700_000_000 }))
+        wait(self.canvas.commit(
+            opened.workspace.clone(),
+            MicroCommit { tree: tree.clone(), parent, message: message.to_owned(), time_s: 1_700_000_000 },
+        ))
     }
 
     pub fn diff(&self, opened: &Opened, from: &GitId, to: &GitId) -> Difference {

@@ -19,7 +19,13 @@ fn read(house: &House, path: &str) -> String {
 }
 
 fn back(house: &House, opened: &tinkerbell_core::port::Opened, landed: &Landed) -> Landed {
-    let op = OpDone { kind: "land".into(), commit: landed.commit.clone(), reference: landed.reference.clone(), previous: landed.previous.clone(), ..OpDone::default() };
+    let op = OpDone {
+        kind: "land".into(),
+        commit: landed.commit.clone(),
+        reference: landed.reference.clone(),
+        previous: landed.previous.clone(),
+        ..OpDone::default()
+    };
     wait(house.canvas.unland(opened.workspace.clone(), op, 1_700_000_200)).unwrap()
 }
 
@@ -87,12 +93,27 @@ fn a_task_from_a_dirty_tree_lands_its_own_change_only() {
 fn edits_of_the_user_in_the_way_are_named_and_nothing_is_changed() {
     type Edit = fn(&House);
     let cases: [(&str, Edit, &[&str]); 6] = [
-        ("same line committed", |h| { h.write("a.txt", &TEN.replace('5', "V")); h.commit_all("mine"); }, &["a.txt"]),
+        (
+            "same line committed",
+            |h| {
+                h.write("a.txt", &TEN.replace('5', "V"));
+                h.commit_all("mine");
+            },
+            &["a.txt"],
+        ),
         ("same file uncommitted", |h| h.write("a.txt", &TEN.replace('1', "I")), &["a.txt"]),
         ("file deleted", |h| std::fs::remove_file(h.user().join("a.txt")).unwrap(), &["a.txt"]),
         ("untracked file where one lands", |h| h.write("new.txt", "mine\n"), &["new.txt"]),
         ("directory where a file lands", |h| h.write("new.txt/x", "mine\n"), &["new.txt"]),
-        ("staged", |h| { h.write("a.txt", "staged\n"); h.git(&["add", "a.txt"]); h.write("a.txt", TEN); }, &["a.txt"]),
+        (
+            "staged",
+            |h| {
+                h.write("a.txt", "staged\n");
+                h.git(&["add", "a.txt"]);
+                h.write("a.txt", TEN);
+            },
+            &["a.txt"],
+        ),
     ];
     for (name, edit, conflicts) in cases {
         let house = started();

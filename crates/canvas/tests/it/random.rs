@@ -18,7 +18,12 @@ enum Deed {
 const NAMES: [&[u8]; 12] = [b"a", b"b", b"b/c", b"b/c/d", b"b/e", b"\xffodd", b"f/g", b"f", b"f/g/h", b"x y", b"z.log", b".gitignore"];
 
 fn deed() -> impl Strategy<Value = Deed> {
-    let content = prop_oneof![Just(b"line\r\nline\n".to_vec()), Just(Vec::new()), Just(b"z.log\nf/\n".to_vec()), proptest::collection::vec(any::<u8>(), 0..40)];
+    let content = prop_oneof![
+        Just(b"line\r\nline\n".to_vec()),
+        Just(Vec::new()),
+        Just(b"z.log\nf/\n".to_vec()),
+        proptest::collection::vec(any::<u8>(), 0..40)
+    ];
     let name = 0..u8::try_from(NAMES.len()).unwrap();
     prop_oneof![
         4 => (name.clone(), content, prop_oneof![Just(0o644), Just(0o755), Just(0o600), Just(0o444)]).prop_map(|(n, c, m)| Deed::File(n, c, m)),

@@ -29,7 +29,10 @@ fn a_task_on_a_clean_tree_starts_from_head_and_touches_nothing_of_the_user() {
     let commit = house.commit(&opened, &checkpoint, "step: change\n\nTask: x").unwrap();
     assert_eq!(git_in(&opened.workspace.tree, &["rev-parse", "HEAD"]), commit.as_str());
     assert_eq!(git_in(&opened.workspace.tree, &["status", "--porcelain"]), "");
-    assert_eq!(house.git(&["show", "--stat", "--format=%an %ae %at%n%B", commit.as_str()]).lines().next().unwrap(), "User user@example.com 1700000000");
+    assert_eq!(
+        house.git(&["show", "--stat", "--format=%an %ae %at%n%B", commit.as_str()]).lines().next().unwrap(),
+        "User user@example.com 1700000000"
+    );
     assert_eq!(house.git(&["diff", "--name-status", "HEAD", commit.as_str()]), "M\ta.txt\nA\tnew/c.txt");
     house.git(&["fsck", "--strict"]);
     assert_eq!(house.untouched(), before);
@@ -132,7 +135,12 @@ fn removing_one_task_keeps_what_another_needs() {
     write(&second.workspace.tree, "only-second", b"2");
     house.take(&first);
     let kept = house.take(&second);
-    let objects = || listing(&house.dir.path().join("data/checkpoints"), &|_| false).keys().filter(|name| name.contains("/objects/") && name.len() > 60).count();
+    let objects = || {
+        listing(&house.dir.path().join("data/checkpoints"), &|_| false)
+            .keys()
+            .filter(|name| name.contains("/objects/") && name.len() > 60)
+            .count()
+    };
     let before = objects();
     wait(house.canvas.remove(first.workspace.clone())).unwrap();
     assert!(objects() < before, "the first task's own objects are gone");
@@ -199,9 +207,18 @@ fn opening_finishes_whatever_a_crash_left_half_made() {
         names.iter().for_each(|name| std::fs::remove_file(pins.join(name)).unwrap());
     };
     let cases: [(&str, &[&str], Crash); 7] = [
-        ("before the branch", &["first", "newest"], |h, o| { h.git(&["update-ref", "-d", &o.workspace.branch]); std::fs::remove_dir_all(&o.workspace.tree).unwrap(); }),
-        ("before the registration", &["first", "newest"], |_, o| { std::fs::remove_dir_all(&o.workspace.git_dir).unwrap(); std::fs::remove_dir_all(&o.workspace.tree).unwrap(); }),
-        ("half filled", &["first", "newest"], |_, o| { std::fs::remove_file(o.workspace.tree.join("a.txt")).unwrap(); std::fs::remove_file(o.workspace.git_dir.join("index")).unwrap(); }),
+        ("before the branch", &["first", "newest"], |h, o| {
+            h.git(&["update-ref", "-d", &o.workspace.branch]);
+            std::fs::remove_dir_all(&o.workspace.tree).unwrap();
+        }),
+        ("before the registration", &["first", "newest"], |_, o| {
+            std::fs::remove_dir_all(&o.workspace.git_dir).unwrap();
+            std::fs::remove_dir_all(&o.workspace.tree).unwrap();
+        }),
+        ("half filled", &["first", "newest"], |_, o| {
+            std::fs::remove_file(o.workspace.tree.join("a.txt")).unwrap();
+            std::fs::remove_file(o.workspace.git_dir.join("index")).unwrap();
+        }),
         ("before the first checkpoint", &["first", "newest"], |_, _| {}),
         ("with all its locks held", &["first", "newest"], |h, o| {
             h.git(&["update-ref", "-d", &o.workspace.branch]);
@@ -211,7 +228,10 @@ fn opening_finishes_whatever_a_crash_left_half_made() {
             let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
             std::fs::File::create(lock).unwrap().set_modified(long_ago).unwrap();
         }),
-        ("pruned by git", &[], |h, o| { std::fs::remove_dir_all(&o.workspace.tree).unwrap(); h.git(&["worktree", "prune"]); }),
+        ("pruned by git", &[], |h, o| {
+            std::fs::remove_dir_all(&o.workspace.tree).unwrap();
+            h.git(&["worktree", "prune"]);
+        }),
         ("git file gone", &[], |_, o| std::fs::remove_file(o.workspace.tree.join(".git")).unwrap()),
     ];
     for (name, lost, crash) in cases {

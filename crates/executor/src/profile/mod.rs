@@ -96,7 +96,11 @@ fn places(options: &SandboxOptions, spec: &ExecSpec) -> Result<Places, Error> {
 /// Whether a directory is a store of git's objects and nothing else: the file that names it may have
 /// come with the repository, and names what a command is to read.
 fn is_store(dir: &Path) -> bool {
-    let is_git = |name: &str| matches!(name, "pack" | "info") || name.starts_with("tmp_") || (name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let is_git = |name: &str| {
+        matches!(name, "pack" | "info")
+            || name.starts_with("tmp_")
+            || (name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
     let names = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_git));
     dir.ends_with("objects") && std::fs::read_dir(dir).is_ok_and(|mut entries| entries.all(names))
 }

@@ -236,7 +236,14 @@ impl Bench {
 }
 
 fn report(ctx: &ToolContext, tool: &str, unit: &str, waited: Duration) -> Report {
-    Report { seq: ctx.seq, subject: format!("{tool} {unit}"), unit: unit.to_owned(), level: None, max_tokens: ctx.max_output_tokens, waited }
+    Report {
+        seq: ctx.seq,
+        subject: format!("{tool} {unit}"),
+        unit: unit.to_owned(),
+        level: None,
+        max_tokens: ctx.max_output_tokens,
+        waited,
+    }
 }
 
 fn spec(run: RunId, ctx: &ToolContext, args: wire::Exec) -> ExecSpec {

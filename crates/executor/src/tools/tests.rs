@@ -38,8 +38,14 @@ impl Unit for Scripted {
 }
 
 async fn text(output: Vec<(u64, &'static [u8])>, state: UnitState, max_tokens: u32) -> ToolOutcome {
-    let report =
-        Report { seq: 7, subject: "exec x".into(), unit: "u7".into(), level: Some("landlock".into()), max_tokens, waited: Duration::from_secs(10) };
+    let report = Report {
+        seq: 7,
+        subject: "exec x".into(),
+        unit: "u7".into(),
+        level: Some("landlock".into()),
+        max_tokens,
+        waited: Duration::from_secs(10),
+    };
     report.write(&Scripted(output), state).await.unwrap()
 }
 

@@ -31,7 +31,9 @@ pub async fn status(root: &Path) -> Option<String> {
     let drivers: BTreeSet<&str> = named.split('\0').filter_map(|key| key.rsplit_once('.')).map(|(driver, _)| driver).collect();
     let off: Vec<(String, &str)> = drivers
         .iter()
-        .flat_map(|driver| [("clean", ""), ("smudge", ""), ("process", ""), ("required", "false")].map(|(key, off)| (format!("{driver}.{key}"), off)))
+        .flat_map(|driver| {
+            [("clean", ""), ("smudge", ""), ("process", ""), ("required", "false")].map(|(key, off)| (format!("{driver}.{key}"), off))
+        })
         .collect();
     git_with(root, &["status", "--porcelain=v2", "--branch", "--ignore-submodules=all"], &off).await
 }

@@ -93,7 +93,9 @@ async fn looking_at_a_repository_runs_nothing_of_it() {
     let mark = home.dir.path().join("pwned");
     commit(&home, &[(".gitattributes", "* filter=x.y diff=x merge=x\n")]);
     let run = format!("touch {}", mark.display());
-    for key in ["filter.x.y.clean", "filter.x.y.smudge", "filter.x.y.process", "core.fsmonitor", "diff.external", "core.pager", "alias.status"] {
+    for key in
+        ["filter.x.y.clean", "filter.x.y.smudge", "filter.x.y.process", "core.fsmonitor", "diff.external", "core.pager", "alias.status"]
+    {
         home.git(&["config", key, &if key == "alias.status" { format!("!{run}") } else { run.clone() }]);
     }
     home.git(&["config", "filter.x.y.required", "true"]);

@@ -390,7 +390,11 @@ async fn undo_and_landing_survive_kills() {
         victim.home.run(&["redo", &victim.task]).await.exits(0);
     }
     for round in 0..kills().div_ceil(2) {
-        let words = if victim.home.git(&["rev-parse", "HEAD"]) == head { ["land", &victim.task, "--squash"].to_vec() } else { ["undo", &victim.task].to_vec() };
+        let words = if victim.home.git(&["rev-parse", "HEAD"]) == head {
+            ["land", &victim.task, "--squash"].to_vec()
+        } else {
+            ["undo", &victim.task].to_vec()
+        };
         victim.cut_off(&words, &mut dice).await;
         let out = victim.home.run(&["op", "log", &victim.task]).await.exits(0);
         let clean = || victim.home.git(&["status", "--porcelain"]).is_empty();

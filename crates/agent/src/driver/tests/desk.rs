@@ -218,7 +218,11 @@ impl Effects for Desk {
             pause().await;
             let observed = Observed { seq, observation: Some(acted.observation) };
             let mut events = vec![Event::Observed(observed.clone())];
-            events.extend(acted.spent.map(|(cost, usage)| Event::Settled(Settled { seq, nano_usd: cost.0, input_tokens: usage.input, ..Settled::default() })));
+            events.extend(
+                acted.spent.map(|(cost, usage)| {
+                    Event::Settled(Settled { seq, nano_usd: cost.0, input_tokens: usage.input, ..Settled::default() })
+                }),
+            );
             events.extend(acted.op.map(Event::OpDone));
             self.record(events);
             pause().await;

@@ -12,9 +12,7 @@ use std::sync::{Arc, Mutex};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::effect::{Attempt, EffectClass, Fallback, Stall};
 use tinkerbell_core::event::{FileChange, Made, OpDone, Part, PartKind, Submitted};
-use tinkerbell_core::model::{
-    Completion, EditStyle, Message, ModelCall, ModelCard, ModelError, ModelEvent, StopReason, ToolMode,
-};
+use tinkerbell_core::model::{Completion, EditStyle, Message, ModelCall, ModelCard, ModelError, ModelEvent, StopReason, ToolMode};
 use tinkerbell_core::money::{Price, Usage};
 use tinkerbell_core::port::*;
 use tinkerbell_core::tool::{ToolContext, ToolOutcome, ToolPlan, ToolSpec, ToolStatus};
