@@ -13,8 +13,8 @@ use tinkerbell_core::tool::ToolSpec;
 /// The choice that ends the turn with words instead of a call.
 const FINAL: &str = "final_answer";
 
-/// Longest thought, in characters: a cause in a sentence. With 200, a slow machine gave half as many
-/// steps in the same time and no better ones.
+/// Longest thought, in characters: a cause in a sentence. Each further token is half a second on a slow
+/// machine.
 const THOUGHT: u32 = 120;
 
 /// The schema of one answer: one alternative per tool, and one for words.
