@@ -237,7 +237,15 @@ fn a_problem_keeps_its_public_form() {
 
 #[test]
 fn the_schemas_are_published() {
-    expect_file!["../golden/v1/schemas.json"].assert_eq(&serde_json::to_string_pretty(&wire::schemas()).unwrap());
+    let mut schemas = serde_json::to_value(wire::schemas()).unwrap();
+    // Whether objects keep their order depends on what else is built along; the golden file is sorted.
+    schemas.sort_all_objects();
+    let text = serde_json::to_string_pretty(&schemas).unwrap();
+    // Compared before it is drawn: the difference of two long texts takes minutes to compute.
+    let golden = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1/schemas.json")).unwrap_or_default();
+    if text != golden {
+        expect_file!["../golden/v1/schemas.json"].assert_eq(&text);
+    }
 }
 
 #[test]
