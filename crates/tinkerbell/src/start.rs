@@ -27,7 +27,14 @@ const AGAIN: Duration = Duration::from_millis(300);
 /// # Errors
 /// The connection's fault, or why the daemon could not be started.
 pub async fn connect(places: &Places, exe: &Path, args: &[String]) -> Result<Client, Fault> {
-    match Client::connect(places.socket()).await {
+    let mut first = Client::connect(places.socket()).await;
+    if first.as_ref().is_err_and(|fault| fault.code.0 == "TB-API-002") {
+        // A daemon on its way out may still take a connection that it never answers; a moment
+        // later it is gone and says so.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        first = Client::connect(places.socket()).await;
+    }
+    match first {
         Ok(client) => return Ok(client),
         Err(fault) if fault.code.0 != "TB-API-001" => return Err(fault),
         Err(_) => {}
