@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tinkerbell_core::clock::Entropy;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::port::BlobStore;
-use tinkerbell_core::words::BlobRef;
+use tinkerbell_core::words::{BlobRef, Owner};
 
 /// Directory of files that are being written.
 const NEW: &str = "new";
@@ -90,7 +90,7 @@ impl DiskBlobs {
 }
 
 impl BlobStore for DiskBlobs {
-    fn put(&self, content: Bytes) -> BoxFuture<'_, Result<BlobRef, Fault>> {
+    fn put(&self, _owner: Owner, content: Bytes) -> BoxFuture<'_, Result<BlobRef, Fault>> {
         self.run(move |shelf| shelf.put(&content))
     }
 
@@ -98,8 +98,12 @@ impl BlobStore for DiskBlobs {
         self.run(move |shelf| shelf.get(blob))
     }
 
-    fn remove(&self, blob: BlobRef) -> BoxFuture<'_, Result<(), Fault>> {
-        self.run(move |shelf| shelf.remove(blob))
+    fn list(&self, _owner: Owner) -> BoxFuture<'_, Result<Vec<BlobRef>, Fault>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn forget(&self, _owner: Owner) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async { Ok(()) })
     }
 }
 
@@ -171,15 +175,6 @@ impl Shelf {
             return Err(Error::Damaged { blob, path });
         }
         Ok(Bytes::from(content))
-    }
-
-    fn remove(&self, blob: BlobRef) -> Result<(), Error> {
-        let (dir, path) = self.place(blob)?;
-        match fs::remove_file(&path) {
-            Ok(()) => sync_dir(&dir).map_err(|e| Error::io("sync", dir, e)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(Error::io("remove", path, e)),
-        }
     }
 }
 

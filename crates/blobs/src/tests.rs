@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tinkerbell_core::port::BlobStore;
 use tinkerbell_core::words::BlobRef;
-use tinkerbell_testkit::contract;
+use tinkerbell_testkit::contract::{self, blobs::OWNER};
 use tinkerbell_testkit::fake::SeedEntropy;
 
 fn open(dir: &Path, seed: u64) -> Arc<DiskBlobs> {
@@ -31,7 +31,7 @@ async fn damaged_bytes_are_not_given_out_and_storing_them_again_repairs_a_wrong_
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), 1);
     let content = Bytes::from_static(b"precious");
-    let blob = store.put(content.clone()).await.unwrap();
+    let blob = store.put(OWNER, content.clone()).await.unwrap();
     let path = file_of(dir.path(), blob);
     for bad in [&b"previous"[..], b"preciou", b"", b"precious!"] {
         fs::write(&path, bad).unwrap();
@@ -39,7 +39,7 @@ async fn damaged_bytes_are_not_given_out_and_storing_them_again_repairs_a_wrong_
         assert_eq!(fault.code.0, "TB-BLOB-002");
         assert!(fault.message.contains(path.to_str().unwrap()), "{fault}");
     }
-    store.put(content.clone()).await.unwrap();
+    store.put(OWNER, content.clone()).await.unwrap();
     assert_eq!(store.get(blob).await.unwrap(), content);
 }
 
@@ -47,8 +47,8 @@ async fn damaged_bytes_are_not_given_out_and_storing_them_again_repairs_a_wrong_
 async fn names_differ_between_installations() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let content = Bytes::from_static(b"the same");
-    let a = open(one.path(), 1).put(content.clone()).await.unwrap();
-    let b = open(two.path(), 2).put(content).await.unwrap();
+    let a = open(one.path(), 1).put(OWNER, content.clone()).await.unwrap();
+    let b = open(two.path(), 2).put(OWNER, content).await.unwrap();
     assert_ne!(a, b);
     assert_eq!(open(one.path(), 3).get(b).await.unwrap_err().code.0, "TB-BLOB-001");
     let other = BlobRef { key_id: 7, ..a };
@@ -59,7 +59,7 @@ async fn names_differ_between_installations() {
 async fn everything_is_private_and_left_overs_of_a_crash_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("blobs");
-    let blob = open(&root, 1).put(Bytes::from_static(b"x")).await.unwrap();
+    let blob = open(&root, 1).put(OWNER, Bytes::from_static(b"x")).await.unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&root), mode(&root.join("key")), mode(&file_of(&root, blob))), (0o700, 0o600, 0o600));
     fs::write(root.join("new/half"), "half a blo").unwrap();

@@ -14,7 +14,7 @@ pub use ops::{OpEntry, OpLog, OpMove};
 
 use crate::event::{ApprovalAsked, Caps, FileChange, Finished, Intent, PlanStep, Prepared, Submitted};
 use crate::money::{NanoUsd, Usage};
-use crate::words::{Lsn, Seq, TaskId, Workspace};
+use crate::words::{Lsn, Owner, Seq, Subject, TaskId, Workspace};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -141,6 +141,12 @@ impl Task {
     #[must_use]
     pub fn workspace(&self) -> Option<Workspace> {
         fold::workspace(self.id, self.prepared.as_ref()?)
+    }
+
+    /// To whom what it stores belongs.
+    #[must_use]
+    pub const fn owner(&self) -> Owner {
+        Owner { subject: Subject(self.submitted.uid), task: self.id }
     }
 
     /// Money and tokens set aside for calls that have not ended.

@@ -214,6 +214,20 @@ impl FromStr for BlobRef {
     }
 }
 
+/// Whose data something is: the user id of the tenant that gave the task. Each subject has a key of
+/// its own, so that its data can be made unreadable everywhere by destroying one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Subject(pub u32);
+
+/// To whom stored bytes belong; they go when the task is removed or the subject is erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner {
+    /// Whose data it is.
+    pub subject: Subject,
+    /// The task that keeps it.
+    pub task: TaskId,
+}
+
 /// Where a task works: its own worktree and the git directories behind it.
 ///
 /// Paths are recorded when the worktree is made; they are never found again through the worktree's

@@ -116,7 +116,7 @@ impl Engine {
 
     /// Takes the lease: no older driver or daemon may act on the task after this.
     async fn lease(&self, id: TaskId) -> Result<Option<(Task, Fence)>, Fault> {
-        let epoch = self.inner.deps.journal.epoch();
+        let epoch = self.inner.deps.journal.state().epoch;
         let (pending, generation) = {
             let mut world = self.inner.lock();
             let Some(slot) = world.slots.get(&id) else { return Ok(None) };

@@ -15,7 +15,7 @@ use tinkerbell_core::coroutine::Wake;
 use tinkerbell_core::event::{Action, Event, Observation, Placed};
 use tinkerbell_core::lifecycle::{OP_SEQ, Task};
 use tinkerbell_core::port::{BlobStore, Canvas, Journal, NewRecord, Runner, Seen, Submission};
-use tinkerbell_core::words::{Lsn, Seq, TaskId};
+use tinkerbell_core::words::{Lsn, Owner, Seq, Subject, TaskId};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -122,6 +122,17 @@ pub(crate) struct World {
     pub(crate) changes: u64,
 }
 
+impl World {
+    /// To whom the records of a task belong; a submission says it itself.
+    fn owner(&self, task: TaskId, events: &[Event]) -> Owner {
+        let uid = match events.first() {
+            Some(Event::Submitted(submitted)) => submitted.uid,
+            _ => self.slots.get(&task).map_or(0, |slot| slot.task.submitted.uid),
+        };
+        Owner { subject: Subject(uid), task }
+    }
+}
+
 /// Events on their way to the watchers, once they are durable.
 pub(crate) struct Queued {
     pub(crate) events: Vec<Placed>,
@@ -182,7 +193,7 @@ impl Engine {
         let world = crate::replay::fold(&deps).await?;
         let (publish, queued) = mpsc::unbounded_channel();
         let (seen, _) = broadcast::channel(options.watch_slots);
-        let (durable, _) = watch::channel(deps.journal.tip());
+        let (durable, _) = watch::channel(deps.journal.state().tip);
         let inner = Arc::new(Inner {
             slots_free: Arc::new(Semaphore::new(options.running)),
             deps,
@@ -286,14 +297,16 @@ impl Inner {
     /// Journals events of one task and folds them in; large payloads become blobs first.
     pub(crate) async fn record(&self, task: TaskId, events: Vec<Event>) -> Result<Pending, Fault> {
         let at_ms = self.now_ms();
-        let records = record::pack(&*self.deps.blobs, task, at_ms, &events).await?;
+        let owner = self.lock().owner(task, &events);
+        let records = record::pack(&*self.deps.blobs, owner, at_ms, &events).await?;
         self.queue(&mut self.lock(), (task, at_ms), events, records)
     }
 
     /// As [`Self::record`], under a lock that the caller holds; for events that are small.
     pub(crate) fn record_in(&self, world: &mut World, task: TaskId, events: Vec<Event>) -> Result<Pending, Fault> {
         let at_ms = self.now_ms();
-        let records = events.iter().map(|event| record::inline(task, at_ms, event)).collect();
+        let owner = world.owner(task, &events);
+        let records = events.iter().map(|event| record::inline(owner, at_ms, event)).collect();
         self.queue(world, (task, at_ms), events, records)
     }
 
@@ -305,7 +318,8 @@ impl Inner {
         still: impl Fn(&Task) -> bool + Send,
     ) -> Result<Option<Pending>, Fault> {
         let at_ms = self.now_ms();
-        let records = record::pack(&*self.deps.blobs, task, at_ms, &events).await?;
+        let owner = self.lock().owner(task, &events);
+        let records = record::pack(&*self.deps.blobs, owner, at_ms, &events).await?;
         let mut world = self.lock();
         if !world.slots.get(&task).is_some_and(|slot| still(&slot.task)) {
             return Ok(None);

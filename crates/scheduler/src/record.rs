@@ -7,18 +7,18 @@ use bytes::Bytes;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::event::{self, Event, Placed};
 use tinkerbell_core::port::{BlobStore, NewRecord, Record};
-use tinkerbell_core::words::{BlobRef, TaskId};
+use tinkerbell_core::words::{BlobRef, Owner};
 
 /// Payloads above this go to the blob store (`durability` design: 16 KiB).
 const INLINE_BYTES: usize = 16 * 1024;
 
 /// Encodes events of one task; large ones are stored first and referred to.
-pub(crate) async fn pack(blobs: &dyn BlobStore, task: TaskId, at_ms: u64, events: &[Event]) -> Result<Vec<NewRecord>, Fault> {
+pub(crate) async fn pack(blobs: &dyn BlobStore, owner: Owner, at_ms: u64, events: &[Event]) -> Result<Vec<NewRecord>, Fault> {
     let mut records = Vec::with_capacity(events.len());
     for event in events {
-        let mut record = inline(task, at_ms, event);
+        let mut record = inline(owner, at_ms, event);
         if record.payload.len() > INLINE_BYTES {
-            let blob = blobs.put(record.payload).await?;
+            let blob = blobs.put(owner, record.payload).await?;
             record.payload = Bytes::from(blob.to_bytes());
             record.blob = true;
         }
@@ -28,9 +28,9 @@ pub(crate) async fn pack(blobs: &dyn BlobStore, task: TaskId, at_ms: u64, events
 }
 
 /// Encodes an event that is known to be small.
-pub(crate) fn inline(task: TaskId, at_ms: u64, event: &Event) -> NewRecord {
+pub(crate) fn inline(owner: Owner, at_ms: u64, event: &Event) -> NewRecord {
     let payload = Bytes::from(event::encode(event.clone(), at_ms));
-    NewRecord { kind: event.kind(), schema: event::SCHEMA, task: Some(task), blob: false, payload }
+    NewRecord { kind: event.kind(), schema: event::SCHEMA, task: Some(owner.task), subject: owner.subject, blob: false, payload }
 }
 
 /// Decodes a record, fetching its payload where it is a blob.

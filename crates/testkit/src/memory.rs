@@ -9,14 +9,16 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tinkerbell_core::code::{Fault, exit};
-use tinkerbell_core::port::{Appended, BlobStore, Journal, NewRecord, Record};
-use tinkerbell_core::words::{BlobRef, Lsn};
+use tinkerbell_core::port::{Appended, BlobStore, Compaction, Journal, JournalState, Needed, NewRecord, Record, Room};
+use tinkerbell_core::words::{BlobRef, Lsn, Owner};
 
 /// What survives a crash.
 #[derive(Debug, Default)]
 struct Disk {
     records: Vec<Record>,
-    blobs: BTreeMap<BlobRef, Bytes>,
+    tip: Lsn,
+    checkpoint: Option<(Lsn, Bytes)>,
+    blobs: BTreeMap<(Owner, BlobRef), Bytes>,
     epoch: u64,
 }
 
@@ -65,7 +67,7 @@ impl Journal for MemJournal {
     fn append(&self, records: Vec<NewRecord>) -> Result<Appended, Fault> {
         let mut power = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut disk = self.disk.lock();
-        let first = Lsn(disk.records.len() as u64 + 1);
+        let first = disk.tip.next();
         let last = Lsn(first.0 + records.len() as u64 - 1);
         if !power.on || records.len() > power.left {
             // An append is atomic: all of it is lost, and its writer hears nothing.
@@ -73,8 +75,9 @@ impl Journal for MemJournal {
             return Ok(Appended { first, last, durable: future::pending().boxed() });
         }
         power.left -= records.len();
+        disk.tip = last;
         for (lsn, new) in (first.0..).zip(records) {
-            let NewRecord { kind, schema, task, blob, payload } = new;
+            let NewRecord { kind, schema, task, subject: _, blob, payload } = new;
             disk.records.push(Record { lsn: Lsn(lsn), kind, schema, task, blob, payload });
         }
         Ok(Appended { first, last, durable: future::ready(Ok(())).boxed() })
@@ -86,12 +89,33 @@ impl Journal for MemJournal {
         future::ready(Ok(found)).boxed()
     }
 
-    fn tip(&self) -> Lsn {
-        Lsn(self.disk.lock().records.len() as u64)
+    fn state(&self) -> JournalState {
+        let disk = self.disk.lock();
+        JournalState {
+            tip: disk.tip,
+            epoch: self.epoch,
+            bytes: disk.records.iter().map(|r| r.payload.len() as u64).sum(),
+            room: Room::Ample,
+        }
     }
 
-    fn epoch(&self) -> u64 {
-        self.epoch
+    fn checkpoint(&self, through: Lsn, image: Bytes) -> BoxFuture<'_, Result<(), Fault>> {
+        if self.state.lock().unwrap_or_else(PoisonError::into_inner).on {
+            self.disk.lock().checkpoint = Some((through, image));
+        }
+        future::ready(Ok(())).boxed()
+    }
+
+    fn restore(&self) -> BoxFuture<'_, Result<Option<(Lsn, Bytes)>, Fault>> {
+        future::ready(Ok(self.disk.lock().checkpoint.clone())).boxed()
+    }
+
+    fn compact(&self, needed: Needed) -> BoxFuture<'_, Result<Compaction, Fault>> {
+        let mut disk = self.disk.lock();
+        let before = disk.records.len();
+        disk.records.retain(|record| needed(record.lsn, record.kind, record.task));
+        let dropped = (before - disk.records.len()) as u64;
+        future::ready(Ok(Compaction { dropped, ..Compaction::default() })).boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), Fault>> {
@@ -100,25 +124,30 @@ impl Journal for MemJournal {
 }
 
 impl BlobStore for MemDisk {
-    fn put(&self, content: Bytes) -> BoxFuture<'_, Result<BlobRef, Fault>> {
+    fn put(&self, owner: Owner, content: Bytes) -> BoxFuture<'_, Result<BlobRef, Fault>> {
         let mut hash = [0_u8; 32];
         for (salt, part) in (0_u64..).zip(hash.chunks_mut(8)) {
             let mut hasher = DefaultHasher::new();
-            (salt, &content).hash(&mut hasher);
+            (salt, owner.subject, &content).hash(&mut hasher);
             part.copy_from_slice(&hasher.finish().to_le_bytes());
         }
-        let blob = BlobRef { key_id: 1, hash, size_bytes: content.len() as u64 };
-        self.lock().blobs.insert(blob, content);
+        let blob = BlobRef { key_id: owner.subject.0, hash, size_bytes: content.len() as u64 };
+        self.lock().blobs.entry((owner, blob)).or_insert(content);
         future::ready(Ok(blob)).boxed()
     }
 
     fn get(&self, blob: BlobRef) -> BoxFuture<'_, Result<Bytes, Fault>> {
-        let found = self.lock().blobs.get(&blob).cloned();
+        let found = self.lock().blobs.iter().find(|((_, known), _)| *known == blob).map(|(_, content)| content.clone());
         future::ready(found.ok_or_else(|| Fault::new("TB-BLOB-001", exit::FAILED, format!("blob {blob} is missing")))).boxed()
     }
 
-    fn remove(&self, blob: BlobRef) -> BoxFuture<'_, Result<(), Fault>> {
-        self.lock().blobs.remove(&blob);
+    fn list(&self, owner: Owner) -> BoxFuture<'_, Result<Vec<BlobRef>, Fault>> {
+        let found = self.lock().blobs.keys().filter(|(whose, _)| *whose == owner).map(|(_, blob)| *blob).collect();
+        future::ready(Ok(found)).boxed()
+    }
+
+    fn forget(&self, owner: Owner) -> BoxFuture<'_, Result<(), Fault>> {
+        self.lock().blobs.retain(|(whose, _), _| *whose != owner);
         future::ready(Ok(())).boxed()
     }
 }

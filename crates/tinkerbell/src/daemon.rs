@@ -225,7 +225,7 @@ impl Daemon for Facts {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: SystemClock.now().mono_ms.saturating_sub(self.since),
-            lsn: self.house.journal.tip().0,
+            lsn: self.house.journal.state().tip.0,
             level: self.level.get().cloned(),
             data_dir: self.data.clone(),
         }

@@ -53,6 +53,11 @@ impl Index {
         Some((extent.clone(), self.segments.get(extent.segment)?.clone()))
     }
 
+    /// Bytes that the stretches take on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.extents.iter().map(|extent| extent.len).sum()
+    }
+
     /// The newest durable record that readers see; 0 when there is none.
     pub(crate) const fn tip(&self) -> u64 {
         self.tip

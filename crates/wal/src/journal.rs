@@ -3,6 +3,7 @@
 //! It joins queue, writer and index and adds nothing to their rules. Invariant: `durable` completes
 //! only after the sync that covers the append returned, and readers see only what is durable.
 
+use crate::checkpoint;
 use crate::disk::{Disk, Lock, RealDisk};
 use crate::error::Error;
 use crate::format::{FLAG_BLOB, FRAME_BYTES, Frame, KIND_FIRST_USER};
@@ -12,12 +13,13 @@ use crate::queue::{Batch, Chunk, Limits, Queue, Work};
 use crate::read::read;
 use crate::recover::{Recovered, Recovery, recover};
 use crate::writer::{Tools, WriteError, Writer};
+use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use tinkerbell_core::clock::{Clock, Entropy};
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::port::{Appended, Journal, NewRecord, Record};
+use tinkerbell_core::port::{Appended, Compaction, Journal, JournalState, Needed, NewRecord, Record, Room};
 use tinkerbell_core::words::Lsn;
 use tokio::sync::oneshot;
 
@@ -96,6 +98,14 @@ impl Wal {
         &self.recovery
     }
 
+    /// Does what blocks on the disk off the runtime.
+    async fn off<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Fault> {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => Ok(result?),
+            Err(e) => Err(Error::io("work in", self.disk.path(), std::io::Error::other(e)).into()),
+        }
+    }
+
     fn encode(&self, records: &[NewRecord]) -> Result<Vec<u8>, Error> {
         if let Some(own) = records.iter().find(|record| record.kind < KIND_FIRST_USER) {
             return Err(Error::ReservedKind(own.kind));
@@ -151,21 +161,31 @@ impl Journal for Wal {
     fn read(&self, from: Lsn, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, Fault>> {
         let (index, disk) = (Arc::clone(&self.index), Arc::clone(&self.disk));
         let find = move |lsn| lock(&index).find(lsn);
+        Box::pin(async move { self.off(move || read(&*disk, &find, from.0, limit)).await })
+    }
+
+    fn state(&self) -> JournalState {
+        let tip = Lsn(lock(&self.index).tip());
+        let room = self.queue.newest().map_or_else(|error| Room::ReadOnly(error.to_string()), |_| Room::Ample);
+        JournalState { tip, epoch: self.epoch, bytes: lock(&self.index).bytes(), room }
+    }
+
+    fn checkpoint(&self, through: Lsn, image: Bytes) -> BoxFuture<'_, Result<(), Fault>> {
+        let disk = Arc::clone(&self.disk);
+        Box::pin(async move { self.off(move || checkpoint::write(&*disk, through.0, &image)).await })
+    }
+
+    fn restore(&self) -> BoxFuture<'_, Result<Option<(Lsn, Bytes)>, Fault>> {
+        let disk = Arc::clone(&self.disk);
         Box::pin(async move {
-            let path = self.disk.path();
-            match tokio::task::spawn_blocking(move || read(&*disk, &find, from.0, limit)).await {
-                Ok(result) => Ok(result?),
-                Err(e) => Err(Error::io("read", path, std::io::Error::other(e)).into()),
-            }
+            let found = self.off(move || checkpoint::read(&*disk)).await?;
+            // One that stands for more than the journal holds belongs to another journal.
+            Ok(found.map(|(through, image)| (Lsn(through), Bytes::from(image))).filter(|(through, _)| *through <= self.state().tip))
         })
     }
 
-    fn tip(&self) -> Lsn {
-        Lsn(lock(&self.index).tip())
-    }
-
-    fn epoch(&self) -> u64 {
-        self.epoch
+    fn compact(&self, _needed: Needed) -> BoxFuture<'_, Result<Compaction, Fault>> {
+        Box::pin(async { Ok(Compaction::default()) })
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), Fault>> {

@@ -13,6 +13,7 @@
 //! journal that was not closed in order can not be told from a torn write and counts as torn.
 //! Whole segments missing at the end can not be noticed without an outside anchor either.
 
+mod checkpoint;
 pub mod disk;
 mod error;
 mod format;

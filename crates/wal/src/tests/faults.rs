@@ -29,7 +29,7 @@ async fn a_failed_sync_poisons_and_is_never_tried_again() {
     assert_eq!(wal.close().await.unwrap_err().code.0, "TB-WAL-005");
     assert_eq!(disk.syncs(), syncs, "no sync after the failed one");
     assert_eq!(texts(&wal.read(Lsn(1), 100).await.unwrap()), ["safe"], "what was durable can be read");
-    assert_eq!(wal.tip(), Lsn(1));
+    assert_eq!(wal.state().tip, Lsn(1));
     assert!(matches!(open_with(&disk, &options(), 2), Err(Error::Locked { pid: Some(42), .. })), "the lock stays");
     drop(wal);
     let wal = open_with(&disk, &options(), 2).unwrap();

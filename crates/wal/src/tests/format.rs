@@ -52,6 +52,7 @@ async fn written() -> BTreeMap<String, Vec<u8>> {
     for seed in [100, 200] {
         let wal = open_with(&disk, &options(), seed).unwrap();
         let small = |text: &'static str| NewRecord {
+            subject: tinkerbell_core::words::Subject(1),
             kind: 16,
             schema: 1,
             task: Some(TaskId(0x7f3a_0000_0000_0000_0000_0000_0000_0001)),

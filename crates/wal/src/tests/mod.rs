@@ -36,7 +36,14 @@ fn open(disk: &MemDisk) -> Arc<Wal> {
 /// A record whose payload is `text`, padded to `size`.
 fn record(text: &str, size: usize) -> NewRecord {
     let payload = format!("{text:<size$}");
-    NewRecord { kind: 16, schema: 1, task: Some(TaskId(0xabc)), blob: false, payload: Bytes::from(payload) }
+    NewRecord {
+        kind: 16,
+        schema: 1,
+        task: Some(TaskId(0xabc)),
+        subject: tinkerbell_core::words::Subject(1),
+        blob: false,
+        payload: Bytes::from(payload),
+    }
 }
 
 fn append(wal: &Wal, text: &str, size: usize) -> Appended {

@@ -33,7 +33,7 @@ async fn a_second_opener_is_told_who_holds_it() {
     assert_eq!(fault.code.0, "TB-WAL-001");
     assert!(fault.message.contains(&format!("in use by process {}", std::process::id())), "{fault}");
     drop(wal);
-    assert_eq!(open(dir.path(), 3).unwrap().epoch(), 2);
+    assert_eq!(open(dir.path(), 3).unwrap().state().epoch, 2);
 }
 
 #[tokio::test]

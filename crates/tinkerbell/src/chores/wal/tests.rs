@@ -27,12 +27,20 @@ async fn fill(bench: &Bench) {
             kind: event.kind(),
             schema: event::SCHEMA,
             task: Some(task),
+            subject: Default::default(),
             blob: false,
             payload: event::encode(event, at).into(),
         })
         .collect();
     let blob = BlobRef { key_id: 1, hash: [0xab; 32], size_bytes: 77 };
-    records.push(NewRecord { kind: 24, schema: event::SCHEMA, task: Some(ONE), blob: true, payload: blob.to_bytes().into() });
+    records.push(NewRecord {
+        kind: 24,
+        schema: event::SCHEMA,
+        task: Some(ONE),
+        subject: Default::default(),
+        blob: true,
+        payload: blob.to_bytes().into(),
+    });
     wal.append(records).unwrap().durable.await.unwrap();
     wal.close().await.unwrap();
 }
