@@ -6,16 +6,17 @@
 use crate::checkpoint;
 use crate::disk::{Disk, Lock, RealDisk};
 use crate::error::Error;
+use crate::flush::{Flusher, Held, lock};
 use crate::format::{FLAG_BLOB, FRAME_BYTES, Frame, KIND_FIRST_USER};
 use crate::index::Index;
 use crate::options::Options;
-use crate::queue::{Batch, Chunk, Limits, Queue, Work};
+use crate::queue::{Chunk, Limits, Queue};
 use crate::read::read;
 use crate::recover::{Recovered, Recovery, recover};
-use crate::writer::{Tools, WriteError, Writer};
+use crate::writer::{Tools, Writer};
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tinkerbell_core::clock::{Clock, Entropy};
 use tinkerbell_core::code::Fault;
@@ -23,7 +24,21 @@ use tinkerbell_core::port::{Appended, Compaction, Journal, JournalState, Needed,
 use tinkerbell_core::words::Lsn;
 use tokio::sync::oneshot;
 
-type Held = Arc<Mutex<Option<Box<dyn Send + Sync>>>>;
+/// Who makes the flusher go.
+enum Drive {
+    /// A thread of its own.
+    Thread(JoinHandle<()>),
+    /// Whoever calls [`Wal::step`].
+    Stepped(Box<Flusher>),
+    /// It has ended.
+    Ended,
+}
+
+/// Where time and chance come from.
+struct Tickers {
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
 
 /// An open journal; the only writer of its directory.
 ///
@@ -37,17 +52,14 @@ pub struct Wal {
     epoch: u64,
     limits: Limits,
     recovery: Recovery,
-    flusher: Mutex<Option<JoinHandle<()>>>,
+    stepped: bool,
+    drive: Mutex<Drive>,
 }
 
 impl std::fmt::Debug for Wal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Wal").field("epoch", &self.epoch).field("recovery", &self.recovery).finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Wal {
@@ -67,13 +79,41 @@ impl Wal {
     /// # Errors
     /// As [`Wal::open`].
     pub fn open_on(disk: Arc<dyn Disk>, options: &Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Arc<Self>, Error> {
+        let path = disk.path().to_owned();
+        Self::start(disk, options, Tickers { clock, entropy }, move |flusher| {
+            let thread = std::thread::Builder::new().name("wal-flusher".to_owned()).spawn(move || flusher.run());
+            thread.map(Drive::Thread).map_err(|e| Error::io("start the flusher for", path, e))
+        })
+    }
+
+    /// As [`Wal::open_on`], without any thread: nothing is written until [`Wal::step`] is called,
+    /// and what else touches the disk does so while its future is polled. For simulations, which
+    /// decide themselves what happens when. Dropping it writes nothing, as a killed process does.
+    ///
+    /// # Errors
+    /// As [`Wal::open`].
+    pub fn open_stepped(
+        disk: Arc<dyn Disk>,
+        options: &Options,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Arc<Self>, Error> {
+        Self::start(disk, options, Tickers { clock, entropy }, |flusher| Ok(Drive::Stepped(Box::new(flusher))))
+    }
+
+    fn start(
+        disk: Arc<dyn Disk>,
+        options: &Options,
+        tickers: Tickers,
+        drive: impl FnOnce(Flusher) -> Result<Drive, Error>,
+    ) -> Result<Arc<Self>, Error> {
         let guard = match disk.lock().map_err(|e| Error::io("lock", disk.path().join("lock"), e))? {
             Lock::Held(guard) => guard,
             Lock::Taken { pid } => return Err(Error::Locked { dir: disk.path().to_owned(), pid }),
         };
         let Recovered { index, next, head, epoch, empty, report } = recover(&*disk)?;
         let epoch = epoch.saturating_add(1);
-        let tools = Tools { disk: Arc::clone(&disk), clock, entropy };
+        let tools = Tools { disk: Arc::clone(&disk), clock: tickers.clock, entropy: tickers.entropy };
         let writer = Writer::start(tools, options, epoch, next, head)?;
         remove_empty(&*disk, &empty)?;
         let limits = Limits { batch_bytes: options.batch_bytes, batch_records: options.batch_records, queue_bytes: options.queue_bytes };
@@ -84,12 +124,22 @@ impl Wal {
             writer,
         };
         let (queue, index, held) = (Arc::clone(&flusher.queue), Arc::clone(&flusher.index), Arc::clone(&flusher.held));
-        let thread = std::thread::Builder::new()
-            .name("wal-flusher".to_owned())
-            .spawn(move || flusher.run())
-            .map_err(|e| Error::io("start the flusher for", disk.path(), e))?;
-        let flusher = Mutex::new(Some(thread));
-        Ok(Arc::new(Self { queue, index, disk, held, epoch, limits, recovery: report, flusher }))
+        let drive = drive(flusher)?;
+        let stepped = matches!(drive, Drive::Stepped(_));
+        Ok(Arc::new(Self { queue, index, disk, held, epoch, limits, recovery: report, stepped, drive: Mutex::new(drive) }))
+    }
+
+    /// Does one thing that the flusher's thread would do: takes a waiting batch, writes, syncs and
+    /// acknowledges it, or closes when that was asked for and nothing waits, or keeps house. Gives
+    /// `false` when there was nothing to do, and always on a journal that has its own thread.
+    pub fn step(&self) -> bool {
+        let mut drive = lock(&self.drive);
+        let Drive::Stepped(flusher) = &mut *drive else { return false };
+        let (worked, ended) = flusher.step();
+        if ended {
+            *drive = Drive::Ended;
+        }
+        worked
     }
 
     /// What opening found and did.
@@ -98,8 +148,11 @@ impl Wal {
         &self.recovery
     }
 
-    /// Does what blocks on the disk off the runtime.
+    /// Does what blocks on the disk off the runtime; in a stepped journal, at once.
     async fn off<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Fault> {
+        if self.stepped {
+            return Ok(work()?);
+        }
         match tokio::task::spawn_blocking(work).await {
             Ok(result) => Ok(result?),
             Err(e) => Err(Error::io("work in", self.disk.path(), std::io::Error::other(e)).into()),
@@ -201,91 +254,12 @@ impl Journal for Wal {
 impl Drop for Wal {
     fn drop(&mut self) {
         self.queue.close(false, None);
-        if let Some(thread) = lock(&self.flusher).take()
+        let drive = std::mem::replace(&mut *lock(&self.drive), Drive::Ended);
+        if let Drive::Thread(thread) = drive
             && thread.join().is_err()
         {
             tracing::error!("the journal's flusher had panicked");
         }
         lock(&self.held).take();
-    }
-}
-
-/// The thread that writes.
-struct Flusher {
-    queue: Arc<Queue>,
-    index: Arc<Mutex<Index>>,
-    held: Held,
-    writer: Writer,
-}
-
-impl Flusher {
-    fn run(mut self) {
-        // Should this thread ever panic, nobody may wait for it for ever.
-        let watch = Watch(Some(Arc::clone(&self.queue)));
-        loop {
-            match self.queue.take() {
-                Work::Write(batch) => self.flush(batch),
-                Work::End { mark } => break self.end(mark),
-            }
-        }
-        watch.disarm();
-    }
-
-    fn flush(&mut self, mut batch: Batch) {
-        let mut body = Vec::with_capacity(batch.bytes.saturating_add(crate::format::TRAILER_FRAME_BYTES));
-        for chunk in &mut batch.chunks {
-            body.append(&mut chunk.bytes);
-        }
-        match self.writer.write(batch.first, body, batch.records as u64) {
-            Ok(span) => {
-                lock(&self.index).add(self.writer.segment(), &span);
-                self.queue.done(batch);
-            }
-            Err(WriteError::Full(error)) => {
-                tracing::warn!(%error, "a batch was refused");
-                self.queue.give_back(batch, error);
-            }
-            Err(WriteError::Doubt(why)) => {
-                tracing::error!(why, "the journal is poisoned");
-                self.queue.poison(batch, &why);
-            }
-        }
-    }
-
-    /// A poisoned journal keeps its lock until it is dropped: the process that owns it still acts
-    /// on tasks, and a second one must not.
-    fn end(&mut self, mark: bool) {
-        let result = match mark.then(|| self.writer.mark(self.queue.mark_number())) {
-            Some(Ok(span)) => {
-                lock(&self.index).add(self.writer.segment(), &span);
-                Ok(())
-            }
-            Some(Err(WriteError::Doubt(why))) => Err(Error::Poisoned { why }),
-            Some(Err(WriteError::Full(error))) => {
-                tracing::warn!(%error, "closed without the mark of a clean shutdown; no record is missing");
-                Ok(())
-            }
-            None => Ok(()),
-        };
-        if result.is_ok() && !self.queue.is_poisoned() {
-            lock(&self.held).take();
-        }
-        self.queue.closed(result);
-    }
-}
-
-struct Watch(Option<Arc<Queue>>);
-
-impl Watch {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if let Some(queue) = self.0.take() {
-            queue.poison(Batch::default(), "its flusher ended unexpectedly");
-        }
     }
 }

@@ -16,6 +16,7 @@
 mod checkpoint;
 pub mod disk;
 mod error;
+mod flush;
 mod format;
 mod index;
 pub mod inspect;

@@ -119,20 +119,16 @@ impl Queue {
     pub(crate) fn take(&self) -> Work {
         let mut state = self.lock();
         loop {
-            if let Some(batch) = state.sealed.pop_front() {
-                return Work::Write(batch);
-            }
-            if !state.open.chunks.is_empty() {
-                state.seal();
-                continue;
-            }
-            match state.phase {
-                Phase::Open => {}
-                Phase::Closing { mark } => return Work::End { mark },
-                Phase::Closed | Phase::Poisoned(_) => return Work::End { mark: false },
+            if let Some(work) = state.work() {
+                return work;
             }
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The work that is there.
+    pub(crate) fn try_take(&self) -> Option<Work> {
+        self.lock().work()
     }
 
     /// Wakes the owners of a batch that is durable.
@@ -219,6 +215,21 @@ impl State {
             Phase::Open => Ok(()),
             Phase::Closing { .. } | Phase::Closed => Err(Error::Closed),
             Phase::Poisoned(why) => Err(Error::Poisoned { why: why.clone() }),
+        }
+    }
+
+    /// What the flusher does next, if there is anything.
+    fn work(&mut self) -> Option<Work> {
+        if self.sealed.is_empty() && !self.open.chunks.is_empty() {
+            self.seal();
+        }
+        if let Some(batch) = self.sealed.pop_front() {
+            return Some(Work::Write(batch));
+        }
+        match self.phase {
+            Phase::Open => None,
+            Phase::Closing { mark } => Some(Work::End { mark }),
+            Phase::Closed | Phase::Poisoned(_) => Some(Work::End { mark: false }),
         }
     }
 

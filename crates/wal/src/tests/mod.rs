@@ -6,6 +6,7 @@ mod faults;
 mod format;
 mod memory;
 mod real;
+mod stepped;
 
 use crate::disk::Disk;
 use crate::index::Index;
