@@ -268,6 +268,24 @@ pub enum Command {
     /// The journal
     #[command(subcommand)]
     Wal(WalCommand),
+    /// Read a damaged session of codex, claude, copilot or gemini; lists them without a file
+    #[command(after_long_help = RESCUE_EXAMPLES)]
+    Rescue {
+        /// Session files
+        files: Vec<PathBuf>,
+        /// Print the transcript, to be piped into `run`
+        #[arg(long, conflicts_with = "json")]
+        transcript: bool,
+        /// Write all whole records into this new file, in the same format
+        #[arg(long, value_name = "FILE")]
+        repair: Option<PathBuf>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Longest transcript in bytes; its end is kept
+        #[arg(long, default_value_t = 60_000, value_name = "N")]
+        max_bytes: usize,
+    },
     /// See a task done, killed, resumed and undone; needs no model and no network
     Demo {
         /// Without pauses
@@ -293,6 +311,13 @@ pub enum Command {
         dir: Option<PathBuf>,
     },
 }
+
+const RESCUE_EXAMPLES: &str = "Examples:
+  tinkerbell rescue                                    sessions of other agents, and which are damaged
+  tinkerbell rescue FILE                               what stands and what is lost
+  tinkerbell rescue --repair NEW.jsonl FILE            a mended copy for the agent that wrote it
+  tinkerbell rescue --transcript FILE | tinkerbell run -p \"go on with this work\"
+";
 
 const RUN_EXAMPLES: &str = "Examples:
   tinkerbell run \"fix the failing test\"

@@ -85,6 +85,8 @@ pub enum Chore {
         /// Only of the task with this prefix.
         task: Option<String>,
     },
+    /// Read damaged sessions of other agents.
+    Rescue(Rescue),
     /// Show a task from start to undo.
     Demo {
         /// Without pauses.
@@ -92,4 +94,19 @@ pub enum Chore {
         /// With a live model.
         model: Option<String>,
     },
+}
+
+/// What to do with damaged sessions of other agents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rescue {
+    /// The files; none lists what can be found.
+    pub files: Vec<PathBuf>,
+    /// Print the transcript instead of a report.
+    pub transcript: bool,
+    /// Write a mended copy to this new file.
+    pub repair: Option<PathBuf>,
+    /// As JSON.
+    pub json: bool,
+    /// Longest transcript, in bytes; its end is kept.
+    pub max_bytes: usize,
 }

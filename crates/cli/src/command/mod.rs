@@ -15,7 +15,7 @@ mod watch;
 pub use offline::offline;
 
 use crate::args::{Args, Command, ConfigCommand, DaemonCommand, Format, OpCommand, WalCommand};
-use crate::house::{Chore, House};
+use crate::house::{Chore, House, Rescue};
 use crate::output::Output;
 use serde::Serialize;
 use std::sync::Arc;
@@ -134,6 +134,9 @@ fn chore(command: Command) -> Option<Chore> {
         Command::Wal(WalCommand::Stat { json }) => Chore::WalStat { json },
         Command::Wal(WalCommand::Verify) => Chore::WalVerify,
         Command::Wal(WalCommand::Dump { from, limit, task }) => Chore::WalDump { from, limit, task },
+        Command::Rescue { files, transcript, repair, json, max_bytes } => {
+            Chore::Rescue(Rescue { files, transcript, repair, json, max_bytes })
+        }
         Command::Demo { fast, model } => Chore::Demo { fast, model },
         _ => return None,
     })

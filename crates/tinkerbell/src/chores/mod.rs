@@ -9,6 +9,7 @@ mod doctor;
 mod init;
 mod logs;
 mod repository;
+mod rescue;
 mod text;
 mod wal;
 
@@ -47,6 +48,7 @@ pub async fn run(shop: &Shop<'_>, chore: &Chore, yes: bool, out: &Output) -> Opt
         Chore::ConfigSchema => config::schema(out),
         Chore::ConfigPath => config::path(shop, out),
         Chore::Init => init::init(shop, yes, out).await,
+        Chore::Rescue(wish) => rescue::rescue(shop, wish, out),
         Chore::WalStat { json } => wal::stat(shop, *json, out),
         Chore::WalVerify => wal::verify(shop, out),
         Chore::WalDump { from, limit, task } => wal::dump(shop, *from, *limit, task.as_deref(), out),
