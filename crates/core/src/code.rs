@@ -61,13 +61,15 @@ pub struct Fault {
     pub hints: Vec<String>,
     /// Whether the same request may succeed later.
     pub retryable: bool,
+    /// After how many milliseconds it may, where that is known.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Fault {
     /// A fault that will not go away by repeating the request.
     #[must_use]
     pub fn new(code: &'static str, exit: u8, message: impl Into<String>) -> Self {
-        Self { code: Code(code), exit, message: message.into(), hints: Vec::new(), retryable: false }
+        Self { code: Code(code), exit, message: message.into(), hints: Vec::new(), retryable: false, retry_after_ms: None }
     }
 
     /// Adds one line that says what to do.
@@ -88,6 +90,14 @@ impl Fault {
     #[must_use]
     pub const fn transient(mut self) -> Self {
         self.retryable = true;
+        self
+    }
+
+    /// Marks the fault as one that may pass after this many milliseconds.
+    #[must_use]
+    pub const fn after_ms(mut self, wait_ms: u64) -> Self {
+        self.retryable = true;
+        self.retry_after_ms = Some(wait_ms);
         self
     }
 }

@@ -12,9 +12,9 @@ mod tests;
 pub use decide::{Decided, check_caps, decide};
 pub use ops::{OpEntry, OpLog, OpMove};
 
-use crate::event::{ApprovalAsked, Caps, FileChange, Finished, Intent, PlanStep, Prepared, Submitted};
+use crate::event::{ApprovalAsked, Caps, FileChange, Finished, Intent, PlanStep, Prepared, Submitted, Timer};
 use crate::money::{NanoUsd, Usage};
-use crate::words::{Lsn, Owner, Seq, Subject, TaskId, Workspace};
+use crate::words::{Lsn, Owner, Priority, Seq, Subject, TaskId, Workspace};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub enum Status {
     Running,
     /// Stands still for a reason that somebody must remove.
     Paused {
-        /// `user`, `budget`, `person`, `key`, `disk`.
+        /// `user`, `budget`, `person`, `key`, `disk`, `provider`, `later`.
         why: String,
         /// Details.
         text: String,
@@ -52,6 +52,7 @@ impl Status {
                 "person" => "needs-you",
                 "budget" => "over-budget",
                 "key" => "needs-key",
+                "later" => "scheduled",
                 _ => "paused",
             },
             Self::Finished => "finished",
@@ -134,6 +135,14 @@ pub struct Task {
     pub op_seq: Seq,
     /// The newest reply's model, as served.
     pub served: String,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// When it goes on by itself, while it is paused and does.
+    pub timer: Option<Timer>,
+    /// Number of its newest timer.
+    pub timers: u64,
+    /// How often in a row it paused and went on by itself without getting further.
+    pub tries: u32,
 }
 
 impl Task {

@@ -15,7 +15,7 @@ use crate::event::{Caps, FileChange, Finished, Observed, Op, OpDone, Placed};
 use crate::lifecycle::Task;
 use crate::model::{ModelCall, ModelCard, ModelError, ModelEvent};
 use crate::tool::{ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolSpec};
-use crate::words::{BlobRef, GitId, Lsn, RunId, Seq, TaskId, Workspace};
+use crate::words::{BlobRef, GitId, Lsn, Priority, RunId, Seq, TaskId, Workspace};
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
@@ -442,6 +442,14 @@ pub struct Submission {
     pub idempotency_key: Option<String>,
     /// The peer.
     pub uid: u32,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Host and port of the model's endpoint; filled in when the submission is checked.
+    pub host: String,
+    /// Begin not before this long from now, in milliseconds.
+    pub delay_ms: Option<u64>,
+    /// Begin not before this wall time, milliseconds since the epoch.
+    pub not_before_ms: Option<u64>,
 }
 
 /// A word to a task.
@@ -455,6 +463,8 @@ pub enum Command {
     Resume(Option<Caps>),
     /// End it.
     Cancel,
+    /// Make it more or less urgent.
+    Priority(Priority),
     /// Answer a question by its number.
     Answer {
         /// The question's number within the task.

@@ -214,6 +214,72 @@ impl FromStr for BlobRef {
     }
 }
 
+/// How urgent a task is, most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Priority {
+    /// Somebody sits before it.
+    Interactive,
+    /// Somebody will look at it.
+    #[default]
+    Normal,
+    /// Whenever there is room.
+    Batch,
+    /// The house's own chores.
+    Maintenance,
+}
+
+impl Priority {
+    /// All, most urgent first.
+    pub const ALL: [Self; 4] = [Self::Interactive, Self::Normal, Self::Batch, Self::Maintenance];
+
+    /// The number that the journal carries.
+    #[must_use]
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::Interactive => 1,
+            Self::Normal => 2,
+            Self::Batch => 3,
+            Self::Maintenance => 4,
+        }
+    }
+
+    /// The priority of a number from the journal; records from before there were any have 0.
+    #[must_use]
+    pub const fn from_code(code: u32) -> Self {
+        match code {
+            1 => Self::Interactive,
+            3 => Self::Batch,
+            4 => Self::Maintenance,
+            _ => Self::Normal,
+        }
+    }
+
+    /// Its name for people and scripts.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Normal => "normal",
+            Self::Batch => "batch",
+            Self::Maintenance => "maintenance",
+        }
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Priority {
+    type Err = BadId;
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let found = Self::ALL.into_iter().find(|priority| priority.name() == text);
+        found.ok_or_else(|| BadId { what: "priority", text: text.to_owned() })
+    }
+}
+
 /// Whose data something is: the user id of the tenant that gave the task. Each subject has a key of
 /// its own, so that its data can be made unreadable everywhere by destroying one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

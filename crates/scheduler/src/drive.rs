@@ -184,7 +184,7 @@ impl Engine {
             Stall::Broken(fault) if fault.retryable => ("provider", fault.message),
             Stall::Broken(fault) => return self.fail(id, fault).await,
         };
-        let paused = Event::Paused(Paused { why: why.into(), text });
+        let paused = Event::Paused(Paused { why: why.into(), text, ..Paused::default() });
         let pending = {
             let mut world = self.inner.lock();
             let due = world.slots.get(&id).is_some_and(|slot| slot.task.status == Status::Running);

@@ -184,6 +184,8 @@ fn submitted(submission: &Submission) -> Submitted {
         no_input: submission.no_input,
         idempotency_key: submission.idempotency_key.clone(),
         uid: submission.uid,
+        priority: submission.priority.code(),
+        host: submission.host.clone(),
     }
 }
 

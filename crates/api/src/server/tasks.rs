@@ -66,6 +66,7 @@ fn submission(request: &SubmitRequest, key: Option<String>, uid: u32) -> Result<
         no_input: request.no_input,
         idempotency_key: key,
         uid,
+        ..Submission::default()
     })
 }
 

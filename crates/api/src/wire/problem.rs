@@ -24,6 +24,9 @@ pub struct Problem {
     /// Whether the same request may succeed later.
     #[serde(default)]
     pub retryable: bool,
+    /// After how many milliseconds it may, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
     /// Exit code of the command line for it.
     #[serde(default = "failed")]
     pub exit: u8,
@@ -44,6 +47,7 @@ impl Problem {
             code: fault.code.0.to_owned(),
             hints: fault.hints.clone(),
             retryable: fault.retryable,
+            retry_after_ms: fault.retry_after_ms,
             exit: fault.exit,
         }
     }
@@ -58,6 +62,7 @@ impl Problem {
             message: self.title,
             hints: self.hints,
             retryable: self.retryable,
+            retry_after_ms: self.retry_after_ms,
         }
     }
 }
@@ -99,8 +104,9 @@ mod tests {
 
     #[test]
     fn a_fault_survives_the_wire() {
-        let fault =
-            Fault::new("TB-ROUTER-001", exit::NO_AUTH, "no model provider is configured").hint("export ANTHROPIC_API_KEY=…").transient();
+        let fault = Fault::new("TB-ROUTER-001", exit::NO_AUTH, "no model provider is configured")
+            .hint("export ANTHROPIC_API_KEY=…")
+            .after_ms(1_500);
         let problem = Problem::new(&fault);
         assert_eq!(problem.status, 403);
         let text = serde_json::to_string(&problem).unwrap();

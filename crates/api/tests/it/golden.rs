@@ -132,7 +132,7 @@ fn story() -> Vec<Event> {
         observed(4, exited()),
         intent(6, call("edit", r#"{"path":"src/parse.rs"}"#)),
         Event::ApprovalAsked(asked),
-        Event::Paused(event::Paused { why: "person".into(), text: "edit AGENTS.md".into() }),
+        Event::Paused(event::Paused { why: "person".into(), text: "edit AGENTS.md".into(), ..Default::default() }),
         Event::ApprovalGiven(event::ApprovalGiven { id: 1, yes: true, text: String::new(), uid: 1000 }),
         observed(
             6,
@@ -147,7 +147,7 @@ fn story() -> Vec<Event> {
         Event::Signal(event::Signal { kind: "tell".into(), text: "keep LF too".into(), caps: None }),
         intent(7, Action::Commit(event::Commit { subject: "accept CRLF".into(), ..event::Commit::default() })),
         observed(7, Observation::Committed(event::Committed { commit: "2".repeat(40) })),
-        Event::Paused(event::Paused { why: "budget".into(), text: "300 of 300 steps used".into() }),
+        Event::Paused(event::Paused { why: "budget".into(), text: "300 of 300 steps used".into(), ..Default::default() }),
         intent(8, Action::Verify(event::Verify { command: "make test".into(), round: 1, ..event::Verify::default() })),
         observed(8, Observation::Verdict(event::Verdict { passed: true, wall_ms: 300, ..event::Verdict::default() })),
         observed(

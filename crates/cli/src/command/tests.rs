@@ -249,7 +249,10 @@ fn asked() -> Vec<Event> {
         options: vec![],
         digest: "d".into(),
     };
-    vec![Event::ApprovalAsked(asked), Event::Paused(event::Paused { why: "person".into(), text: "edit AGENTS.md".into() })]
+    vec![
+        Event::ApprovalAsked(asked),
+        Event::Paused(event::Paused { why: "person".into(), text: "edit AGENTS.md".into(), ..Default::default() }),
+    ]
 }
 
 fn story() -> Vec<Event> {
@@ -401,7 +404,8 @@ async fn a_run_that_nobody_can_answer_leaves_its_task_paused() {
 
 #[tokio::test]
 async fn other_halts_have_their_codes() {
-    let halt = |why: &str| vec![Event::Paused(event::Paused { why: why.into(), text: "needs key OPENAI_API_KEY".into() })];
+    let halt =
+        |why: &str| vec![Event::Paused(event::Paused { why: why.into(), text: "needs key OPENAI_API_KEY".into(), ..Default::default() })];
     for (why, code) in [("budget", 5), ("key", 77), ("disk", 69)] {
         let roof = Roof::new(vec![halt(why)]);
         let shown = play(&roof, &["run x"]).await;

@@ -16,7 +16,7 @@ pub struct Entry {
     #[prost(uint64, tag = "1")]
     pub at_ms: u64,
     /// What happened.
-    #[prost(oneof = "Event", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "Event", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
     pub event: Option<Event>,
 }
 
@@ -68,6 +68,9 @@ pub enum Event {
     /// A command without an intent was found and killed.
     #[prost(message, tag = "16")]
     OrphanReaped(OrphanReaped),
+    /// What the task waited for has come due.
+    #[prost(message, tag = "17")]
+    TimerFired(TimerFired),
 }
 
 /// Limits of a task; `None` where nothing is limited.
@@ -117,6 +120,12 @@ pub struct Submitted {
     /// User id of the submitting peer.
     #[prost(uint32, tag = "9")]
     pub uid: u32,
+    /// How urgent it is; see `Priority::code`.
+    #[prost(uint32, tag = "10")]
+    pub priority: u32,
+    /// Host and port of its model's endpoint when it was accepted; empty where none is asked.
+    #[prost(string, tag = "11")]
+    pub host: String,
 }
 
 /// A lease began.
@@ -340,10 +349,10 @@ pub struct StateSaved {
 /// Somebody wants something of the task.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Signal {
-    /// `tell`, `note`, `cancel`, `pause`, `unpause`, `caps`, `key`, `remove`.
+    /// `tell`, `note`, `cancel`, `pause`, `unpause`, `caps`, `key`, `priority`, `remove`.
     #[prost(string, tag = "1")]
     pub kind: String,
-    /// The words, for `tell` and `note`.
+    /// The words, for `tell` and `note`; the new one, for `priority`.
     #[prost(string, tag = "2")]
     pub text: String,
     /// The new limits, for `caps`.
@@ -432,12 +441,45 @@ pub struct OpDone {
 /// The task stands still.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Paused {
-    /// `user`, `budget`, `person`, `key`, `disk`.
+    /// `user`, `budget`, `person`, `key`, `disk`, `provider`, `later`.
     #[prost(string, tag = "1")]
     pub why: String,
     /// Details for people.
     #[prost(string, tag = "2")]
     pub text: String,
+    /// When it goes on by itself, where it does.
+    #[prost(message, optional, tag = "3")]
+    pub timer: Option<Timer>,
+    /// How often in a row it has paused for this reason and is to go on by itself; 0 where that is
+    /// not counted.
+    #[prost(uint32, tag = "4")]
+    pub tries: u32,
+}
+
+/// A moment on both clocks. Within the boot in which it was set monotonic time decides, because
+/// wall time may jump; after another boot wall time does, because nothing else is left.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Timer {
+    /// Its number within the task, from 1; each deadline has its own.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Wall time, milliseconds since the epoch.
+    #[prost(uint64, tag = "2")]
+    pub due_wall_ms: u64,
+    /// Monotonic time, milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub due_mono_ms: u64,
+    /// The machine's boot in which it was set, 16 bytes.
+    #[prost(bytes = "vec", tag = "4")]
+    pub boot: Vec<u8>,
+}
+
+/// A timer came due and is used up.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct TimerFired {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
 }
 
 /// The task ended.

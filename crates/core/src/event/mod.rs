@@ -10,7 +10,7 @@ mod tests;
 pub use format::{
     Action, ApprovalAsked, ApprovalGiven, Ask, Call, Caps, Commit, Committed, Entry, Event, Failed, FileChange, Finished, Intent, Made,
     Observation, Observed, Op, OpDone, Operated, OrphanReaped, Part, PartKind, Paused, PlanStep, Prepare, Prepared, Released, Reply,
-    Reserved, ResultSeen, Settled, Signal, Started, StateSaved, Submitted, Verdict, Verify,
+    Reserved, ResultSeen, Settled, Signal, Started, StateSaved, Submitted, Timer, TimerFired, Verdict, Verify,
 };
 
 use crate::words::{Lsn, TaskId};
@@ -51,6 +51,7 @@ impl Event {
             Self::Paused(_) => 29,
             Self::Finished(_) => 30,
             Self::OrphanReaped(_) => 31,
+            Self::TimerFired(_) => 32,
         }
     }
 
@@ -73,6 +74,7 @@ impl Event {
             Self::Paused(_) => "paused",
             Self::Finished(_) => "finished",
             Self::OrphanReaped(_) => "orphan-reaped",
+            Self::TimerFired(_) => "timer-fired",
         }
     }
 }

@@ -44,9 +44,17 @@ fn samples() -> Vec<Event> {
         }),
         Event::ApprovalGiven(ApprovalGiven { id: 1, yes: true, text: String::new(), uid: 1000 }),
         Event::OpDone(OpDone { kind: "tool".into(), seq: 3, before: "a".into(), after: "b".into(), ..OpDone::default() }),
-        Event::Paused(Paused { why: "budget".into(), text: "steps".into() }),
+        Event::Paused(Paused { why: "budget".into(), text: "steps".into(), ..Paused::default() }),
         Event::Finished(Finished { status: "verified".into(), exit: 0, commits: 2, ..Finished::default() }),
         Event::OrphanReaped(OrphanReaped { run: "r".into(), text: "killed".into() }),
+        Event::Paused(Paused {
+            why: "provider".into(),
+            text: "busy".into(),
+            timer: Some(Timer { id: 2, due_wall_ms: 1_700_030, due_mono_ms: 31, boot: vec![7; 16] }),
+            tries: 1,
+        }),
+        Event::TimerFired(TimerFired { id: 2 }),
+        Event::Submitted(Submitted { goal: "later".into(), priority: 3, host: "127.0.0.1:8080".into(), ..Submitted::default() }),
     ]
 }
 

@@ -8,6 +8,7 @@ use crate::code::{Fault, exit};
 use crate::event::{ApprovalGiven, Caps, Event, Op, Paused, Signal};
 use crate::money::NanoUsd;
 use crate::port::Command;
+use crate::words::Priority;
 
 /// What a command leads to.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -46,6 +47,7 @@ pub fn decide(task: &Task, command: &Command) -> Result<Decided, Fault> {
         Command::Pause => pause(task),
         Command::Resume(caps) => resume(task, caps.as_ref()),
         Command::Cancel => cancel(task),
+        Command::Priority(priority) => prioritise(task, *priority),
         Command::Answer { id, yes, text, uid } => answer(task, *id, (*yes, text, *uid)),
         Command::Undo { all } => move_ops(task, &task.ops.undo(*all, base(task)?)),
         Command::Redo => move_ops(task, &task.ops.redo()),
@@ -71,7 +73,7 @@ fn signal(kind: &str, text: &str) -> Event {
 }
 
 fn paused(why: &str, text: &str) -> Event {
-    Event::Paused(Paused { why: why.to_owned(), text: text.to_owned() })
+    Event::Paused(Paused { why: why.to_owned(), text: text.to_owned(), ..Paused::default() })
 }
 
 fn tell(task: &Task, text: &str) -> Result<Decided, Fault> {
@@ -91,6 +93,8 @@ fn pause(task: &Task) -> Result<Decided, Fault> {
         Status::Queued | Status::Running => {
             Ok(Decided { interrupt: true, ..Decided::say("paused") }.with(paused("user", "paused by the user")))
         }
+        // What would go on by itself stands still now until somebody lets it go on.
+        Status::Paused { .. } if task.timer.is_some() => Ok(Decided::say("paused").with(paused("user", "paused by the user"))),
         Status::Paused { .. } => Ok(Decided::say("already paused")),
         _ => Err(refuse(task, "has ended, so it can not be paused", "`tinkerbell tell` gives it more to do")),
     }
@@ -129,6 +133,15 @@ fn cancel(task: &Task) -> Result<Decided, Fault> {
     }
 }
 
+fn prioritise(task: &Task, priority: Priority) -> Result<Decided, Fault> {
+    let name = priority.name();
+    match task.status {
+        Status::Finished => Err(refuse(task, "has ended, so its priority means nothing", "`tinkerbell tell` gives it more to do")),
+        _ if task.priority == priority => Ok(Decided::say(format!("its priority is {name} already"))),
+        _ => Ok(Decided::say(format!("its priority is {name} now")).with(signal("priority", name))),
+    }
+}
+
 fn answer(task: &Task, id: u32, given: (bool, &str, u32)) -> Result<Decided, Fault> {
     let Some(approval) = task.approvals.get(&id) else {
         return Err(refuse(task, &format!("has no question {id}"), "`tinkerbell inbox` lists what waits for an answer"));
@@ -145,6 +158,8 @@ fn answer(task: &Task, id: u32, given: (bool, &str, u32)) -> Result<Decided, Fau
 fn standstill(task: &Task) -> (Vec<Event>, bool) {
     match task.status {
         Status::Queued | Status::Running => (vec![paused("user", "paused for an operation of the user")], true),
+        // Nor may it go on by itself in the middle of the operation.
+        Status::Paused { .. } if task.timer.is_some() => (vec![paused("user", "paused for an operation of the user")], false),
         _ => (Vec::new(), false),
     }
 }

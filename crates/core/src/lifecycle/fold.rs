@@ -6,7 +6,7 @@
 use super::{Approval, OP_SEQ, OpLog, Status, Task};
 use crate::event::{Action, Event, Intent, Observation, Observed, Placed, Prepared, Settled, Signal, Submitted};
 use crate::money::{NanoUsd, Usage};
-use crate::words::{Lsn, TaskId, Workspace};
+use crate::words::{Lsn, Priority, TaskId, Workspace};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,6 +20,7 @@ impl Task {
         Self {
             id,
             caps: submitted.caps.clone().unwrap_or_default(),
+            priority: Priority::from_code(submitted.priority),
             submitted,
             status: Status::Queued,
             generation: 0,
@@ -47,6 +48,9 @@ impl Task {
             cancelling: false,
             op_seq: OP_SEQ,
             served: String::new(),
+            timer: None,
+            timers: 0,
+            tries: 0,
         }
     }
 
@@ -94,11 +98,21 @@ impl Task {
             Event::Paused(paused) => {
                 self.rest(placed.at_ms);
                 self.status = Status::Paused { why: paused.why.clone(), text: paused.text.clone() };
+                self.timer.clone_from(&paused.timer);
+                self.timers = self.timers.max(paused.timer.as_ref().map_or(0, |timer| timer.id));
+                self.tries = paused.tries;
+            }
+            // Any other number is a deadline that something else has ended already.
+            Event::TimerFired(fired) => {
+                if self.timer.as_ref().is_some_and(|timer| timer.id == fired.id) {
+                    self.wake(placed.at_ms);
+                }
             }
             Event::Finished(finished) => {
                 self.rest(placed.at_ms);
                 self.status = Status::Finished;
                 self.finished = Some(finished.clone());
+                self.timer = None;
                 self.held.clear();
                 // The wish is fulfilled; what the user says next starts afresh.
                 self.cancelling = false;
@@ -128,6 +142,7 @@ impl Task {
 
     fn wake(&mut self, at_ms: u64) {
         self.status = Status::Running;
+        self.timer = None;
         self.resumed_ms.get_or_insert(at_ms);
     }
 
@@ -152,6 +167,9 @@ impl Task {
     fn observe(&mut self, observed: &Observed) {
         let slot = if observed.seq > OP_SEQ { &mut self.open_op } else { &mut self.open };
         slot.take_if(|(_, intent)| intent.seq == observed.seq);
+        if observed.seq < OP_SEQ {
+            self.tries = 0;
+        }
         match &observed.observation {
             Some(Observation::Prepared(prepared)) => self.prepared = Some(prepared.clone()),
             Some(Observation::Reply(reply)) => {
@@ -187,9 +205,13 @@ impl Task {
                 }
             }
             "cancel" => self.cancelling = true,
-            "unpause" => self.wake(placed.at_ms),
+            "unpause" => {
+                self.tries = 0;
+                self.wake(placed.at_ms);
+            }
+            "priority" => self.priority = signal.text.parse().unwrap_or(self.priority),
             "caps" => self.raise(signal),
-            "remove" => self.status = Status::Removed,
+            "remove" => (self.status, self.timer) = (Status::Removed, None),
             _ => {}
         }
     }

@@ -1,8 +1,11 @@
 //! Rules of the lifecycle, as stories of events and commands.
 
 use super::*;
-use crate::event::{ApprovalAsked, ApprovalGiven, Event, OpDone, Paused, Placed, Reserved, Settled, Signal, Started, Submitted};
+use crate::event::{
+    ApprovalAsked, ApprovalGiven, Event, OpDone, Paused, Placed, Reserved, Settled, Signal, Started, Submitted, Timer, TimerFired,
+};
 use crate::port::Command;
+use crate::words::Priority;
 
 struct Story {
     task: Task,
@@ -95,7 +98,7 @@ fn reservations_count_against_every_cap_until_settled() {
 fn an_answer_is_used_once_and_wakes_the_task() {
     let mut story = Story::new(Caps::default());
     story.started().happens(Event::ApprovalAsked(ApprovalAsked { id: 1, seq: 4, ..ApprovalAsked::default() }));
-    story.happens(Event::Paused(Paused { why: "person".into(), text: String::new() }));
+    story.happens(Event::Paused(Paused { why: "person".into(), ..Paused::default() }));
     assert_eq!(story.task.status.word(), "needs-you");
     assert_eq!(decide(&story.task, &Command::Resume(None)).unwrap_err().exit, 4);
     let yes = Command::Answer { id: 1, yes: true, text: String::new(), uid: 0 };
@@ -108,7 +111,7 @@ fn an_answer_is_used_once_and_wakes_the_task() {
 #[test]
 fn a_budget_pause_wants_a_raise() {
     let mut story = Story::new(Caps { steps: Some(1), ..Caps::default() });
-    story.started().happens(Event::Paused(Paused { why: "budget".into(), text: "1 steps are used up".into() }));
+    story.started().happens(Event::Paused(Paused { why: "budget".into(), text: "1 steps are used up".into(), ..Paused::default() }));
     assert_eq!(decide(&story.task, &Command::Resume(None)).unwrap_err().exit, 5);
     let raise = Caps { steps: Some(9), ..Caps::default() };
     let decided = decide(&story.task, &Command::Resume(Some(raise))).unwrap();
@@ -138,4 +141,40 @@ fn a_finished_task_goes_on_when_it_is_told_more() {
         story.happens(event);
     });
     assert_eq!((story.task.status.clone(), story.task.has_unheard()), (Status::Running, true));
+}
+
+fn paused_until(id: u64) -> Event {
+    let timer = Some(Timer { id, due_wall_ms: 9_000, due_mono_ms: 9, boot: vec![1; 16] });
+    Event::Paused(Paused { why: "provider".into(), text: "busy".into(), timer, tries: 1 })
+}
+
+#[test]
+fn a_timer_is_used_up_by_its_record_and_by_nothing_else() {
+    let mut story = Story::new(Caps::default());
+    story.started().happens(paused_until(1));
+    assert_eq!((story.task.timer.as_ref().map(|timer| timer.id), story.task.tries), (Some(1), 1));
+    story.happens(Event::TimerFired(TimerFired { id: 7 }));
+    assert!(story.task.paused_for("provider"));
+    story.happens(Event::TimerFired(TimerFired { id: 1 }));
+    assert_eq!((&story.task.status, &story.task.timer, story.task.timers), (&Status::Running, &None, 1));
+    story.happens(paused_until(2)).happens(Event::Signal(Signal { kind: "unpause".into(), ..Signal::default() }));
+    assert_eq!((&story.task.status, story.task.tries), (&Status::Running, 0));
+    // Late: the deadline was ended by the user.
+    story.happens(Event::Paused(Paused { why: "user".into(), ..Paused::default() })).happens(Event::TimerFired(TimerFired { id: 2 }));
+    assert!(story.task.paused_for("user"));
+}
+
+#[test]
+fn pausing_what_would_go_on_by_itself_takes_its_timer() {
+    let mut story = Story::new(Caps::default());
+    story.started().happens(paused_until(1));
+    for command in [Command::Pause, Command::Priority(Priority::Batch)] {
+        decide(&story.task, &command).unwrap().events.into_iter().for_each(|event| {
+            story.happens(event);
+        });
+    }
+    assert!(story.task.paused_for("user"));
+    assert_eq!((&story.task.timer, story.task.priority), (&None, Priority::Batch));
+    let again = decide(&story.task, &Command::Priority(Priority::Batch)).unwrap();
+    assert_eq!((again.events.len(), again.text.as_str()), (0, "its priority is batch already"));
 }

@@ -199,6 +199,7 @@ fn details(event: &Event) -> String {
         Event::OpDone(it) => format!("#{} {}: {}", it.seq, it.kind, it.summary),
         Event::Paused(it) => format!("{}: {}", it.why, it.text),
         Event::Finished(it) => format!("{} (exit {}) {} {}", it.status, it.exit, it.code, it.text),
+        Event::TimerFired(it) => format!("timer {}", it.id),
         Event::OrphanReaped(it) => format!("{}: {}", it.run, it.text),
     }
 }
