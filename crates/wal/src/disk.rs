@@ -66,6 +66,21 @@ pub trait DiskFile: Send + Sync {
 /// Reads `len` bytes at `offset`, fewer only at the end of the file.
 pub(crate) fn read_full(file: &dyn DiskFile, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     let mut out = vec![0; len];
+    let done = fill(file, offset, &mut out)?;
+    out.truncate(done);
+    Ok(out)
+}
+
+/// Goes on reading behind what `out` holds of the file, until it holds `len` bytes or all.
+pub(crate) fn read_into(file: &dyn DiskFile, out: &mut Vec<u8>, len: usize) -> io::Result<()> {
+    let start = out.len();
+    out.resize(len.max(start), 0);
+    let done = fill(file, start as u64, out.get_mut(start..).unwrap_or_default())?;
+    out.truncate(start + done);
+    Ok(())
+}
+
+fn fill(file: &dyn DiskFile, offset: u64, out: &mut [u8]) -> io::Result<usize> {
     let mut done = 0;
     while let Some(rest) = out.get_mut(done..).filter(|rest| !rest.is_empty()) {
         match file.read_at(offset.saturating_add(done as u64), rest) {
@@ -75,8 +90,7 @@ pub(crate) fn read_full(file: &dyn DiskFile, offset: u64, len: usize) -> io::Res
             Err(e) => return Err(e),
         }
     }
-    out.truncate(done);
-    Ok(out)
+    Ok(done)
 }
 
 /// Writes all of `bytes` at `offset`.

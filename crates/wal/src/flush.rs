@@ -1,13 +1,19 @@
 //! The flusher: takes batches from the queue, has them written, and wakes their owners.
 //!
 //! It runs on a thread of its own or is stepped by a simulation; both are the same code. Invariant:
-//! an owner hears `Ok` only after the sync that covers its records returned.
+//! an owner hears `Ok` only after the sync that covers its records returned, and what is done
+//! while nothing waits is one bounded piece at a time.
 
 use crate::error::Error;
 use crate::index::Index;
 use crate::queue::{Batch, Queue, Work};
 use crate::writer::{WriteError, Writer};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long nothing may have been acknowledged before the watermark is written: long enough that a
+/// busy journal never pays for it, short enough that the last batch is protected within 10 ms.
+const IDLE_MS: u64 = 5;
 
 /// The lock of the directory, until it is given free.
 pub(crate) type Held = Arc<Mutex<Option<Box<dyn Send + Sync>>>>;
@@ -23,6 +29,8 @@ pub(crate) struct Flusher {
     pub(crate) index: Arc<Mutex<Index>>,
     pub(crate) held: Held,
     pub(crate) writer: Writer,
+    /// When the watermark is to be written, in monotonic milliseconds.
+    pub(crate) note_due_ms: Option<u64>,
 }
 
 impl Flusher {
@@ -30,14 +38,49 @@ impl Flusher {
     pub(crate) fn run(mut self) {
         // Should this thread ever panic, nobody may wait for it for ever.
         let watch = Watch(Some(Arc::clone(&self.queue)));
-        while !self.act(self.queue.take()) {}
+        loop {
+            let patience = self.note_due_ms.map(|due| Duration::from_millis(due.saturating_sub(self.now_ms()).clamp(1, IDLE_MS)));
+            let ended = match self.queue.take(patience) {
+                Some(work) => self.act(work),
+                None => {
+                    self.rest();
+                    false
+                }
+            };
+            if ended {
+                break;
+            }
+        }
         watch.disarm();
     }
 
     /// Does one thing if there is one; tells whether it did, and whether it was the last one.
     pub(crate) fn step(&mut self) -> (bool, bool) {
-        let work = self.queue.try_take();
-        (work.is_some(), work.is_some_and(|work| self.act(work)))
+        match self.queue.try_take() {
+            Some(work) => (true, self.act(work)),
+            None => (self.rest(), false),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.writer.tools.clock.now().mono_ms
+    }
+
+    /// What is done while nothing waits; tells whether there was anything.
+    fn rest(&mut self) -> bool {
+        if self.note_due_ms.is_none_or(|due| self.now_ms() < due) {
+            return false;
+        }
+        self.note_due_ms = None;
+        match self.writer.note() {
+            Ok(()) => {}
+            Err(WriteError::Full(error)) => tracing::warn!(%error, "no watermark was written"),
+            Err(WriteError::Doubt(why)) => {
+                tracing::error!(why, "the journal is poisoned");
+                self.queue.poison(Batch::default(), &why);
+            }
+        }
+        true
     }
 
     /// Gives `true` at the end.
@@ -61,6 +104,7 @@ impl Flusher {
             Ok(span) => {
                 lock(&self.index).add(self.writer.segment(), &span);
                 self.queue.done(batch);
+                self.note_due_ms = Some(self.now_ms().saturating_add(IDLE_MS));
             }
             Err(WriteError::Full(error)) => {
                 tracing::warn!(%error, "a batch was refused");

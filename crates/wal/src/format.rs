@@ -11,8 +11,10 @@
 //!            | key_id u32 | task u128 | payload (len bytes)
 //! trailer  = a frame of type 1 with flag batch_end and this payload:
 //!            acked u64 | last u64 | wall_ms u64 | mono_ms u64 | boot id (16) | chain head (32)
+//! slot     = crc32c u32 | version u32 | sequence u64 | acked u64 | incarnation u64 | zeros (480)
 //! ```
-//! A frame's CRC covers everything after itself. The trailer takes a number of its own, so numbers
+//! Two slots lie in the header at 1024 and 1536; a watermark goes into slot `sequence` modulo 2, so
+//! the one before stays whole. A slot's CRC covers everything after itself. A frame's CRC covers everything after itself. The trailer takes a number of its own, so numbers
 //! on disk are dense and readers of records see gaps. The chain head is SHA-256 over the head
 //! before, the batch's frames, and the trailer from behind its CRC up to the head itself.
 
@@ -28,9 +30,11 @@ pub(crate) const FRAME_BYTES: usize = 48;
 pub(crate) const TRAILER_BYTES: usize = 80;
 /// Length of a whole trailer.
 pub(crate) const TRAILER_FRAME_BYTES: usize = FRAME_BYTES + TRAILER_BYTES;
-/// Where the two watermark slots of 512 bytes lie; zero in this release, not under the checksum
-/// because a later release rewrites them in place.
+/// Where the two watermark slots lie; not under the header's checksum because they are rewritten
+/// in place.
 pub(crate) const SLOTS: std::ops::Range<usize> = 1024..2048;
+/// Length of one slot: one sector, so that a power cut leaves it old or new.
+pub(crate) const SLOT_BYTES: usize = 512;
 
 /// Type of a batch trailer.
 pub(crate) const KIND_TRAILER: u16 = 1;
@@ -280,6 +284,53 @@ pub(crate) fn chain(before: &Head, frames: &[u8], trailer: &[u8]) -> Option<Head
     hash.update(frames);
     hash.update(covered);
     Some(hash.finalize().into())
+}
+
+/// What a watermark slot says: everything up to `acked` in this segment was acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot {
+    /// Counts the slots written to this segment, from 1.
+    pub(crate) sequence: u64,
+    pub(crate) acked: u64,
+    pub(crate) incarnation: u64,
+}
+
+impl Slot {
+    /// The slot's place in the segment.
+    pub(crate) const fn offset(&self) -> u64 {
+        SLOTS.start as u64 + (self.sequence % 2) * SLOT_BYTES as u64
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(SLOT_BYTES);
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        for number in [self.sequence, self.acked, self.incarnation] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.resize(SLOT_BYTES, 0);
+        let sum = crc32c::crc32c(out.get(4..).unwrap_or_default()).to_le_bytes();
+        if let Some(front) = out.first_chunk_mut() {
+            *front = sum;
+        }
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor(bytes);
+        let (crc, version) = (cursor.u32()?, cursor.u32()?);
+        if crc32c::crc32c(bytes.get(4..)?) != crc || version != VERSION {
+            return None;
+        }
+        Some(Self { sequence: cursor.u64()?, acked: cursor.u64()?, incarnation: cursor.u64()? })
+    }
+}
+
+/// The newest watermark in a segment's header; 0 when there is none. A damaged slot counts as
+/// missing: it only ever adds knowledge.
+pub(crate) fn watermark(header: &[u8], incarnation: u64) -> u64 {
+    let slots = header.get(SLOTS).unwrap_or_default().chunks_exact(SLOT_BYTES).filter_map(Slot::decode);
+    slots.filter(|slot| slot.incarnation == incarnation).map(|slot| slot.acked).max().unwrap_or(0)
 }
 
 struct Cursor<'a>(&'a [u8]);

@@ -37,6 +37,8 @@ pub struct Stat {
     pub clean: bool,
     /// Bytes behind the last batch that were never acknowledged.
     pub torn_bytes: u64,
+    /// The newest number that a watermark protects from being taken for torn; 0 when there is none.
+    pub watermark: Lsn,
     /// The first damage, as a message; what lies behind it was not counted.
     pub damage: Option<String>,
 }
@@ -156,6 +158,7 @@ pub fn stat(dir: &Path) -> Result<Stat, Error> {
         size_bytes: segments.iter().map(|s| s.size_bytes).sum(),
         clean: found.damage.is_none() && found.clean(),
         torn_bytes: torn_bytes(&found),
+        watermark: Lsn(found.segments.iter().map(|segment| segment.watermark).max().unwrap_or(0)),
         damage: found.damage.map(|damage| damage.to_string()),
         segments,
     })
@@ -167,14 +170,13 @@ pub fn stat(dir: &Path) -> Result<Stat, Error> {
 /// When the directory or a segment can not be read. Damage is part of the answer, not an error.
 pub fn verify(dir: &Path) -> Result<Verified, Error> {
     let found = look(dir, &mut |_, _, _| {})?;
-    let marked = found.segments.iter().filter(|segment| segment.marked);
     Ok(Verified {
         batches: found.segments.iter().map(|s| s.batches).sum(),
         records: found.segments.iter().map(|s| s.records).sum(),
         tip: Lsn(found.tip),
         head: found.head.iter().map(|byte| format!("{byte:02x}")).collect(),
         torn: found.torn.clone().map(|why| (torn_bytes(&found), why)),
-        notes: marked.map(|s| format!("{}: the watermark slots are not empty; this release ignores them", s.name)).collect(),
+        notes: Vec::new(),
         damage: found.damage,
     })
 }

@@ -122,6 +122,7 @@ impl Wal {
             index: Arc::new(Mutex::new(index)),
             held: Arc::new(Mutex::new(Some(guard))),
             writer,
+            note_due_ms: None,
         };
         let (queue, index, held) = (Arc::clone(&flusher.queue), Arc::clone(&flusher.index), Arc::clone(&flusher.held));
         let drive = drive(flusher)?;

@@ -7,10 +7,11 @@
 //! opening has it, or refuses and names it.
 //!
 //! **Torn or corrupt.** A batch is written only after the batch before it is durable. Damaged bytes
-//! with proof that they had been acknowledged (a later batch, a later segment, a clean shutdown) are
-//! corrupt, and opening refuses. Without such proof they are torn and are cut. The watermark slots in
-//! segment headers are still zero, so there is one open end: media damage to the very last batch of a
-//! journal that was not closed in order can not be told from a torn write and counts as torn.
+//! with proof that they had been acknowledged (a watermark slot in the segment's header, a later
+//! batch, a later segment, a clean shutdown) are corrupt, and opening refuses. Without such proof
+//! they are torn and are cut. The watermark is written once nothing was acknowledged for 5 ms, so
+//! two ends stay open: media damage to the very last batch within those milliseconds, or to it and
+//! to the slots together, can not be told from a torn write.
 //! Whole segments missing at the end can not be noticed without an outside anchor either.
 
 mod checkpoint;

@@ -7,6 +7,7 @@
 use crate::error::Error;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tinkerbell_core::code::Fault;
 use tokio::sync::oneshot;
 
@@ -114,15 +115,22 @@ impl Queue {
         Ok(state.next.saturating_sub(1))
     }
 
-    /// Waits for work. There is no timer: a batch is taken as soon as the flusher is free, so it
-    /// holds whatever came in during the sync before.
-    pub(crate) fn take(&self) -> Work {
+    /// Waits for work, at most `patience` when that is given. No timer gathers a batch: it is taken
+    /// as soon as the flusher is free, so it holds whatever came in during the sync before.
+    pub(crate) fn take(&self, patience: Option<Duration>) -> Option<Work> {
         let mut state = self.lock();
         loop {
-            if let Some(work) = state.work() {
+            let work = state.work();
+            if work.is_some() {
                 return work;
             }
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match patience {
+                None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(patience) => {
+                    let (mut state, _) = self.wake.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
+                    return state.work();
+                }
+            };
         }
     }
 

@@ -2,10 +2,12 @@
 //!
 //! Pure; it neither opens nor cuts files. Invariant: bytes are called torn only when nothing shows
 //! that they were ever acknowledged. Batch n+1 is written only after the sync of batch n returned,
-//! so damaged bytes are corrupt when their number is at most the `acked` of any later trailer, or
-//! when a valid record lies behind the trailer of their own batch.
+//! so damaged bytes are corrupt when their number is at most the `acked` of any later trailer or
+//! of a watermark slot, or when a valid record lies behind the trailer of their own batch.
 
-use crate::format::{FLAG_AEAD, FLAG_ZSTD, Frame, HEADER_BYTES, Head, Header, Invalid, KIND_FIRST_USER, KIND_SHUTDOWN, Trailer, chain};
+use crate::format::{
+    FLAG_AEAD, FLAG_ZSTD, Frame, HEADER_BYTES, Head, Header, Invalid, KIND_FIRST_USER, KIND_SHUTDOWN, Trailer, chain, watermark,
+};
 
 /// One batch that stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +53,8 @@ pub(crate) struct Scanned {
     pub(crate) head: Head,
     /// Where the last batch ends.
     pub(crate) end_offset: u64,
+    /// What the watermark slots tell to have been acknowledged; 0 when they are empty.
+    pub(crate) watermark: u64,
     pub(crate) end: End,
 }
 
@@ -61,7 +65,8 @@ enum Step {
 
 /// Walks a whole segment and hands each batch that stands to `on_batch` with its bytes.
 pub(crate) fn scan(bytes: &[u8], header: &Header, on_batch: &mut dyn FnMut(Span, &[u8])) -> Scanned {
-    let mut found = Scanned { next: header.first_lsn, head: header.chain, end_offset: HEADER_BYTES as u64, end: End::Clean };
+    let watermark = watermark(bytes, header.incarnation);
+    let mut found = Scanned { next: header.first_lsn, head: header.chain, end_offset: HEADER_BYTES as u64, watermark, end: End::Clean };
     let mut rest = bytes.get(HEADER_BYTES..).unwrap_or_default();
     while !rest.is_empty() {
         match batch(rest, header.incarnation, &found) {
@@ -80,6 +85,10 @@ pub(crate) fn scan(bytes: &[u8], header: &Header, on_batch: &mut dyn FnMut(Span,
             }
         }
     }
+    if found.end == End::Clean && found.next <= watermark {
+        let why = format!("record {} is missing, and records up to {watermark} were acknowledged", found.next);
+        found.end = End::Corrupt { offset: found.end_offset, lsn: found.next, why };
+    }
     found
 }
 
@@ -97,7 +106,10 @@ fn batch(rest: &[u8], incarnation: u64, before: &Scanned) -> Step {
         let tail = rest.get(at..).unwrap_or_default();
         let frame = match check(tail, incarnation, lsn) {
             Ok(frame) => frame,
-            Err(why) => return Step::Bad(judge(tail, incarnation, offset, lsn, why)),
+            Err(why) => {
+                let acked = acknowledged(tail, incarnation).max(before.watermark);
+                return Step::Bad(judge(acked, offset, lsn, why));
+            }
         };
         if let Some(what) = too_new(&frame) {
             return Step::Bad(End::Unreadable { offset, what });
@@ -160,8 +172,7 @@ fn end_of_batch(rest: &[u8], at: usize, frame: &Frame<'_>, mut span: Span, befor
 }
 
 /// Decides between torn and corrupt for the bytes at `offset`, where `lsn` was expected.
-fn judge(tail: &[u8], incarnation: u64, offset: u64, lsn: u64, why: String) -> End {
-    let acked = acknowledged(tail, incarnation);
+fn judge(acked: u64, offset: u64, lsn: u64, why: String) -> End {
     if acked >= lsn {
         return End::Corrupt { offset, lsn, why: format!("{why}, and records up to {acked} were acknowledged") };
     }

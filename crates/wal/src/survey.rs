@@ -4,9 +4,9 @@
 //! Invariant: a gap, a broken chain between segments, or damage before the last segment's tail is
 //! always reported as damage, never passed over.
 
-use crate::disk::{Disk, Mode, read_full};
+use crate::disk::{Disk, Mode, read_full, read_into};
 use crate::error::Error;
-use crate::format::{GENESIS, HEADER_BYTES, Head, Header, Invalid, SLOTS};
+use crate::format::{GENESIS, HEADER_BYTES, Head, Header, Invalid};
 use crate::scan::{End, Span, scan};
 use std::io;
 
@@ -30,8 +30,8 @@ pub(crate) struct Segment {
     pub(crate) batches: u64,
     pub(crate) records: u64,
     pub(crate) last: Option<Span>,
-    /// Whether the watermark slots hold something.
-    pub(crate) marked: bool,
+    /// What its watermark slots tell to have been acknowledged; 0 when they are empty.
+    pub(crate) watermark: u64,
 }
 
 /// A journal as found.
@@ -94,7 +94,7 @@ fn one(disk: &dyn Disk, name: &str, found: &mut Survey, on_batch: &mut dyn FnMut
         batches: 0,
         records: 0,
         last: None,
-        marked: bytes.get(SLOTS).is_some_and(|slots| slots.iter().any(|byte| *byte != 0)),
+        watermark: 0,
         header,
     };
     let mut tip = found.tip;
@@ -106,6 +106,7 @@ fn one(disk: &dyn Disk, name: &str, found: &mut Survey, on_batch: &mut dyn FnMut
         on_batch(name, span, whole);
     });
     segment.end_offset = scanned.end_offset;
+    segment.watermark = scanned.watermark;
     found.epoch = found.epoch.max(segment.header.epoch);
     found.segments.push(segment);
     (found.tip, found.next, found.head) = (tip, scanned.next, scanned.head);
@@ -119,11 +120,17 @@ fn one(disk: &dyn Disk, name: &str, found: &mut Survey, on_batch: &mut dyn FnMut
 }
 
 /// Reads what the file held when it was asked for its size: a running writer appends behind that,
-/// and reading on would mix two moments.
+/// and reading on would mix two moments. The header comes before the size, because its watermark
+/// must not tell of bytes that came later.
 fn load(disk: &dyn Disk, name: &str) -> io::Result<Vec<u8>> {
     let file = disk.open(name, Mode::Read)?;
+    let mut bytes = read_full(&*file, 0, HEADER_BYTES)?;
+    if bytes.len() < HEADER_BYTES {
+        return Ok(bytes);
+    }
     let size = usize::try_from(file.size()?).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    read_full(&*file, 0, size)
+    read_into(&*file, &mut bytes, size)?;
+    Ok(bytes)
 }
 
 fn header(name: &str, bytes: &[u8], lsn: u64) -> Result<Header, Error> {

@@ -6,7 +6,7 @@
 
 use crate::disk::{Disk, DiskFile, Mode, write_full};
 use crate::error::Error;
-use crate::format::{FRAME_BYTES, Frame, HEADER_BYTES, Head, Header, KIND_FIRST_USER, KIND_SHUTDOWN, Trailer, stamp};
+use crate::format::{FRAME_BYTES, Frame, HEADER_BYTES, Head, Header, KIND_FIRST_USER, KIND_SHUTDOWN, Slot, Trailer, stamp};
 use crate::options::Options;
 use crate::scan::{Span, frames};
 use crate::survey::{NEW_SUFFIX, segment_name};
@@ -23,12 +23,16 @@ pub(crate) struct Tools {
 
 /// Where the journal stands on disk.
 pub(crate) struct Writer {
-    tools: Tools,
+    pub(crate) tools: Tools,
     file: Box<dyn DiskFile>,
     name: String,
     epoch: u64,
     incarnation: u64,
     offset: u64,
+    /// The newest durable number in this segment; 0 while it is empty.
+    durable: u64,
+    /// The last watermark slot that was written.
+    slot: Slot,
     head: Head,
     segment_bytes: u64,
     boot_id: [u8; 16],
@@ -57,6 +61,8 @@ impl Writer {
             epoch,
             incarnation: header.incarnation,
             offset: HEADER_BYTES as u64,
+            durable: 0,
+            slot: empty_slot(header.incarnation),
             head,
             segment_bytes: options.segment_bytes,
             boot_id: options.boot_id,
@@ -84,6 +90,7 @@ impl Writer {
         self.head = head;
         let len = body.len() as u64;
         self.offset = self.offset.saturating_add(len);
+        self.durable = span.last;
         Ok(Span { len, ..span })
     }
 
@@ -93,6 +100,20 @@ impl Writer {
         let payload = self.epoch.to_le_bytes();
         Frame { lsn, incarnation: 0, kind: KIND_SHUTDOWN, schema: 1, flags: 0, key_id: 0, task: 0, payload: &payload }.push(&mut body);
         self.write(lsn, body, 1)
+    }
+
+    /// Notes in the segment's header what is durable, so that damage to it is never taken for a
+    /// torn write. One sync; nothing when it stands there already.
+    pub(crate) fn note(&mut self) -> Result<(), WriteError> {
+        if self.durable <= self.slot.acked {
+            return Ok(());
+        }
+        let slot = Slot { sequence: self.slot.sequence.saturating_add(1), acked: self.durable, ..self.slot };
+        write_full(&*self.file, slot.offset(), &slot.encode())
+            .and_then(|()| self.file.sync())
+            .map_err(|e| WriteError::Doubt(format!("writing the watermark of {} failed: {e}", self.name)))?;
+        self.slot = slot;
+        Ok(())
     }
 
     /// The segment that is being written.
@@ -143,8 +164,13 @@ impl Writer {
         (self.name, self.file) = (name, file);
         self.incarnation = header.incarnation;
         self.offset = HEADER_BYTES as u64;
+        (self.durable, self.slot) = (0, empty_slot(header.incarnation));
         Ok(())
     }
+}
+
+const fn empty_slot(incarnation: u64) -> Slot {
+    Slot { sequence: 0, acked: 0, incarnation }
 }
 
 fn header(tools: &Tools, boot_id: [u8; 16], epoch: u64, first_lsn: u64, chain: Head) -> Header {

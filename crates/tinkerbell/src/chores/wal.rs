@@ -111,6 +111,7 @@ fn lines(stat: &Stat) -> Vec<String> {
         format!("records   {} in {} batches, up to {}", stat.records, stat.batches, stat.tip),
         format!("size      {} in {} segments", size(stat.size_bytes), stat.segments.len()),
         format!("opened    {} times", stat.epoch),
+        format!("watermark {}", if stat.watermark.0 == 0 { "none yet".to_owned() } else { format!("up to {}", stat.watermark) }),
         format!("state     {state}"),
     ];
     lines.extend(stat.segments.iter().map(|segment| {
@@ -137,7 +138,7 @@ fn as_json(stat: &Stat) -> serde_json::Value {
         })
         .collect();
     json!({"tip": stat.tip.0, "next": stat.next.0, "epoch": stat.epoch, "batches": stat.batches, "records": stat.records,
-        "size_bytes": stat.size_bytes, "clean": stat.clean, "torn_bytes": stat.torn_bytes, "damage": stat.damage, "segments": segments})
+        "size_bytes": stat.size_bytes, "clean": stat.clean, "torn_bytes": stat.torn_bytes, "watermark": stat.watermark.0, "damage": stat.damage, "segments": segments})
 }
 
 /// One record: number, time, task, event, details.

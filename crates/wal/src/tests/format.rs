@@ -1,16 +1,18 @@
 //! The bytes of version 1, and the golden journal that must stay readable for ever.
 
 use super::memory::MemDisk;
-use super::{open_with, options, recovered};
-use crate::format::{Frame, GENESIS, Header, Invalid};
+use super::stepped::stepped_at;
+use super::{append, open_with, options, recovered};
+use crate::format::{Frame, GENESIS, Header, Invalid, watermark};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tinkerbell_core::port::{Journal, NewRecord};
 use tinkerbell_core::words::TaskId;
+use tinkerbell_testkit::fake::FakeClock;
 
 #[test]
-fn a_header_survives_its_bytes_and_leaves_the_slots_zero() {
+fn a_header_survives_its_bytes_and_begins_with_empty_slots() {
     let header = Header { epoch: 3, first_lsn: 9, incarnation: 0xfeed, chain: [7; 32], created_ms: 11, boot_id: [5; 16] };
     let bytes = header.encode();
     assert_eq!(bytes.len(), 4096);
@@ -19,7 +21,7 @@ fn a_header_survives_its_bytes_and_leaves_the_slots_zero() {
     assert_eq!(Header::decode(&bytes[..4095]), Err(Invalid::Short));
     let mut marked = bytes;
     marked[1024] = 1;
-    assert_eq!(Header::decode(&marked), Ok(header), "a later release may fill the slots");
+    assert_eq!(Header::decode(&marked), Ok(header), "the slots are not under its checksum");
     assert_eq!(Header::decode(&[0; 4096]), Err(Invalid::Magic));
 }
 
@@ -42,8 +44,8 @@ fn a_frame_lies_as_the_format_says() {
     assert_eq!(GENESIS, [0; 32]);
 }
 
-fn golden_dir() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+fn golden_dir(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 /// Two openings, three segments, every field in use.
@@ -75,18 +77,18 @@ async fn written() -> BTreeMap<String, Vec<u8>> {
     disk.files()
 }
 
-/// `UPDATE_EXPECT=1` writes the files anew; after a release that is never right.
-#[tokio::test]
-async fn what_version_1_wrote_is_read_and_written_the_same() {
-    let now = written().await;
+/// What stands in `tests/golden/<name>`, which must be what this release writes. `UPDATE_EXPECT=1`
+/// writes the files anew; after a release that is never right.
+fn golden(name: &str, now: &BTreeMap<String, Vec<u8>>) -> MemDisk {
+    let dir = golden_dir(name);
     if std::env::var_os("UPDATE_EXPECT").is_some() {
-        std::fs::create_dir_all(golden_dir()).unwrap();
-        for (name, bytes) in &now {
-            std::fs::write(golden_dir().join(name), bytes).unwrap();
+        std::fs::create_dir_all(&dir).unwrap();
+        for (name, bytes) in now {
+            std::fs::write(dir.join(name), bytes).unwrap();
         }
     }
     let mut golden = BTreeMap::new();
-    for entry in std::fs::read_dir(golden_dir()).unwrap() {
+    for entry in std::fs::read_dir(dir).unwrap() {
         let entry = entry.unwrap();
         golden.insert(entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap());
     }
@@ -94,7 +96,28 @@ async fn what_version_1_wrote_is_read_and_written_the_same() {
     for (name, bytes) in &golden {
         assert!(bytes == &now[name], "{name} differs from what this release writes");
     }
+    MemDisk::from_files(&golden)
+}
+
+#[tokio::test]
+async fn what_version_1_wrote_is_read_and_written_the_same() {
     let z = "z".repeat(1800);
     let one = ["one", "two, a reference", "", &z, "three"];
-    assert_eq!(recovered(&MemDisk::from_files(&golden)).unwrap(), [one, one].concat());
+    assert_eq!(recovered(&golden("v1", &written().await)).unwrap(), [one, one].concat());
+}
+
+#[test]
+fn watermarks_of_version_1_are_read_and_written_the_same() {
+    let (disk, clock) = (MemDisk::default(), FakeClock::new());
+    let wal = stepped_at(&disk, 300, &clock);
+    for text in ["one", "two", "three"] {
+        drop(append(&wal, text, 20));
+        assert!(wal.step());
+        clock.advance(std::time::Duration::from_millis(7));
+        assert!(wal.step());
+    }
+    let disk = golden("v1-watermark", &disk.files());
+    assert_eq!(recovered(&disk).unwrap(), ["one", "two", "three"]);
+    let bytes = disk.files().into_values().next().unwrap();
+    assert_eq!(watermark(&bytes, Header::decode(&bytes).unwrap().incarnation), 6);
 }

@@ -7,6 +7,7 @@ mod format;
 mod memory;
 mod real;
 mod stepped;
+mod watermark;
 
 use crate::disk::Disk;
 use crate::index::Index;

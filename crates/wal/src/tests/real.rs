@@ -17,6 +17,21 @@ fn open(dir: &Path, seed: u64) -> Result<Arc<Wal>, Fault> {
     Wal::open(options, Arc::new(FakeClock::new()), Arc::new(SeedEntropy::new(seed)))
 }
 
+/// A journal whose clock moves on by 1 ms with each look at it.
+pub(super) fn open_ticking(dir: &Path) -> Arc<Wal> {
+    struct Ticking(FakeClock);
+    impl tinkerbell_core::clock::Clock for Ticking {
+        fn now(&self) -> tinkerbell_core::clock::Stamp {
+            self.0.advance(std::time::Duration::from_millis(1));
+            self.0.now()
+        }
+        fn sleep(&self, duration: std::time::Duration) -> futures_core::future::BoxFuture<'static, ()> {
+            self.0.sleep(duration)
+        }
+    }
+    Wal::open(Options::new(dir), Arc::new(Ticking(FakeClock::new())), Arc::new(SeedEntropy::new(1))).unwrap()
+}
+
 #[tokio::test]
 async fn it_keeps_the_contract() {
     let dir = tempfile::tempdir().unwrap();

@@ -10,7 +10,11 @@ use tinkerbell_core::words::Lsn;
 use tinkerbell_testkit::fake::{FakeClock, SeedEntropy};
 
 pub(super) fn stepped(disk: &MemDisk, seed: u64) -> Arc<Wal> {
-    Wal::open_stepped(Arc::new(disk.clone()), &options(), Arc::new(FakeClock::new()), Arc::new(SeedEntropy::new(seed))).unwrap()
+    stepped_at(disk, seed, &FakeClock::new())
+}
+
+pub(super) fn stepped_at(disk: &MemDisk, seed: u64, clock: &FakeClock) -> Arc<Wal> {
+    Wal::open_stepped(Arc::new(disk.clone()), &options(), Arc::new(clock.clone()), Arc::new(SeedEntropy::new(seed))).unwrap()
 }
 
 /// Polls once, without a runtime.
