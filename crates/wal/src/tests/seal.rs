@@ -134,12 +134,12 @@ async fn without_a_key_nothing_is_written_and_later_records_are() {
 }
 
 /// Key, nonce and bytes of every sealed frame on the disk.
-fn seals(disk: &MemDisk) -> Vec<((u32, u64, u64, [u8; 4]), Vec<u8>)> {
+fn seals(disk: &MemDisk) -> Vec<([u64; 4], Vec<u8>)> {
     let mut found = Vec::new();
     for file in disk.files().values().filter(|file| file.len() > 4096) {
         for frame in frames(&file[4096..]).map_while(|(_, frame)| frame.ok()).filter(|frame| frame.flags & FLAG_AEAD != 0) {
             let (tries, bytes) = frame.payload.split_first_chunk::<4>().unwrap();
-            found.push(((frame.key_id, frame.incarnation, frame.lsn, *tries), bytes.to_vec()));
+            found.push(([frame.key_id.into(), frame.incarnation, frame.lsn, u32::from_le_bytes(*tries).into()], bytes.to_vec()));
         }
     }
     found
@@ -155,7 +155,7 @@ async fn the_same_number_is_never_sealed_twice_with_one_nonce() {
         let wal = open(&disk, 40 + round, &keyring);
         put(&wal, vec![of(1, &format!("round {round}"))]).await;
         for (nonce, bytes) in seals(&disk) {
-            assert_eq!(nonce.2, 1, "it is the same number each time");
+            assert_eq!(nonce[2], 1, "it is the same number each time");
             assert!(seen.insert(nonce, bytes).is_none(), "{nonce:?} came twice");
         }
     }
