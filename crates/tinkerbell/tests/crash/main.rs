@@ -4,6 +4,16 @@
 //! happened in the world (files, answers that a client took, processes), never what a product says
 //! of itself. Invariant: the exit code is 1 when one count that must be zero is not.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
+
 #[path = "../it/home.rs"]
 #[allow(dead_code, reason = "shared with the other tests of the house")]
 mod home;

@@ -53,10 +53,6 @@ impl Tally {
         other.0.into_iter().for_each(|(name, count)| self.add(&name, count));
     }
 
-    fn get(&self, name: &str) -> u64 {
-        self.0.get(name).copied().unwrap_or(0)
-    }
-
     fn broken(&self) -> Vec<String> {
         self.0.iter().filter(|(name, count)| name.starts_with('!') && **count > 0).map(|(name, count)| format!("{name} {count}")).collect()
     }
@@ -78,7 +74,7 @@ fn script() -> Vec<Turn> {
         exec(&counted("two", "(sleep 0.2; echo z > grandchild.txt) & wait")),
         Turn::text("All done."),
     ];
-    turns.into_iter().map(|turn| Turn { delay_ms: 40, ..turn }).collect()
+    turns.into_iter().map(|turn| Turn { delay_ms: 120, ..turn }).collect()
 }
 
 /// Runs tasks until that many kills have been dealt; says whether all counts are as they must be.
@@ -121,26 +117,8 @@ fn print(tally: &Tally, took: Duration) {
     for (name, count) in &tally.0 {
         println!("| {} | {count} |", name.trim_start_matches('!'));
     }
-    for name in MUST_BE_ZERO {
-        if tally.get(name) == 0 {
-            println!("| {} | 0 |", name.trim_start_matches('!'));
-        }
-    }
     println!("| minutes | {:.1} |", took.as_secs_f64() / 60.0);
 }
-
-const MUST_BE_ZERO: [&str; 10] = [
-    "!lost: acknowledged task",
-    "!lost: acknowledged word of the user",
-    "!lost or changed: event shown before",
-    "!lost: outcome of a command whose keeper lived",
-    "!twice: command (unsafe)",
-    "!twice: line to a server (idempotent)",
-    "!twice: edit or micro-commit (verifiable)",
-    "!twice: output told to the model",
-    "!twice: completed answer paid again",
-    "!left over: processes",
-];
 
 struct Victim {
     home: Home,

@@ -25,7 +25,7 @@ pub struct Words {
 impl Words {
     /// `None` when there is nothing to run: cargo only lists tests.
     pub fn parse(mut given: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
-        let mut words = Self { kills: 40, seed: fresh(), parallel: 3, peers: None, trials: 5 };
+        let mut words = Self { kills: 12, seed: fresh(), parallel: 3, peers: None, trials: 5 };
         while let Some(word) = given.next() {
             let mut number = || given.next().and_then(|text| text.parse().ok()).ok_or(format!("{word} wants a number"));
             match word.as_str() {
