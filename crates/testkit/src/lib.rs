@@ -2,6 +2,5 @@
 
 pub mod contract;
 pub mod fake;
-pub mod keys;
 pub mod llm;
 pub mod memory;

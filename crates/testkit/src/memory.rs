@@ -151,3 +151,15 @@ impl BlobStore for MemDisk {
         future::ready(Ok(())).boxed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::journal::compaction_drops_only_what_is_not_needed;
+
+    #[tokio::test]
+    async fn it_compacts_as_every_journal_does() {
+        let disk = MemDisk::default();
+        compaction_drops_only_what_is_not_needed(&|_: &str| Ok(disk.journal(None) as Arc<dyn Journal>)).await;
+    }
+}

@@ -4,6 +4,7 @@
 //! an owner hears `Ok` only after the sync that covers its records returned, and what is done
 //! while nothing waits is one bounded piece at a time.
 
+use crate::compact::Gate;
 use crate::error::Error;
 use crate::index::Index;
 use crate::queue::{Batch, Queue, Work};
@@ -31,6 +32,8 @@ pub(crate) struct Flusher {
     pub(crate) writer: Writer,
     /// When the watermark is to be written, in monotonic milliseconds.
     pub(crate) note_due_ms: Option<u64>,
+    /// Closed before the directory is given free.
+    pub(crate) gate: Gate,
 }
 
 impl Flusher {
@@ -132,6 +135,8 @@ impl Flusher {
             }
             None => Ok(()),
         };
+        // Waits for compaction to finish what it does to files; it hears that the journal closes.
+        *lock(&self.gate) = true;
         if result.is_ok() && !self.queue.is_poisoned() {
             lock(&self.held).take();
         }

@@ -45,7 +45,7 @@ pub(crate) const KIND_FIRST_USER: u16 = 16;
 
 /// The payload is compressed; reserved.
 pub(crate) const FLAG_ZSTD: u8 = 1;
-/// The payload is sealed; see `seal`.
+/// The payload is sealed; reserved.
 pub(crate) const FLAG_AEAD: u8 = 2;
 /// The payload is a reference to a blob.
 pub(crate) const FLAG_BLOB: u8 = 4;
@@ -136,7 +136,7 @@ impl Header {
 }
 
 /// Covers the whole header but the checksum itself and the slots.
-fn header_checksum(bytes: &[u8]) -> u32 {
+pub(crate) fn header_checksum(bytes: &[u8]) -> u32 {
     let front = crc32c::crc32c(bytes.get(..CHECKED).unwrap_or_default());
     crc32c::crc32c_append(front, bytes.get(SLOTS.end..HEADER_BYTES).unwrap_or_default())
 }
@@ -206,7 +206,7 @@ impl<'a> Frame<'a> {
 
     /// Flags that this release can not undo.
     pub(crate) const fn unknown_flags(&self) -> u8 {
-        self.flags & !(FLAG_BLOB | FLAG_BATCH_END | FLAG_AEAD)
+        self.flags & !(FLAG_BLOB | FLAG_BATCH_END)
     }
 }
 
@@ -333,10 +333,11 @@ pub(crate) fn watermark(header: &[u8], incarnation: u64) -> u64 {
     slots.filter(|slot| slot.incarnation == incarnation).map(|slot| slot.acked).max().unwrap_or(0)
 }
 
-struct Cursor<'a>(&'a [u8]);
+/// Reads integers off the front.
+pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
 
 impl Cursor<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(crate) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, tail) = self.0.split_first_chunk::<N>()?;
         self.0 = tail;
         Some(*head)
@@ -344,10 +345,10 @@ impl Cursor<'_> {
     fn u16(&mut self) -> Option<u16> {
         self.take().map(u16::from_le_bytes)
     }
-    fn u32(&mut self) -> Option<u32> {
+    pub(crate) fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_le_bytes)
     }
-    fn u64(&mut self) -> Option<u64> {
+    pub(crate) fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
     }
 }

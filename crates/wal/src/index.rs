@@ -4,6 +4,7 @@
 //! Invariant: every number up to the last extent's end is covered, in order.
 
 use crate::scan::Span;
+use std::sync::Arc;
 
 /// Batches are joined until a stretch has this length: a reader in the middle reads at most one
 /// stretch too much, and a full segment of 64 MiB needs about a thousand entries.
@@ -12,18 +13,19 @@ const STRETCH_BYTES: u64 = 64 * 1024;
 /// Consecutive batches of one segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Extent {
-    pub(crate) segment: usize,
+    pub(crate) segment: Arc<str>,
     pub(crate) first: u64,
     /// The number behind the last one.
     pub(crate) end: u64,
     pub(crate) offset: u64,
     pub(crate) len: u64,
+    /// Whether numbers are missing because compaction dropped them.
+    pub(crate) sparse: bool,
 }
 
 /// The map.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    segments: Vec<String>,
     extents: Vec<Extent>,
     tip: u64,
 }
@@ -31,31 +33,59 @@ pub(crate) struct Index {
 impl Index {
     /// Adds a durable batch; batches come in order.
     pub(crate) fn add(&mut self, segment: &str, span: &Span) {
-        if self.segments.last().is_none_or(|last| last != segment) {
-            self.segments.push(segment.to_owned());
-        }
-        let number = self.segments.len().saturating_sub(1);
         self.tip = self.tip.max(span.tip);
         let end = span.last.saturating_add(1);
-        match self.extents.last_mut() {
-            Some(last) if last.segment == number && last.len < STRETCH_BYTES => {
-                last.end = end;
-                last.len = last.len.saturating_add(span.len);
+        let name = match self.extents.last_mut() {
+            Some(last) if *last.segment == *segment => {
+                if !span.sparse && last.len < STRETCH_BYTES {
+                    last.end = end;
+                    last.len = last.len.saturating_add(span.len);
+                    return;
+                }
+                Arc::clone(&last.segment)
             }
-            _ => self.extents.push(Extent { segment: number, first: span.first, end, offset: span.offset, len: span.len }),
-        }
+            _ => Arc::from(segment),
+        };
+        self.extents.push(Extent { segment: name, first: span.first, end, offset: span.offset, len: span.len, sparse: span.sparse });
     }
 
     /// The stretch that holds `lsn`, with its segment's name.
     pub(crate) fn find(&self, lsn: u64) -> Option<(Extent, String)> {
         let at = self.extents.partition_point(|extent| extent.end <= lsn);
         let extent = self.extents.get(at)?;
-        Some((extent.clone(), self.segments.get(extent.segment)?.clone()))
+        Some((extent.clone(), extent.segment.to_string()))
+    }
+
+    /// All segments that hold something, in order, each with its stretches.
+    pub(crate) fn segments(&self) -> Vec<Vec<Extent>> {
+        self.extents.chunk_by(|a, b| a.segment == b.segment).map(<[Extent]>::to_vec).collect()
+    }
+
+    /// Puts the stretches of a compacted segment in the place of those of the segments that it stands
+    /// for: everything in `first..end`, which begins and ends with a segment.
+    pub(crate) fn replace(&mut self, first: u64, end: u64, segment: &str, spans: &[Span]) {
+        let from = self.extents.partition_point(|extent| extent.end <= first);
+        let to = self.extents.partition_point(|extent| extent.end <= end);
+        let name: Arc<str> = Arc::from(segment);
+        let new = spans.iter().map(|span| Extent {
+            segment: Arc::clone(&name),
+            first: span.first,
+            end: span.last.saturating_add(1),
+            offset: span.offset,
+            len: span.len,
+            sparse: true,
+        });
+        drop(self.extents.splice(from..to.max(from), new));
     }
 
     /// Bytes that the stretches take on disk.
     pub(crate) fn bytes(&self) -> u64 {
         self.extents.iter().map(|extent| extent.len).sum()
+    }
+
+    /// The tip is at least this one, whether or not its record is still there.
+    pub(crate) fn raise(&mut self, tip: u64) {
+        self.tip = self.tip.max(tip);
     }
 
     /// The newest durable record that readers see; 0 when there is none.

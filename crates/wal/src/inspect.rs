@@ -7,12 +7,10 @@ use crate::disk::{Disk, RealDisk};
 use crate::error::Error;
 use crate::format::{FLAG_BATCH_END, FLAG_BLOB, KIND_FIRST_USER, Trailer};
 use crate::scan::frames;
-use crate::seal::{Opened, Opener};
 use crate::survey::{Survey, survey};
 use bytes::Bytes;
 use std::io;
 use std::path::Path;
-use tinkerbell_core::port::Keyring;
 use tinkerbell_core::words::{Lsn, TaskId};
 
 /// How often a look starts again when a daemon removed a segment underneath it.
@@ -64,8 +62,11 @@ pub struct SegmentStat {
     pub records: u64,
     /// The file's size.
     pub size_bytes: u64,
-    /// When it was made, milliseconds since the epoch.
+    /// When it was made, milliseconds since the epoch; of a compacted one, when the first was made
+    /// that it stands for.
     pub created_ms: u64,
+    /// Records that compaction dropped from it; `None` when it is as it was written.
+    pub dropped: Option<u64>,
 }
 
 /// The result of checking every checksum, number and chain link.
@@ -124,12 +125,11 @@ pub struct Entry {
     pub task: Option<TaskId>,
     /// Whether the payload is a `BlobRef` in binary.
     pub blob: bool,
-    /// Wall time of the batch that holds it, milliseconds since the epoch.
+    /// Wall time of the batch that holds it, milliseconds since the epoch; 0 in a compacted segment,
+    /// which has no batches.
     pub batch_wall_ms: u64,
-    /// The bytes; empty when they are sealed.
+    /// The bytes.
     pub payload: Bytes,
-    /// Why the payload can not be shown, as a message.
-    pub sealed: Option<String>,
 }
 
 /// Counts a journal.
@@ -151,6 +151,7 @@ pub fn stat(dir: &Path) -> Result<Stat, Error> {
             records: segment.records,
             size_bytes: segment.size,
             created_ms: segment.header.created_ms,
+            dropped: segment.dropped,
         })
         .collect();
     Ok(Stat {
@@ -185,14 +186,12 @@ pub fn verify(dir: &Path) -> Result<Verified, Error> {
     })
 }
 
-/// Lists records that stand, up to the first damage, which [`verify`] names. Sealed ones are opened
-/// with `keyring` as far as it has their keys.
+/// Lists records that stand, up to the first damage, which [`verify`] names.
 ///
 /// # Errors
 /// When the directory or a segment can not be read.
-pub fn dump(dir: &Path, filter: &Filter, keyring: Option<&dyn Keyring>) -> Result<Vec<Entry>, Error> {
+pub fn dump(dir: &Path, filter: &Filter) -> Result<Vec<Entry>, Error> {
     let mut out: Vec<Entry> = Vec::new();
-    let mut opener = Opener::new(keyring);
     look(dir, &mut |file, span, bytes| {
         // A look that had to start again comes by the same batches twice.
         while out.last().is_some_and(|entry| entry.lsn.0 >= span.first) {
@@ -202,7 +201,7 @@ pub fn dump(dir: &Path, filter: &Filter, keyring: Option<&dyn Keyring>) -> Resul
             return;
         }
         let whole = || frames(bytes).filter_map(|(offset, frame)| Some((offset, frame.ok()?)));
-        let trailer = whole().last().and_then(|(_, frame)| Trailer::decode(frame.payload));
+        let trailer = whole().last().filter(|(_, frame)| frame.is_trailer()).and_then(|(_, frame)| Trailer::decode(frame.payload));
         for (offset, frame) in whole() {
             let own = frame.kind < KIND_FIRST_USER || frame.flags & FLAG_BATCH_END != 0;
             let task = (frame.task != 0).then_some(TaskId(frame.task));
@@ -210,12 +209,6 @@ pub fn dump(dir: &Path, filter: &Filter, keyring: Option<&dyn Keyring>) -> Resul
             if !wanted || out.len() >= filter.limit {
                 continue;
             }
-            let (payload, sealed) = match opener.open(&frame) {
-                Ok(Opened::Plain(payload)) => (payload, None),
-                Ok(Opened::Erased) => (Bytes::new(), Some(format!("erased, key {} was destroyed", frame.key_id))),
-                Err(Error::Misfit { key, .. }) => (Bytes::new(), Some(format!("sealed, key {key} does not fit"))),
-                Err(_) => (Bytes::new(), Some(format!("sealed, key {} is missing", frame.key_id))),
-            };
             out.push(Entry {
                 lsn: Lsn(frame.lsn),
                 file: file.to_owned(),
@@ -225,8 +218,7 @@ pub fn dump(dir: &Path, filter: &Filter, keyring: Option<&dyn Keyring>) -> Resul
                 task,
                 blob: frame.flags & FLAG_BLOB != 0,
                 batch_wall_ms: trailer.map_or(0, |t| t.wall_ms),
-                payload,
-                sealed,
+                payload: Bytes::copy_from_slice(frame.payload),
             });
         }
     })?;

@@ -4,6 +4,8 @@
 //! only after the sync that covers the append returned, and readers see only what is durable.
 
 use crate::checkpoint;
+use crate::compact::format::{KIND_RETIRED, Range};
+use crate::compact::{self, Bench, Gate, Worth};
 use crate::disk::{Disk, Lock, RealDisk};
 use crate::error::Error;
 use crate::flush::{Flusher, Held, lock};
@@ -13,7 +15,6 @@ use crate::options::Options;
 use crate::queue::{Chunk, Limits, Queue};
 use crate::read::read;
 use crate::recover::{Recovered, Recovery, recover};
-use crate::seal::{self, Opener, SEAL_BYTES, Sealer};
 use crate::writer::{Tools, Writer};
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
@@ -21,7 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tinkerbell_core::clock::{Clock, Entropy};
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::port::{Appended, Compaction, Journal, JournalState, Keyring, Needed, NewRecord, Record, Room};
+use tinkerbell_core::port::{Appended, Compaction, Journal, JournalState, Needed, NewRecord, Record, Room};
 use tinkerbell_core::words::Lsn;
 use tokio::sync::oneshot;
 
@@ -35,12 +36,10 @@ enum Drive {
     Ended,
 }
 
-/// Where time, chance and keys come from.
+/// Where time and chance come from.
 struct Tickers {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    /// With it, payloads are sealed; without, they are plain.
-    keyring: Option<Arc<dyn Keyring>>,
 }
 
 /// An open journal; the only writer of its directory.
@@ -55,9 +54,12 @@ pub struct Wal {
     epoch: u64,
     limits: Limits,
     recovery: Recovery,
-    keyring: Option<Arc<dyn Keyring>>,
     stepped: bool,
     drive: Mutex<Drive>,
+    gate: Gate,
+    worth: Worth,
+    /// Held by the one compaction at a time.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Wal {
@@ -78,42 +80,13 @@ impl Wal {
         Ok(Self::open_on(Arc::new(disk), &options, clock, entropy)?)
     }
 
-    /// As [`Wal::open`]; payloads are sealed with their subject's key from now on. What was written
-    /// plain before stays readable.
-    ///
-    /// # Errors
-    /// As [`Wal::open`]. A missing key is told by `read`, because opening needs none.
-    pub fn open_sealed(
-        options: Options,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        keyring: Arc<dyn Keyring>,
-    ) -> Result<Arc<Self>, Fault> {
-        let disk = RealDisk::create(options.dir.clone()).map_err(|e| Error::io("create the directory", &options.dir, e))?;
-        Ok(Self::open_with(Arc::new(disk), &options, clock, entropy, Some(keyring))?)
-    }
-
     /// As [`Wal::open`], on any [`Disk`]; `options.dir` is not used.
     ///
     /// # Errors
     /// As [`Wal::open`].
     pub fn open_on(disk: Arc<dyn Disk>, options: &Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Arc<Self>, Error> {
-        Self::open_with(disk, options, clock, entropy, None)
-    }
-
-    /// As [`Wal::open_on`]; with a keyring payloads are sealed.
-    ///
-    /// # Errors
-    /// As [`Wal::open`].
-    pub fn open_with(
-        disk: Arc<dyn Disk>,
-        options: &Options,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        keyring: Option<Arc<dyn Keyring>>,
-    ) -> Result<Arc<Self>, Error> {
         let path = disk.path().to_owned();
-        Self::start(disk, options, Tickers { clock, entropy, keyring }, move |flusher| {
+        Self::start(disk, options, Tickers { clock, entropy }, move |flusher| {
             let thread = std::thread::Builder::new().name("wal-flusher".to_owned()).spawn(move || flusher.run());
             thread.map(Drive::Thread).map_err(|e| Error::io("start the flusher for", path, e))
         })
@@ -131,7 +104,7 @@ impl Wal {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Arc<Self>, Error> {
-        Self::start(disk, options, Tickers { clock, entropy, keyring: None }, |flusher| Ok(Drive::Stepped(Box::new(flusher))))
+        Self::start(disk, options, Tickers { clock, entropy }, |flusher| Ok(Drive::Stepped(Box::new(flusher))))
     }
 
     fn start(
@@ -146,9 +119,7 @@ impl Wal {
         };
         let Recovered { index, next, head, epoch, empty, report } = recover(&*disk)?;
         let epoch = epoch.saturating_add(1);
-        let keyring = tickers.keyring;
-        let sealer = Sealer::new(keyring.clone());
-        let tools = Tools { disk: Arc::clone(&disk), clock: tickers.clock, entropy: tickers.entropy, sealer };
+        let tools = Tools { disk: Arc::clone(&disk), clock: tickers.clock, entropy: tickers.entropy };
         let writer = Writer::start(tools, options, epoch, next, head)?;
         remove_empty(&*disk, &empty)?;
         let limits = Limits { batch_bytes: options.batch_bytes, batch_records: options.batch_records, queue_bytes: options.queue_bytes };
@@ -158,11 +129,14 @@ impl Wal {
             held: Arc::new(Mutex::new(Some(guard))),
             writer,
             note_due_ms: None,
+            gate: Gate::default(),
         };
+        let gate = Arc::clone(&flusher.gate);
         let (queue, index, held) = (Arc::clone(&flusher.queue), Arc::clone(&flusher.index), Arc::clone(&flusher.held));
         let drive = drive(flusher)?;
         let stepped = matches!(drive, Drive::Stepped(_));
-        Ok(Arc::new(Self { queue, index, disk, held, epoch, limits, recovery: report, keyring, stepped, drive: Mutex::new(drive) }))
+        let (drive, worth, turn) = (Mutex::new(drive), Worth::of(options), tokio::sync::Mutex::new(()));
+        Ok(Arc::new(Self { queue, index, disk, held, epoch, limits, recovery: report, stepped, drive, gate, worth, turn }))
     }
 
     /// Does one thing that the flusher's thread would do: takes a waiting batch, writes, syncs and
@@ -195,13 +169,51 @@ impl Wal {
         }
     }
 
+    /// Copying and renaming run off the runtime; between them the flusher writes the retirement record
+    /// like any other. A future that is dropped between the two has done nothing.
+    async fn compact_now(&self, needed: Needed) -> Result<Compaction, Fault> {
+        let turn = self.turn.lock().await;
+        let bench = self.bench();
+        let (at, of) = (bench.clone(), needed.clone());
+        let mut segments = self.off(move || at.act(|bench| compact::measure(bench, &of))).await?;
+        let (mut done, mut left) = (Compaction::default(), self.worth.call_bytes);
+        while let Some(run) = compact::plan(&segments, &self.worth, left) {
+            let vouched: Vec<String> = segments.iter().map(|s| s.name.clone()).filter(|name| Range::of_name(name).is_some()).collect();
+            let group = segments.get(run.clone()).unwrap_or_default().to_vec();
+            let (at, of, from) = (bench.clone(), needed.clone(), group.clone());
+            let Some(fresh) = self.off(move || at.act(|bench| compact::rewrite(bench, &from, &of, &vouched))).await? else { break };
+            self.append_own(KIND_RETIRED, &fresh.retired.encode()).await?;
+            let (at, from) = (bench.clone(), group.clone());
+            let segment = self.off(move || at.act(|bench| compact::put_in_place(bench, fresh, &from))).await?;
+            compact::count(&mut done, &group, &segment);
+            left = left.saturating_sub(segment.total.max(1));
+            segments.splice(run, [segment]);
+        }
+        drop(turn);
+        Ok(done)
+    }
+
+    fn bench(&self) -> Bench {
+        let (disk, index, queue, gate) = (Arc::clone(&self.disk), Arc::clone(&self.index), Arc::clone(&self.queue), Arc::clone(&self.gate));
+        Bench { disk, index, queue, gate }
+    }
+
+    /// Makes a record of the journal's own durable.
+    async fn append_own(&self, kind: u16, payload: &[u8]) -> Result<Lsn, Fault> {
+        let mut bytes = Vec::with_capacity(FRAME_BYTES.saturating_add(payload.len()));
+        Frame { lsn: 0, incarnation: 0, kind, schema: 1, flags: 0, key_id: 0, task: 0, payload }.push(&mut bytes);
+        let (owner, answer) = oneshot::channel();
+        let first = self.queue.push(Chunk { bytes, records: 1, owner })?;
+        let lost = |_| Err(Error::Poisoned { why: "its flusher ended unexpectedly".to_owned() }.into());
+        answer.await.unwrap_or_else(lost)?;
+        Ok(Lsn(first))
+    }
+
     fn encode(&self, records: &[NewRecord]) -> Result<Vec<u8>, Error> {
         if let Some(own) = records.iter().find(|record| record.kind < KIND_FIRST_USER) {
             return Err(Error::ReservedKind(own.kind));
         }
-        let seals = self.keyring.is_some();
-        let more = FRAME_BYTES + if seals { SEAL_BYTES } else { 0 };
-        let size = records.iter().map(|record| more + record.payload.len()).sum();
+        let size = records.iter().map(|record| FRAME_BYTES + record.payload.len()).sum();
         if size > self.limits.batch_bytes || records.len() > self.limits.batch_records {
             let (max_records, max_bytes) = (self.limits.batch_records, self.limits.batch_bytes);
             return Err(Error::TooLarge { records: records.len(), size, max_records, max_bytes });
@@ -218,11 +230,7 @@ impl Wal {
                 task: record.task.map_or(0, |task| task.0),
                 payload: &record.payload,
             };
-            if seals {
-                seal::push(&frame, record.subject, &mut bytes);
-            } else {
-                frame.push(&mut bytes);
-            }
+            frame.push(&mut bytes);
         }
         Ok(bytes)
     }
@@ -255,8 +263,8 @@ impl Journal for Wal {
 
     fn read(&self, from: Lsn, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, Fault>> {
         let (index, disk) = (Arc::clone(&self.index), Arc::clone(&self.disk));
-        let (find, keyring) = (move |lsn| lock(&index).find(lsn), self.keyring.clone());
-        Box::pin(async move { self.off(move || read(&*disk, &find, &mut Opener::new(keyring.as_deref()), from.0, limit)).await })
+        let find = move |lsn| lock(&index).find(lsn);
+        Box::pin(async move { self.off(move || read(&*disk, &find, from.0, limit)).await })
     }
 
     fn state(&self) -> JournalState {
@@ -279,8 +287,8 @@ impl Journal for Wal {
         })
     }
 
-    fn compact(&self, _needed: Needed) -> BoxFuture<'_, Result<Compaction, Fault>> {
-        Box::pin(async { Ok(Compaction::default()) })
+    fn compact(&self, needed: Needed) -> BoxFuture<'_, Result<Compaction, Fault>> {
+        Box::pin(self.compact_now(needed))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), Fault>> {
@@ -302,6 +310,7 @@ impl Drop for Wal {
         {
             tracing::error!("the journal's flusher had panicked");
         }
+        *lock(&self.gate) = true;
         lock(&self.held).take();
     }
 }

@@ -15,6 +15,7 @@
 //! Whole segments missing at the end can not be noticed without an outside anchor either.
 
 mod checkpoint;
+mod compact;
 pub mod disk;
 mod error;
 mod flush;
@@ -27,7 +28,6 @@ mod queue;
 mod read;
 mod recover;
 mod scan;
-mod seal;
 mod survey;
 mod writer;
 

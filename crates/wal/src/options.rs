@@ -17,6 +17,10 @@ pub struct Options {
     pub batch_records: usize,
     /// Bytes that may wait for the disk before appends are refused.
     pub queue_bytes: usize,
+    /// Most bytes that one call of compaction writes; a single segment is always allowed.
+    pub compact_bytes: u64,
+    /// A segment is compacted when more than this share of it, in percent, is not needed any more.
+    pub compact_dead_percent: u8,
     /// The kernel's boot id, noted in trailers so that monotonic times can be compared.
     pub boot_id: [u8; 16],
 }
@@ -31,6 +35,8 @@ impl Options {
             batch_bytes: 4 << 20,
             batch_records: 4096,
             queue_bytes: 64 << 20,
+            compact_bytes: 64 << 20,
+            compact_dead_percent: 50,
             boot_id: boot_id(),
         }
     }

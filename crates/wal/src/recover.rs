@@ -44,8 +44,11 @@ pub(crate) fn recover(disk: &dyn Disk) -> Result<Recovered, Error> {
     if let Some(damage) = found.damage {
         return Err(damage);
     }
+    for name in &found.superseded {
+        disk.remove(name).map_err(|e| Error::io("remove", disk.path().join(name), e))?;
+    }
     let clean = found.clean();
-    let cut_bytes = match found.segments.last() {
+    let cut_bytes = match found.segments.last().filter(|last| last.dropped.is_none()) {
         Some(last) => settle(disk, last).map_err(|e| Error::io("repair", disk.path().join(&last.name), e))?,
         None => 0,
     };
@@ -55,9 +58,10 @@ pub(crate) fn recover(disk: &dyn Disk) -> Result<Recovered, Error> {
     Ok(finish(index, &found, clean, cut_bytes))
 }
 
-fn finish(index: Index, found: &Survey, clean: bool, cut_bytes: u64) -> Recovered {
+fn finish(mut index: Index, found: &Survey, clean: bool, cut_bytes: u64) -> Recovered {
     let report = Recovery { clean, cut_bytes, tip: Lsn(found.tip), segments: found.segments.len() };
-    let empty = found.segments.iter().filter(|s| s.batches == 0).map(|s| s.name.clone()).collect();
+    let empty = found.segments.iter().filter(|s| s.batches == 0 && s.dropped.is_none()).map(|s| s.name.clone()).collect();
+    index.raise(found.tip);
     Recovered { index, next: found.next, head: found.head, epoch: found.epoch, empty, report }
 }
 

@@ -5,7 +5,9 @@
 //! so damaged bytes are corrupt when their number is at most the `acked` of any later trailer or
 //! of a watermark slot, or when a valid record lies behind the trailer of their own batch.
 
-use crate::format::{FLAG_ZSTD, Frame, HEADER_BYTES, Head, Header, Invalid, KIND_FIRST_USER, KIND_SHUTDOWN, Trailer, chain, watermark};
+use crate::format::{
+    FLAG_AEAD, FLAG_ZSTD, Frame, HEADER_BYTES, Head, Header, Invalid, KIND_FIRST_USER, KIND_SHUTDOWN, Trailer, chain, watermark,
+};
 
 /// One batch that stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,6 +26,10 @@ pub(crate) struct Span {
     pub(crate) records: u64,
     /// Whether it is the mark of a clean shutdown.
     pub(crate) shutdown: bool,
+    /// Whether it holds records of the journal itself beside its trailer.
+    pub(crate) own: bool,
+    /// Whether it is a stretch of a compacted segment: its numbers have gaps, and no trailer ends it.
+    pub(crate) sparse: bool,
 }
 
 /// What follows the last batch that stands.
@@ -118,6 +124,8 @@ fn batch(rest: &[u8], incarnation: u64, before: &Scanned) -> Step {
         span.records += 1;
         if frame.kind >= KIND_FIRST_USER {
             span.tip = lsn;
+        } else {
+            span.own = true;
         }
         span.shutdown = frame.kind == KIND_SHUTDOWN;
         at += frame.size();
@@ -136,8 +144,11 @@ fn check(bytes: &[u8], incarnation: u64, lsn: u64) -> Result<Frame<'_>, String> 
     Ok(frame)
 }
 
-fn too_new(frame: &Frame<'_>) -> Option<String> {
+pub(crate) fn too_new(frame: &Frame<'_>) -> Option<String> {
     let flags = frame.unknown_flags();
+    if flags & FLAG_AEAD != 0 {
+        return Some(format!("record {} is encrypted", frame.lsn));
+    }
     if flags & FLAG_ZSTD != 0 {
         return Some(format!("record {} is compressed", frame.lsn));
     }

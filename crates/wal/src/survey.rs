@@ -4,6 +4,8 @@
 //! Invariant: a gap, a broken chain between segments, or damage before the last segment's tail is
 //! always reported as damage, never passed over.
 
+use crate::compact::format::{Kept, Range};
+use crate::compact::scan::{Vouching, header as compacted_header, in_force, stretches};
 use crate::disk::{Disk, Mode, read_full, read_into};
 use crate::error::Error;
 use crate::format::{GENESIS, HEADER_BYTES, Head, Header, Invalid};
@@ -32,6 +34,8 @@ pub(crate) struct Segment {
     pub(crate) last: Option<Span>,
     /// What its watermark slots tell to have been acknowledged; 0 when they are empty.
     pub(crate) watermark: u64,
+    /// Records that compaction dropped from it; `None` when it is as it was written.
+    pub(crate) dropped: Option<u64>,
 }
 
 /// A journal as found.
@@ -46,6 +50,9 @@ pub(crate) struct Survey {
     pub(crate) torn: Option<String>,
     /// The first damage; what came before it was read.
     pub(crate) damage: Option<Error>,
+    /// Files that a compacted segment stands for and whose removal was cut short.
+    pub(crate) superseded: Vec<String>,
+    vouching: Vouching,
 }
 
 impl Survey {
@@ -64,10 +71,21 @@ pub(crate) fn segment_names(disk: &dyn Disk) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Reads everything; `on_batch` gets each batch that stands, its segment's name, and its bytes.
+/// Reads everything; `on_batch` gets each batch that stands, its segment's name, and its bytes, and
+/// likewise each stretch of a compacted segment.
 pub(crate) fn survey(disk: &dyn Disk, on_batch: &mut dyn FnMut(&str, Span, &[u8])) -> Result<Survey, Error> {
-    let names = segment_names(disk)?;
-    let mut found = Survey { segments: Vec::new(), next: 1, head: GENESIS, epoch: 0, tip: 0, torn: None, damage: None };
+    let (names, superseded) = in_force(segment_names(disk)?);
+    let mut found = Survey {
+        segments: Vec::new(),
+        next: 1,
+        head: GENESIS,
+        epoch: 0,
+        tip: 0,
+        torn: None,
+        damage: None,
+        superseded,
+        vouching: Vouching::default(),
+    };
     for name in names {
         match one(disk, &name, &mut found, on_batch) {
             Ok(()) => {}
@@ -78,6 +96,7 @@ pub(crate) fn survey(disk: &dyn Disk, on_batch: &mut dyn FnMut(&str, Span, &[u8]
             Err(other) => return Err(other),
         }
     }
+    found.damage = found.damage.or_else(|| found.vouching.damage());
     Ok(found)
 }
 
@@ -85,6 +104,9 @@ fn one(disk: &dyn Disk, name: &str, found: &mut Survey, on_batch: &mut dyn FnMut
     // Batch n+1, and so a later segment, is written only after batch n is durable: what looked
     // like a torn tail is damage as soon as another segment follows.
     let bytes = load(disk, name).map_err(|e| Error::io("read", disk.path().join(name), e))?;
+    if Range::of_name(name).is_some() {
+        return compacted(name, &bytes, found, on_batch);
+    }
     let header = header(name, &bytes, found.next)?;
     follows(name, &header, found)?;
     let mut segment = Segment {
@@ -95,14 +117,19 @@ fn one(disk: &dyn Disk, name: &str, found: &mut Survey, on_batch: &mut dyn FnMut
         records: 0,
         last: None,
         watermark: 0,
+        dropped: None,
         header,
     };
     let mut tip = found.tip;
+    let vouching = &mut found.vouching;
     let scanned = scan(&bytes, &segment.header, &mut |span, whole| {
         segment.batches += 1;
         segment.records += span.records;
         segment.last = Some(span);
         tip = tip.max(span.tip);
+        if span.own {
+            vouching.note(whole);
+        }
         on_batch(name, span, whole);
     });
     segment.end_offset = scanned.end_offset;
@@ -116,6 +143,40 @@ fn one(disk: &dyn Disk, name: &str, found: &mut Survey, on_batch: &mut dyn FnMut
         End::Corrupt { offset, lsn, why } => return Err(Error::Corrupt { lsn, file: name.to_owned(), offset, why }),
         End::Unreadable { offset, what } => return Err(Error::Unreadable { file: name.to_owned(), offset, what }),
     }
+    Ok(())
+}
+
+/// As [`one`], for a compacted segment: no tail can be torn, because it got its name when it was whole.
+fn compacted(name: &str, bytes: &[u8], found: &mut Survey, on_batch: &mut dyn FnMut(&str, Span, &[u8])) -> Result<(), Error> {
+    let kept = compacted_header(name, bytes, found.next)?;
+    let Kept { range, chain, created_ms, .. } = kept;
+    let header = Header { epoch: range.epoch, first_lsn: range.first, incarnation: 0, chain, created_ms, boot_id: [0; 16] };
+    follows(name, &header, found)?;
+    let spans = stretches(name, bytes, &kept)?;
+    for span in &spans {
+        let end = span.offset.saturating_add(span.len);
+        let whole = usize::try_from(span.offset).ok().zip(usize::try_from(end).ok()).and_then(|(from, to)| bytes.get(from..to));
+        let whole = whole.unwrap_or_default();
+        if span.own {
+            found.vouching.note(whole);
+        }
+        on_batch(name, *span, whole);
+    }
+    found.segments.push(Segment {
+        name: name.to_owned(),
+        size: bytes.len() as u64,
+        end_offset: bytes.len() as u64,
+        batches: 0,
+        records: kept.records,
+        last: spans.last().copied(),
+        watermark: 0,
+        dropped: Some(kept.dropped),
+        header,
+    });
+    found.epoch = found.epoch.max(range.epoch);
+    (found.tip, found.next, found.head) = (found.tip.max(kept.tip), range.last.saturating_add(1), kept.chain_end);
+    found.torn = None;
+    found.vouching.file(kept, bytes);
     Ok(())
 }
 

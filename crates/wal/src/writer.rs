@@ -9,7 +9,6 @@ use crate::error::Error;
 use crate::format::{FRAME_BYTES, Frame, HEADER_BYTES, Head, Header, KIND_FIRST_USER, KIND_SHUTDOWN, Slot, Trailer, stamp};
 use crate::options::Options;
 use crate::scan::{Span, frames};
-use crate::seal::Sealer;
 use crate::survey::{NEW_SUFFIX, segment_name};
 use std::io;
 use std::sync::Arc;
@@ -20,7 +19,6 @@ pub(crate) struct Tools {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
-    pub(crate) sealer: Sealer,
 }
 
 /// Where the journal stands on disk.
@@ -43,7 +41,7 @@ pub(crate) struct Writer {
 /// Why a batch was not written.
 #[derive(Debug)]
 pub(crate) enum WriteError {
-    /// No space, or no key to seal with; the segment is as it was before.
+    /// No space; the segment is as it was before.
     Full(Error),
     /// What is on disk is in doubt.
     Doubt(String),
@@ -72,12 +70,10 @@ impl Writer {
         })
     }
 
-    /// Writes frames that have no numbers yet as one batch and makes them durable. `body` is plain:
-    /// a batch that is written again is given as it was appended and is sealed anew.
+    /// Writes frames that have no numbers yet as one batch and makes them durable.
     pub(crate) fn write(&mut self, first: u64, mut body: Vec<u8>, records: u64) -> Result<Span, WriteError> {
         self.roll(first, body.len())?;
         let shape = || WriteError::Doubt("a batch could not be encoded".to_owned());
-        self.tools.sealer.seal(&mut body, first, self.incarnation).map_err(WriteError::Full)?;
         stamp(&mut body, first, self.incarnation).ok_or_else(shape)?;
         let now = self.tools.clock.now();
         let trailer = Trailer {
@@ -197,6 +193,6 @@ fn create(disk: &dyn Disk, header: &Header) -> io::Result<(String, Box<dyn DiskF
     Ok((name, file))
 }
 
-fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

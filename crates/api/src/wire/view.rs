@@ -130,20 +130,11 @@ pub struct OpView {
     pub ops: Vec<u32>,
 }
 
-/// A page of tasks.
+/// All tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskList {
-    /// Newest activity first; each with its newest operations only.
+    /// Oldest first.
     pub tasks: Vec<TaskView>,
-    /// Where the next page begins, for `before`; absent on the last page.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<u64>,
-    /// Tasks that are not removed.
-    #[serde(default)]
-    pub total: u64,
-    /// Of those, tasks with work to do.
-    #[serde(default)]
-    pub open: u64,
 }
 
 /// An open question of some task.

@@ -4,6 +4,7 @@
 //! Invariant checked above all: what was acknowledged is read back, in order, after reopening.
 
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::port::{Journal, NewRecord, Record};
@@ -27,6 +28,61 @@ pub async fn suite(open: impl Open) {
     kinds_of_the_journal_itself_are_refused(&open).await;
     concurrent_appends_are_all_kept(&open).await;
     the_newest_checkpoint_comes_back(&open).await;
+    compaction_drops_only_what_is_not_needed(&open).await;
+}
+
+/// Compacts until nothing more is done; gives how many records are gone.
+async fn compact(journal: &Arc<dyn Journal>, kept: &BTreeSet<Lsn>) -> u64 {
+    let mut dropped = 0;
+    for _ in 0..50 {
+        let kept = kept.clone();
+        let done = journal.compact(Arc::new(move |lsn, _, _| kept.contains(&lsn))).await.expect("compacts");
+        dropped += done.dropped;
+        if done.segments == 0 && done.dropped == 0 {
+            return dropped;
+        }
+    }
+    panic!("compaction never comes to an end");
+}
+
+/// The part of the suite that is about compaction; also for adapters that keep less than the whole.
+///
+/// # Panics
+/// When the adapter breaks a promise of the port.
+pub async fn compaction_drops_only_what_is_not_needed(open: &impl Open) {
+    let mut journal = open("compact").expect("opens");
+    for n in 0..60 {
+        let long = NewRecord { payload: Bytes::from(vec![n; 5_000]), ..record(17, "") };
+        put(&journal, vec![record(16, &format!("n{n}")), long]).await;
+    }
+    let mut before = all(&journal).await;
+    for keep in [10, 20, usize::MAX] {
+        // What was written so far is sealed at the latest when the journal is opened again.
+        journal.close().await.expect("closes");
+        drop(journal);
+        journal = open("compact").expect("opens again");
+        let tip = journal.state().tip;
+        let kept: BTreeSet<Lsn> = before.iter().filter(|r| r.kind == 16).map(|r| r.lsn).step_by(keep).collect();
+        let dropped = compact(&journal, &kept).await;
+        let seen = all(&journal).await;
+        assert!(dropped > 0, "sealed segments lose what is not needed");
+        assert_eq!(dropped, (before.len() - seen.len()) as u64, "the records that are gone are counted");
+        assert!(before.iter().filter(|r| kept.contains(&r.lsn)).all(|r| seen.contains(r)), "needed records are read unchanged");
+        assert!(seen.iter().all(|r| before.contains(r)), "numbers stay");
+        assert_eq!(journal.state().tip, tip, "the tip stays, whatever became of its record");
+        for from in 1..=tip.0 {
+            let expected = seen.iter().find(|r| r.lsn.0 >= from);
+            let next = journal.read(Lsn(from), 1).await.expect("reads");
+            assert_eq!(next.first(), expected, "reading from {from} skips what is gone");
+        }
+        let (first, _) = put(&journal, vec![record(16, "later"), record(17, "later")]).await;
+        assert!(first > tip, "appends go on behind the tip");
+        before = all(&journal).await;
+    }
+    journal.close().await.expect("closes");
+    drop(journal);
+    let again = open("compact").expect("opens again");
+    assert_eq!(all(&again).await, before, "what is left survives another opening");
 }
 
 async fn the_newest_checkpoint_comes_back(open: &impl Open) {

@@ -76,7 +76,7 @@ pub fn dump(shop: &Shop<'_>, from: u64, limit: usize, task: Option<&str>, out: &
     // The journal knows whole ids only; a prefix is looked for in what it lists.
     let by_prefix = prefix.filter(|_| whole.is_none());
     let filter = Filter { from: Lsn(from), limit: if by_prefix.is_some() { usize::MAX } else { limit }, task: whole, own: false };
-    let entries = inspect::dump(&shop.places.journal(), &filter, None)?;
+    let entries = inspect::dump(&shop.places.journal(), &filter)?;
     let wanted =
         |entry: &&Entry| by_prefix.as_ref().is_none_or(|prefix| entry.task.is_some_and(|task| task.to_string().starts_with(prefix)));
     for entry in entries.iter().filter(wanted).take(limit) {
@@ -145,9 +145,6 @@ fn as_json(stat: &Stat) -> serde_json::Value {
 fn line(entry: &Entry) -> String {
     let task = entry.task.map_or_else(|| "-".repeat(SHORT), |task| task.short(SHORT));
     let head = |at_ms: u64, name: &str| format!("{:>8}  {}  {task}  {name:<14}", entry.lsn.0, moment(at_ms));
-    if let Some(why) = &entry.sealed {
-        return format!("{}  {why}", head(entry.batch_wall_ms, kind_name(entry.kind)));
-    }
     if entry.blob {
         let place = BlobRef::from_bytes(&entry.payload).map_or_else(|| "a damaged reference".to_owned(), |blob| blob.to_string());
         return format!("{}  payload in blob {}", head(entry.batch_wall_ms, kind_name(entry.kind)), brief(&place, DETAILS));
@@ -161,7 +158,7 @@ fn line(entry: &Entry) -> String {
 }
 
 /// Names of event types by number, for payloads that are not at hand.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 15] = [
     "submitted",
     "started",
     "intent",
@@ -177,9 +174,6 @@ const NAMES: [&str; 18] = [
     "paused",
     "finished",
     "orphan-reaped",
-    "timer-fired",
-    "snapshot",
-    "page",
 ];
 
 fn kind_name(kind: u16) -> &'static str {
@@ -208,17 +202,6 @@ fn details(event: &Event) -> String {
         Event::Finished(it) => format!("{} (exit {}) {} {}", it.status, it.exit, it.code, it.text),
         Event::TimerFired(it) => format!("timer {}", it.id),
         Event::OrphanReaped(it) => format!("{}: {}", it.run, it.text),
-        Event::Snapshot(it) => {
-            let state = it.task.as_ref().map_or("", |task| match task.status {
-                1 => "queued",
-                2 => "running",
-                4 => "finished",
-                5 => "removed",
-                _ => "paused",
-            });
-            format!("stands for {} records from {} on, {state}", it.folded, it.first)
-        }
-        Event::Page(it) => format!("history {}..{}", it.before + 1, it.before + it.records.len() as u64),
     }
 }
 

@@ -96,7 +96,7 @@ pub(super) fn is_pending(ops: &[Op], at: usize) -> bool {
 }
 
 /// A write of which an arbitrary set of 512-byte sectors reached the disk.
-fn tear(op: &Op, chance: &SeedEntropy) -> Vec<Op> {
+pub(super) fn tear(op: &Op, chance: &SeedEntropy) -> Vec<Op> {
     let Op::Write { id, offset, bytes } = op else {
         return if chance.id().is_multiple_of(2) { vec![op.clone()] } else { Vec::new() };
     };
