@@ -11,6 +11,7 @@ mod drive;
 mod effects;
 mod engine;
 mod operate;
+pub mod queue;
 mod record;
 mod replay;
 mod runtime;
