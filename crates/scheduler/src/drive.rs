@@ -5,23 +5,32 @@
 
 use crate::effects::TaskEffects;
 use crate::engine::{Engine, Inner};
+use crate::metered::Metered;
+use crate::timers::DISK_LOOK_MS;
+use crate::turns::{Next, Turn};
+use crate::waits::{TRIES, provider_wait_ms};
+use std::sync::Arc;
 use std::time::Duration;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::coroutine::{Input, Wake};
 use tinkerbell_core::effect::{Fence, Stall};
 use tinkerbell_core::event::{Event, Finished, Paused, Started, StateSaved};
-use tinkerbell_core::lifecycle::{Status, Task};
+use tinkerbell_core::lifecycle::{Status, Task, check_caps};
+use tinkerbell_core::money::NanoUsd;
 use tinkerbell_core::port::{Effects as _, Step, Stepped};
 use tinkerbell_core::words::TaskId;
 use tokio_util::sync::CancellationToken;
 
+/// What a step costs beside its tokens, so that free ones take turns as well. One unit is a token.
+const STEP_COST: u64 = 100;
+/// What a millisecond costs in which a step keeps its thread.
+const BUSY_COST: u64 = 100;
 /// A task that could not be driven is tried again after this long.
 const RETRY: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Lets the task work, if it may and nobody drives it yet.
     pub(crate) fn kick(&self, id: TaskId) {
-        let stop = self.inner.stop.child_token();
         {
             let mut world = self.inner.lock();
             if world.stopping {
@@ -32,10 +41,12 @@ impl Engine {
             if !may || slot.driver.is_some() {
                 return;
             }
+            let stop = self.inner.stop.child_token();
             slot.driver = Some(stop.clone());
+            // Under the world's lock, so that whoever stops the driver finds it in the queue.
+            self.turns().enter(&slot.task, stop, &self.inner.options, self.inner.deps.clock.now().mono_ms);
         }
-        let engine = self.clone();
-        self.inner.drivers.spawn(async move { engine.drive(id, stop).await });
+        self.dispatch();
     }
 
     /// Stops the task's driver and waits until it is gone.
@@ -45,22 +56,31 @@ impl Engine {
             tokio::pin!(ended);
             // Registered before the look, so that an end in between is not missed.
             ended.as_mut().enable();
-            match self.inner.lock().slots.get(&id).and_then(|slot| slot.driver.as_ref()) {
-                Some(stop) => stop.cancel(),
-                None => return,
+            {
+                let mut world = self.inner.lock();
+                let Some(slot) = world.slots.get_mut(&id) else { return };
+                let Some(stop) = &slot.driver else { return };
+                stop.cancel();
+                // One that waits for its first turn may wait for long, and has nothing to leave.
+                if self.turns().withdraw(id) {
+                    slot.driver = None;
+                    return;
+                }
             }
             ended.await;
         }
     }
 
-    async fn drive(&self, id: TaskId, stop: CancellationToken) {
+    pub(crate) async fn drive(&self, id: TaskId, stop: CancellationToken, turn: Turn) {
         let outcome = tokio::select! {
             // The stop first: nothing new is begun after it. Both branches only drop work that the
             // journal can repeat.
             biased;
             () = stop.cancelled() => Ok(()),
-            outcome = self.work(id) => outcome,
+            outcome = self.work(id, &turn) => outcome,
         };
+        // Before the driver is said to be gone: the next one comes to the queue anew.
+        drop(turn);
         if let Some(slot) = self.inner.lock().slots.get_mut(&id) {
             slot.driver = None;
         }
@@ -69,6 +89,7 @@ impl Engine {
             tracing::error!(task = %id, %fault, "a task could not be driven; it is tried again in a moment");
             // At once would be a loop without end that helps nobody.
             tokio::select! {
+                biased;
                 () = self.inner.stop.cancelled() => return,
                 () = self.inner.deps.clock.sleep(RETRY) => {}
             }
@@ -83,16 +104,19 @@ impl Engine {
         }
     }
 
-    async fn work(&self, id: TaskId) -> Result<(), Fault> {
-        let _slot_in_use = self.inner.slots_free.clone().acquire_owned().await.map_err(|_| crate::engine::stopping())?;
+    async fn work(&self, id: TaskId, turn: &Turn) -> Result<(), Fault> {
         let Some((task, fence)) = self.lease(id).await? else { return Ok(()) };
         let effects = TaskEffects::new(self.inner.clone(), id, fence.generation);
         let mut wake = Inner::first_wake(task.state.as_ref());
         let mut state = task.state;
         loop {
             let changes = self.inner.lock().changes;
-            let step = Step { task: effects.task(), state: state.clone(), input: self.input(id, wake), fence };
-            match self.inner.deps.runner.step(step, effects.clone()).await {
+            let task = effects.task();
+            let before = task.usage.total();
+            let step = Step { task, state: state.clone(), input: self.input(id, wake), fence };
+            let (stepped, busy_ms) = self.step(step, effects.clone()).await;
+            let tokens = effects.task().usage.total().saturating_sub(before);
+            match stepped {
                 Ok(Stepped::Again { state: next, wake: seen }) => {
                     state = Some(next);
                     wake = seen;
@@ -110,6 +134,44 @@ impl Engine {
                     wake = Wake::Told;
                 }
                 Err(stall) => return self.stall(id, stall, changes).await,
+            }
+            if busy_ms > 0 {
+                // It kept a thread of the house; others of the same thread come first now.
+                tokio::task::yield_now().await;
+            }
+            let cost = STEP_COST.saturating_add(tokens).saturating_add(busy_ms.saturating_mul(BUSY_COST));
+            if let Next::Wait(slot) = turn.over(cost) {
+                slot.await.map_err(|_| crate::engine::stopping())?;
+                // What was decided meanwhile (a pause, an end) has stopped this driver already.
+            }
+        }
+    }
+
+    /// One step, which ends at the latest when the task's working time is used up; and how long it
+    /// kept its thread, in milliseconds.
+    async fn step(&self, step: Step, effects: Arc<TaskEffects>) -> (Result<Stepped, Stall>, u64) {
+        let deps = &self.inner.deps;
+        let mut step = Metered::new(deps.runner.step(step, effects.clone()), &*deps.clock);
+        loop {
+            let task = effects.task();
+            let now_ms = self.inner.now_ms();
+            let left = task.caps.wall_ms.map(|cap| cap.saturating_sub(task.active_at(now_ms)));
+            let used_up = async {
+                match left {
+                    // At least a moment, so that the step itself finds out what is used up already.
+                    Some(left) => deps.clock.sleep(Duration::from_millis(left.max(1))).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Dropping a step is safe: it is repeated from the journal.
+            tokio::select! {
+                biased;
+                stepped = &mut step => return (stepped, step.busy_ms()),
+                () = used_up => {}
+            }
+            // Raised meanwhile, or only the wall clock says so: look again.
+            if let Err(text) = check_caps(&effects.task(), self.inner.now_ms(), (NanoUsd(0), 0), false) {
+                return (Err(Stall::Budget(text)), step.busy_ms());
             }
         }
     }
@@ -168,6 +230,7 @@ impl Engine {
 
     /// Pauses or ends a task that can not go on, unless what it lacks has come since `changes`.
     async fn stall(&self, id: TaskId, stall: Stall, changes: u64) -> Result<(), Fault> {
+        let mut retries = None;
         let (why, text) = match stall {
             Stall::Stopped => return Ok(()),
             Stall::Person(number) => match self.question(id, number) {
@@ -181,10 +244,12 @@ impl Engine {
             Stall::Broken(fault) if fault.is_disk_full() => ("disk", fault.message),
             // A refused key is no end of the task: it goes on with a better one.
             Stall::Broken(fault) if fault.exit == exit::NO_AUTH => ("key", fault.message),
-            Stall::Broken(fault) if fault.retryable => ("provider", fault.message),
+            Stall::Broken(fault) if fault.retryable => {
+                retries = Some(fault.clone());
+                ("provider", fault.message)
+            }
             Stall::Broken(fault) => return self.fail(id, fault).await,
         };
-        let paused = Event::Paused(Paused { why: why.into(), text, ..Paused::default() });
         let pending = {
             let mut world = self.inner.lock();
             let due = world.slots.get(&id).is_some_and(|slot| slot.task.status == Status::Running);
@@ -192,9 +257,31 @@ impl Engine {
             if !due || !still || (why != "person" && world.changes != changes) {
                 return Ok(());
             }
-            self.inner.record_in(&mut world, id, vec![paused])?
+            let (timers, tried) = world.slots.get(&id).map_or((0, 0), |slot| (slot.task.timers, slot.task.tries));
+            let paused = self.paused(why, text, retries.as_ref(), (timers, tried));
+            self.inner.record_in(&mut world, id, vec![Event::Paused(paused)])?
         };
         pending.durable().await.map(|_| ())
+    }
+
+    /// The pause, with the moment at which the task goes on by itself where it does.
+    fn paused(&self, why: &str, mut text: String, retries: Option<&Fault>, (timers, tried): (u64, u32)) -> Paused {
+        let mut tries = 0;
+        let wait_ms = match retries {
+            Some(fault) => {
+                tries = tried.saturating_add(1);
+                // The low half of 128 random bits.
+                let wait_ms = provider_wait_ms(fault, tries, self.inner.deps.entropy.id() as u64);
+                if wait_ms.is_none() {
+                    text = format!("{text} (tried {TRIES} times in a row; `tinkerbell resume` tries again)");
+                }
+                wait_ms
+            }
+            None if why == "disk" => Some(DISK_LOOK_MS),
+            None => None,
+        };
+        let timer = wait_ms.map(|wait_ms| self.inner.timer(timers, wait_ms));
+        Paused { why: why.into(), text, timer, tries }
     }
 
     fn question(&self, id: TaskId, number: u32) -> Option<String> {

@@ -13,7 +13,7 @@ use tinkerbell_core::effect::{Act, Acted, Answer, Attempt, Intended, Live, Past,
 use tinkerbell_core::event::{Action, ApprovalAsked, Event, Intent, Observed, Placed, Released, Reserved, Settled, StateSaved};
 use tinkerbell_core::lifecycle::{OP_SEQ, Task, check_caps};
 use tinkerbell_core::money::NanoUsd;
-use tinkerbell_core::port::{Effects, Seen};
+use tinkerbell_core::port::{Effects, Room, Seen};
 use tinkerbell_core::words::{Lsn, Seq, TaskId};
 
 /// The effects of one task under one lease.
@@ -102,6 +102,14 @@ impl TaskEffects {
         }
         if events.is_empty() {
             return Ok(());
+        }
+        // What is under way may end on what room is left; nothing new is begun.
+        let room = self.inner.deps.journal.state().room;
+        if attempt == Attempt::First && intended.seq < OP_SEQ && room != Room::Ample {
+            return Err(Stall::Disk(match room {
+                Room::ReadOnly(why) => why,
+                _ => "the journal's disk is full".to_owned(),
+            }));
         }
         let announced = events.last().cloned();
         let pending = self.inner.record(self.task, events).await.map_err(disk)?;

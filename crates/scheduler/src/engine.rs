@@ -3,7 +3,10 @@
 //! Tasks live in one map under one lock that is held only for folding and queueing, never across
 //! a wait. Invariant: the map is the fold of what was queued to the journal, in journal order.
 
+use crate::admission::{Census, INBOX_SLOTS};
 use crate::record;
+use crate::timers::Timers;
+use crate::turns::Turns;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -49,13 +52,32 @@ pub struct Options {
     pub running: usize,
     /// Open tasks that are accepted; one more is refused with "try later".
     pub open: usize,
+    /// Open tasks of one user that are accepted.
+    pub per_tenant: usize,
+    /// Tasks that work with one provider at the same time; 0 for any number.
+    pub per_provider: u32,
+    /// Tasks that work with one host of a model's endpoint at the same time; 0 for any number.
+    pub per_host: u32,
+    /// Tasks that work for one repository at the same time; 0 for any number.
+    pub per_workspace: u32,
+    /// The machine's present boot: monotonic time compares within it only.
+    pub boot: u128,
     /// Events that a slow watcher may fall behind before it must read the journal again.
     pub watch_slots: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { running: 8, open: 10_000, watch_slots: 4_096 }
+        Self {
+            running: 8,
+            open: 1_000_000,
+            per_tenant: 1_000_000,
+            per_provider: 0,
+            per_host: 0,
+            per_workspace: 0,
+            boot: 0,
+            watch_slots: 4_096,
+        }
     }
 }
 
@@ -116,6 +138,7 @@ impl Slot {
 pub(crate) struct World {
     pub(crate) slots: BTreeMap<TaskId, Slot>,
     pub(crate) keys: BTreeMap<String, TaskId>,
+    pub(crate) census: Census,
     pub(crate) broken: Option<Fault>,
     pub(crate) stopping: bool,
     /// Counts what may end a wait: new keys, raised limits, a word to go on.
@@ -148,7 +171,14 @@ pub(crate) struct Inner {
     publish: mpsc::UnboundedSender<Queued>,
     /// Up to where the journal is durable and shown.
     pub(crate) durable: watch::Sender<Lsn>,
-    pub(crate) slots_free: Arc<Semaphore>,
+    /// Who may work; locked after the world, never before it.
+    pub(crate) turns: Mutex<Turns>,
+    /// What is due when; locked after the world, never before it.
+    pub(crate) timers: Mutex<Timers>,
+    /// Told when a deadline was added.
+    pub(crate) timed: Arc<Notify>,
+    /// Submissions that may wait for the disk.
+    pub(crate) inbox: Arc<Semaphore>,
     pub(crate) drivers: TaskTracker,
     /// Told whenever a driver ends.
     pub(crate) idle: Notify,
@@ -195,7 +225,10 @@ impl Engine {
         let (seen, _) = broadcast::channel(options.watch_slots);
         let (durable, _) = watch::channel(deps.journal.state().tip);
         let inner = Arc::new(Inner {
-            slots_free: Arc::new(Semaphore::new(options.running)),
+            turns: Mutex::new(Turns::new(options.running)),
+            timers: Mutex::default(),
+            timed: Arc::default(),
+            inbox: Arc::new(Semaphore::new(INBOX_SLOTS)),
             deps,
             options,
             world: Mutex::new(world),
@@ -212,13 +245,15 @@ impl Engine {
         // Not one of the drivers: it outlives them, because they wait for it.
         tokio::spawn(publisher(Arc::downgrade(&engine.inner), queued));
         crate::replay::resume(&engine).await?;
+        // Nor is this: it holds the engine only while it looks.
+        tokio::spawn(crate::timers::keep_time(Arc::downgrade(&engine.inner)));
         Ok(engine)
     }
 
     /// Open tasks: those that have not ended.
     #[must_use]
     pub fn open_tasks(&self) -> usize {
-        self.inner.lock().slots.values().filter(|slot| slot.task.is_open()).count()
+        self.inner.lock().census.open()
     }
 
     /// Whether the journal takes records; the fault says why not.
@@ -275,6 +310,7 @@ impl Engine {
         self.inner.drivers.close();
         let deadline = self.inner.deps.clock.sleep(patience);
         tokio::select! {
+            biased;
             () = self.inner.drivers.wait() => {}
             () = deadline => tracing::warn!("drivers did not stop in time; their tasks continue at the next start"),
         }
@@ -341,6 +377,7 @@ impl Inner {
             events.into_iter().zip(appended.first.0..).map(|(event, lsn)| Placed { lsn: Lsn(lsn), at_ms, task, event }).collect();
         for event in &placed {
             fold(world, event);
+            self.remember(task, &event.event);
         }
         let (done, wait) = oneshot::channel();
         // The publisher lives as long as this engine; if it is gone, the caller hears "stopping".
@@ -361,9 +398,12 @@ pub(crate) fn fold(world: &mut World, placed: &Placed) {
             world.keys.insert(key.clone(), placed.task);
         }
         let task = Task::new(placed.task, placed.lsn, placed.at_ms, submitted.clone());
+        world.census.moved(submitted.uid, false, true, placed.at_ms);
         world.slots.entry(placed.task).or_insert_with(|| Slot::new(task, placed.lsn));
     } else if let Some(slot) = world.slots.get_mut(&placed.task) {
+        let was_open = slot.task.is_open();
         slot.apply(placed);
+        world.census.moved(slot.task.submitted.uid, was_open, slot.task.is_open(), placed.at_ms);
     }
 }
 
@@ -372,6 +412,7 @@ async fn publisher(inner: std::sync::Weak<Inner>, mut queued: mpsc::UnboundedRec
     let Some(stop) = inner.upgrade().map(|inner| inner.silent.clone()) else { return };
     loop {
         let next = tokio::select! {
+            biased;
             next = queued.recv() => next,
             // After the stop, what is queued already is still published; nothing new is waited for.
             () = stop.cancelled() => queued.try_recv().ok(),

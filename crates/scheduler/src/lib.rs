@@ -7,9 +7,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod admission;
 mod drive;
 mod effects;
 mod engine;
+mod metered;
 mod operate;
 pub mod queue;
 mod record;
@@ -17,6 +19,9 @@ mod replay;
 mod runtime;
 #[cfg(test)]
 mod tests;
+mod timers;
+mod turns;
+mod waits;
 mod watch;
 
 pub use engine::{Admission, Deps, Engine, Options};

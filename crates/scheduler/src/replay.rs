@@ -33,6 +33,8 @@ pub(crate) async fn fold(deps: &Deps) -> Result<World, Fault> {
 pub(crate) async fn resume(engine: &Engine) -> Result<(), Fault> {
     reap(engine).await?;
     let inner = &engine.inner;
+    let deadlines: Vec<_> = inner.lock().slots.values().filter_map(|slot| Some((slot.task.id, slot.task.timer.clone()?))).collect();
+    deadlines.iter().for_each(|(id, timer)| inner.timers().add(*id, timer, inner.options.boot));
     let tasks: Vec<(TaskId, Status, bool, bool)> = inner
         .lock()
         .slots

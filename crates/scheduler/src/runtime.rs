@@ -2,13 +2,14 @@
 //!
 //! Invariant: an answer is given only once what it tells is durable.
 
+use crate::admission::{busy, later};
 use crate::engine::{Engine, World, stopping};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::BoxStream;
 use std::os::unix::ffi::OsStrExt as _;
 use tinkerbell_core::code::{Fault, exit};
-use tinkerbell_core::event::{Event, Submitted};
+use tinkerbell_core::event::{Event, Paused, Submitted};
 use tinkerbell_core::lifecycle::{Decided, Status, Task, decide};
 use tinkerbell_core::port::{Command, Difference, Runtime, Seen, Submission};
 use tinkerbell_core::words::{BlobRef, GitId, Lsn, TaskId};
@@ -25,9 +26,15 @@ impl Runtime for Engine {
             if let Some(known) = repeated(&self.inner.lock(), &submission)? {
                 return Ok(known);
             }
+            let Ok(place) = self.inner.inbox.clone().try_acquire_owned() else { return Err(busy()) };
             let submission = (self.inner.deps.admission)(submission).await?;
             let engine = self.clone();
-            self.detached(async move { engine.accept(submission).await }).await
+            self.detached(async move {
+                let accepted = engine.accept(submission).await;
+                drop(place);
+                accepted.map_err(later)
+            })
+            .await
         }
         .boxed()
     }
@@ -38,13 +45,14 @@ impl Runtime for Engine {
     }
 
     fn get(&self, prefix: &str) -> Result<Task, Fault> {
-        find(&self.inner.lock(), prefix)
+        let task = find(&self.inner.lock(), prefix)?;
+        Ok(self.inner.shown(&task))
     }
 
     fn list(&self) -> Vec<Task> {
         let world = self.inner.lock();
         let mut tasks: Vec<Task> =
-            world.slots.values().filter(|slot| slot.task.status != Status::Removed).map(|slot| slot.task.clone()).collect();
+            world.slots.values().filter(|slot| slot.task.status != Status::Removed).map(|slot| self.inner.shown(&slot.task)).collect();
         tasks.sort_by_key(|task| (task.created_ms, task.id));
         tasks
     }
@@ -76,17 +84,21 @@ impl Runtime for Engine {
 impl Engine {
     async fn accept(&self, submission: Submission) -> Result<(TaskId, Lsn), Fault> {
         let id = TaskId(self.inner.deps.entropy.id());
-        let event = Event::Submitted(submitted(&submission));
+        let mut events = vec![Event::Submitted(submitted(&submission))];
+        // One append with the submission: what is to begin later never begins at once.
+        events.extend(self.later(&submission).map(Event::Paused));
         let pending = {
             let mut world = self.inner.lock();
             // Looked at again: the same request may have been admitted at the same time.
             if let Some(known) = repeated(&world, &submission)? {
                 return Ok(known);
             }
-            self.admit(&world)?;
-            self.inner.record_in(&mut world, id, vec![event])?
+            self.admit(&world, submission.uid)?;
+            self.inner.record_in(&mut world, id, events)?
         };
+        let first = self.inner.lock().slots.get(&id).map(|slot| slot.first);
         let lsn = pending.durable().await?;
+        let lsn = first.unwrap_or(lsn);
         self.kick(id);
         Ok((id, lsn))
     }
@@ -109,17 +121,20 @@ impl Engine {
         Ok(text)
     }
 
-    fn admit(&self, world: &World) -> Result<(), Fault> {
+    fn admit(&self, world: &World, tenant: u32) -> Result<(), Fault> {
         if world.stopping {
             return Err(stopping());
         }
-        let open = world.slots.values().filter(|slot| slot.task.is_open()).count();
-        if open >= self.inner.options.open {
-            return Err(Fault::new("TB-TASK-010", exit::UNAVAILABLE, format!("{open} tasks are open, and no more are accepted"))
-                .hint("wait until some have ended, or stop some: tinkerbell ps")
-                .transient());
-        }
-        Ok(())
+        let options = &self.inner.options;
+        world.census.admit(tenant, options.open, options.per_tenant, self.inner.now_ms())
+    }
+
+    /// The pause of a task that is to begin later.
+    fn later(&self, submission: &Submission) -> Option<Paused> {
+        let until = submission.not_before_ms.map(|at_ms| at_ms.saturating_sub(self.inner.now_ms()));
+        let wait_ms = until.max(submission.delay_ms).filter(|wait_ms| *wait_ms > 0)?;
+        let timer = Some(self.inner.timer(0, wait_ms));
+        Some(Paused { why: "later".into(), text: "begins later".into(), timer, tries: 0 })
     }
 
     async fn decided(&self, id: TaskId, command: &Command) -> Result<Decided, Fault> {
@@ -133,6 +148,9 @@ impl Engine {
             }
             let events = std::mem::take(&mut decided.events);
             let pending = if events.is_empty() { None } else { Some(self.inner.record_in(&mut world, id, events)?) };
+            if let Command::Priority(priority) = command {
+                self.turns().reprioritise(id, *priority);
+            }
             (decided, pending)
         };
         if let Some(pending) = pending {

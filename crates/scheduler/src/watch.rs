@@ -54,6 +54,7 @@ impl Watch {
                 continue;
             }
             let seen = tokio::select! {
+                biased;
                 seen = self.live.recv() => seen,
                 () = self.inner.stop.cancelled() => return Ok(None),
             };

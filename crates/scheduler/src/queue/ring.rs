@@ -160,7 +160,11 @@ impl Ring {
     pub(super) fn push(&mut self, links: &mut Links, at: u32, account: Account, front: bool) {
         let round = account.due.clamp(self.now, self.now + ROUNDS - 1) % ROUNDS;
         let Some(list) = self.lists.get_mut(round as usize) else { return };
-        if front { links.push_front(list, at) } else { links.push_back(list, at) }
+        if front {
+            links.push_front(list, at)
+        } else {
+            links.push_back(list, at)
+        }
         if let Some(link) = links.at(at) {
             // Below 64, so nothing is cut off.
             link.list = round as u8;
