@@ -64,11 +64,6 @@ impl Timers {
         let wall = self.wall.first().map(|(due, _)| due.saturating_sub(now.wall_ms));
         mono.into_iter().chain(wall).min().map(|wait_ms| wait_ms.min(LOOK_MS))
     }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.mono.len() + self.wall.len()
-    }
 }
 
 fn is_same_boot(timer: &Timer, boot: u128) -> bool {
