@@ -16,12 +16,12 @@ use tinkerbell_core::words::Lsn;
 use tinkerbell_testkit::fake::SeedEntropy;
 
 /// Needs the numbers that `wanted` says.
-fn needs(wanted: impl Fn(u64) -> bool + Send + Sync + 'static) -> Needed {
+pub(super) fn needs(wanted: impl Fn(u64) -> bool + Send + Sync + 'static) -> Needed {
     Arc::new(move |lsn, _, _| wanted(lsn.0))
 }
 
 /// What an opening finds: number and text.
-fn found(disk: &MemDisk) -> Result<BTreeMap<u64, String>, Error> {
+pub(super) fn found(disk: &MemDisk) -> Result<BTreeMap<u64, String>, Error> {
     let index: Index = recover(disk)?.index;
     Ok(by_number(&read(disk, &|lsn| index.find(lsn), 1, usize::MAX)?))
 }
@@ -30,12 +30,12 @@ fn by_number(records: &[Record]) -> BTreeMap<u64, String> {
     records.iter().map(|r| (r.lsn.0, String::from_utf8_lossy(&r.payload).trim_end().to_owned())).collect()
 }
 
-async fn readable(wal: &Wal) -> BTreeMap<u64, String> {
+pub(super) async fn readable(wal: &Wal) -> BTreeMap<u64, String> {
     by_number(&wal.read(Lsn(1), usize::MAX).await.unwrap())
 }
 
 /// Compacts until there is nothing more to do.
-async fn compact(wal: &Wal, needed: &Needed) -> Compaction {
+pub(super) async fn compact(wal: &Wal, needed: &Needed) -> Compaction {
     let mut sum = Compaction::default();
     for _ in 0..100 {
         let done = wal.compact(needed.clone()).await.unwrap();
@@ -243,9 +243,16 @@ async fn a_changed_compacted_segment_is_damage() {
     kept.records -= 1;
     kept.body_bytes -= first as u64;
     let forged = [kept.encode(), whole[&name][4096 + first..].to_vec()].concat();
-    files.insert(name, forged);
-    let (code, text) = code(&MemDisk::from_files(&files));
-    assert!(code == "TB-WAL-002" && text.contains("it was replaced"), "{text}");
+    files.insert(name.clone(), forged);
+    let (forged, text) = code(&MemDisk::from_files(&files));
+    assert!(forged == "TB-WAL-002" && text.contains("it was replaced"), "{text}");
+    // One that was put there while nothing had been compacted.
+    let untouched = MemDisk::default();
+    filled(&untouched).await;
+    drop(open_with(&untouched, &options(), 3).unwrap());
+    let planted = [untouched.files(), BTreeMap::from([(name.clone(), whole[&name].clone())])].into_iter().flatten().collect();
+    let (planted, text) = code(&MemDisk::from_files(&planted));
+    assert!(planted == "TB-WAL-002" && text.contains("no retirement record"), "{text}");
 }
 
 #[tokio::test]
