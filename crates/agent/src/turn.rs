@@ -58,9 +58,8 @@ impl Facts {
     #[must_use]
     pub fn of(task: &Task, ops_seen: u32, max_output_tokens: u64) -> Self {
         let entries = task.ops.entries();
-        let known = usize::try_from(ops_seen).unwrap_or(usize::MAX);
         let by_user = |kind: &str| matches!(kind, "undo" | "redo" | "restore");
-        let moved = entries.iter().skip(known).rev().find(|entry| by_user(&entry.done.kind));
+        let moved = entries.iter().rev().take_while(|entry| entry.number > ops_seen).find(|entry| by_user(&entry.done.kind));
         Self {
             goal: task.submitted.goal.clone(),
             plan: task.plan.clone(),
@@ -70,7 +69,7 @@ impl Facts {
             unheard: task.has_unheard(),
             max_output_tokens,
             small: false,
-            ops: u32::try_from(entries.len()).unwrap_or(u32::MAX),
+            ops: task.ops.count(),
             moved: moved.map(|entry| (entry.done.after.clone(), entry.done.commit.clone())),
         }
     }

@@ -110,6 +110,9 @@ pub enum Command {
         /// Also tasks that have ended
         #[arg(short, long)]
         all: bool,
+        /// At most so many, newest activity first
+        #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
+        limit: u32,
     },
     /// Follow a task live; ctrl-c leaves it running
     Attach {

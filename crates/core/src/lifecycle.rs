@@ -5,6 +5,7 @@
 
 mod decide;
 mod fold;
+pub mod format;
 mod ops;
 #[cfg(test)]
 mod tests;
@@ -143,6 +144,10 @@ pub struct Task {
     pub timers: u64,
     /// How often in a row it paused and went on by itself without getting further.
     pub tries: u32,
+    /// The tip of the task's branch, once something was committed or moved.
+    pub tip: String,
+    /// The newest effect of the coroutine that was intended.
+    pub seq: Seq,
 }
 
 impl Task {

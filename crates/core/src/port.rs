@@ -4,8 +4,10 @@
 //! cancellation is dropping the future. Invariant: an adapter passes the port's contract suite in
 //! `testkit` before it is wired.
 
+mod listing;
 mod storage;
 
+pub use listing::{ListQuery, Listed, Listing};
 pub use storage::{Appended, BlobStore, Compaction, Journal, JournalState, Keyring, Needed, NewRecord, Record, Room, SealKey};
 
 use crate::code::Fault;
@@ -520,10 +522,10 @@ pub trait Runtime: Send + Sync {
     /// Gives a task a word; returns a line for people once the word is durable and, for
     /// operations, done.
     fn command(&self, task: TaskId, command: Command) -> BoxFuture<'_, Result<String, Fault>>;
-    /// Finds one task by a unique prefix of its id.
-    fn get(&self, prefix: &str) -> Result<Task, Fault>;
-    /// All tasks, oldest first.
-    fn list(&self) -> Vec<Task>;
+    /// Finds one task, whole, by a unique prefix of its id.
+    fn get<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Listed, Fault>>;
+    /// A page of tasks, newest activity first; removed ones are left out.
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, Fault>>;
     /// Events after `after`, of one task or of all, and then live ones. A reader that falls too
     /// far behind is dropped and comes back with its last number.
     fn watch(&self, task: Option<TaskId>, after: Lsn) -> BoxStream<'static, Result<Seen, Fault>>;

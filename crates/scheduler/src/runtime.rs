@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::event::{Event, Paused, Submitted};
 use tinkerbell_core::lifecycle::{Decided, Status, Task, decide};
-use tinkerbell_core::port::{Command, Difference, Runtime, Seen, Submission};
+use tinkerbell_core::port::{Command, Difference, ListQuery, Listed, Listing, Runtime, Seen, Submission};
 use tinkerbell_core::words::{BlobRef, GitId, Lsn, TaskId};
 
 /// Shortest prefix that names a task, so that a slip of the finger names none.
@@ -44,17 +44,29 @@ impl Runtime for Engine {
         self.detached(async move { engine.obey(id, command).await }).boxed()
     }
 
-    fn get(&self, prefix: &str) -> Result<Task, Fault> {
-        let task = find(&self.inner.lock(), prefix)?;
-        Ok(self.inner.shown(&task))
+    fn get<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Listed, Fault>> {
+        async move {
+            let world = self.inner.lock();
+            find(&world, prefix).map(|task| Listed { digits: digits(&world, task.id), task: self.inner.shown(&task) })
+        }
+        .boxed()
     }
 
-    fn list(&self) -> Vec<Task> {
-        let world = self.inner.lock();
-        let mut tasks: Vec<Task> =
-            world.slots.values().filter(|slot| slot.task.status != Status::Removed).map(|slot| self.inner.shown(&slot.task)).collect();
-        tasks.sort_by_key(|task| (task.created_ms, task.id));
-        tasks
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, Fault>> {
+        async move {
+            let world = self.inner.lock();
+            let kept = || world.slots.values().map(|slot| &slot.task).filter(|task| task.status != Status::Removed);
+            let mut tasks: Vec<Task> = kept().filter(|task| !query.open || task.is_open()).cloned().collect();
+            tasks.sort_by_key(|task| std::cmp::Reverse(task.last_lsn));
+            let (total, open) = (kept().count() as u64, kept().filter(|task| task.is_open()).count() as u64);
+            let tasks = tasks
+                .into_iter()
+                .take(query.limit)
+                .map(|task| Listed { digits: digits(&world, task.id), task: self.inner.shown(&task) })
+                .collect();
+            Ok(Listing { tasks, before: None, total, open })
+        }
+        .boxed()
     }
 
     fn watch(&self, task: Option<TaskId>, after: Lsn) -> BoxStream<'static, Result<Seen, Fault>> {
@@ -63,7 +75,7 @@ impl Runtime for Engine {
 
     fn diff(&self, id: TaskId, from: Option<u32>, to: Option<u32>) -> BoxFuture<'_, Result<Difference, Fault>> {
         async move {
-            let task = self.get(&id.to_string())?;
+            let task = self.get(&id.to_string()).await?.task;
             let none = || {
                 Fault::new("TB-TASK-006", exit::FAILED, format!("task {} has no workspace to compare", id.short(8)))
                     .hint("wait until it has begun; a removed task has none any more")
@@ -205,6 +217,15 @@ fn submitted(submission: &Submission) -> Submitted {
         priority: submission.priority.code(),
         host: submission.host.clone(),
     }
+}
+
+/// Digits of the id that no other id begins with: more than its neighbours share with it.
+fn digits(world: &World, id: TaskId) -> usize {
+    use std::ops::Bound::{Excluded, Unbounded};
+    let before = world.slots.range(..id).next_back();
+    let after = world.slots.range((Excluded(id), Unbounded)).next();
+    let shared = before.into_iter().chain(after).map(|(other, _)| ((other.0 ^ id.0).leading_zeros() / 4) as usize).max();
+    shared.map_or(1, |shared| shared + 1)
 }
 
 fn find(world: &World, prefix: &str) -> Result<Task, Fault> {

@@ -8,7 +8,7 @@ use super::commit::{dollars, message};
 use super::prepare::failed;
 use super::stage::{broken, git};
 use std::sync::Arc;
-use tinkerbell_core::effect::{Act, Acted, Attempt, Intended, Past, Stall};
+use tinkerbell_core::effect::{Act, Acted, Attempt, Intended, Stall};
 use tinkerbell_core::event::{Observation, Observed, Op, OpDone, Operated};
 use tinkerbell_core::lifecycle::Task;
 use tinkerbell_core::port::{Effects, LandSpec, Landed, MicroCommit};
@@ -66,12 +66,8 @@ impl Work {
             "undo-all" => "undo all operations".to_owned(),
             kind => format!("{kind} operation {}", numbers(&self.op.ops)),
         };
-        let micro = MicroCommit {
-            tree: target.clone(),
-            parent: self.tip().await?,
-            message: message(&subject, &self.trailers()),
-            time_s: self.op.time_s,
-        };
+        let micro =
+            MicroCommit { tree: target.clone(), parent: self.tip()?, message: message(&subject, &self.trailers()), time_s: self.op.time_s };
         let commit = canvas.commit(workspace.clone(), micro).await.map_err(broken)?;
         let files = canvas.diff(workspace, before.clone(), target.clone(), false).await.map_err(broken)?.files;
         let names: Vec<&str> = files.iter().take(NAMED).map(|file| file.path.as_str()).collect();
@@ -91,19 +87,9 @@ impl Work {
     }
 
     /// The branch's tip as the journal knows it, so that doing this again makes the same commit.
-    async fn tip(&self) -> Result<GitId, Stall> {
-        let past = self.effects.past(Lsn(0)).await?;
-        let effect = past.iter().rev().find_map(|entry| match entry {
-            Past::Effect { lsn, observation: Observation::Committed(made), .. } => Some((*lsn, made.commit.clone())),
-            _ => None,
-        });
-        let moves = self.task.ops.entries().iter().rev();
-        let op = moves
-            .filter(|entry| matches!(entry.done.kind.as_str(), "undo" | "redo" | "restore"))
-            .map(|entry| (entry.lsn, entry.done.commit.clone()));
-        let newest = effect.into_iter().chain(op.take(1)).filter(|(_, commit)| !commit.is_empty()).max();
-        let base = self.task.prepared.as_ref().map(|prepared| prepared.base.clone()).unwrap_or_default();
-        git(&newest.map_or(base, |(_, commit)| commit))
+    fn tip(&self) -> Result<GitId, Stall> {
+        let base = self.task.prepared.as_ref().map_or("", |prepared| prepared.base.as_str());
+        git(if self.task.tip.is_empty() { base } else { &self.task.tip })
     }
 
     async fn land(self) -> Result<Acted, Stall> {

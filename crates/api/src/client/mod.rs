@@ -59,13 +59,14 @@ impl Client {
         self.json(Call::post("/v1/tasks", request)?.key(key)).await
     }
 
-    /// All tasks, oldest first.
+    /// A page of tasks, newest activity first: open ones or all, at most `limit` (1 to 1,000),
+    /// before the place that an earlier page named.
     ///
     /// # Errors
     /// As for [`Self::submit`].
-    pub async fn tasks(&self) -> Result<Vec<TaskView>, Fault> {
-        let list: TaskList = self.json(Call::get("/v1/tasks")).await?;
-        Ok(list.tasks)
+    pub async fn tasks(&self, open: bool, limit: u32, before: Option<u64>) -> Result<TaskList, Fault> {
+        let before = before.map_or_else(String::new, |before| format!("&before={before}"));
+        self.json(Call::get(&format!("/v1/tasks?open={}&limit={limit}{before}", u8::from(open)))).await
     }
 
     /// One task by a unique prefix of its id.

@@ -9,7 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use std::sync::atomic::Ordering;
-use tinkerbell_core::lifecycle::Status;
+use tinkerbell_core::port::ListQuery;
 
 /// The loop is alive: it answers.
 pub(super) async fn health() -> &'static str {
@@ -25,21 +25,20 @@ pub(super) async fn version() -> Json<VersionView> {
     Json(VersionView { version: crate::RELEASE.to_owned(), wire: wire::VERSION })
 }
 
-pub(super) async fn status(State(state): State<ServerState>) -> Json<DaemonView> {
+pub(super) async fn status(State(state): State<ServerState>) -> Result<Json<DaemonView>, Answer> {
     let facts = state.daemon.status();
-    let tasks = state.runtime.list();
-    let count = |keep: &dyn Fn(&tinkerbell_core::lifecycle::Task) -> bool| tasks.iter().filter(|task| keep(task)).count();
-    Json(DaemonView {
+    let counted = state.runtime.list(ListQuery { limit: 0, ..ListQuery::default() }).await?;
+    Ok(Json(DaemonView {
         pid: facts.pid,
         version: facts.version,
         uptime_ms: facts.uptime_ms,
-        tasks: count(&|task| task.status != Status::Removed) as u64,
-        open_tasks: count(&|task| task.is_open()) as u64,
+        tasks: counted.total,
+        open_tasks: counted.open,
         clients: state.clients.load(Ordering::Relaxed) as u64,
         lsn: facts.lsn,
         level: facts.level,
         data_dir: facts.data_dir,
-    })
+    }))
 }
 
 pub(super) async fn stop(State(state): State<ServerState>) -> StatusCode {

@@ -6,7 +6,7 @@
 
 use super::ServerState;
 use super::answer::{Answer, bad};
-use super::tasks::{find, known_only, number};
+use super::tasks::{find, flag, known_only, number};
 use crate::wire::{self, Envelope, Facts, Problem};
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
@@ -34,7 +34,7 @@ pub(super) async fn task(
     Query(query): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
 ) -> Result<Events, Answer> {
-    let task = find(&state, &prefix)?;
+    let task = find(&state, &prefix).await?.task;
     open(&state, Some(task.id), &query, &headers)
 }
 
@@ -70,15 +70,6 @@ fn start(query: &BTreeMap<String, String>, headers: &HeaderMap) -> Result<u64, F
     let Some(value) = headers.get("last-event-id") else { return Ok(number(query, "after")?.unwrap_or(0)) };
     let text = value.to_str().unwrap_or_default();
     text.parse().map_err(|_| bad(format!("`Last-Event-ID` must be a number, not `{text}`")))
-}
-
-fn flag(query: &BTreeMap<String, String>, name: &str, default: bool) -> Result<bool, Fault> {
-    match query.get(name).map(String::as_str) {
-        None => Ok(default),
-        Some("1" | "true") => Ok(true),
-        Some("0" | "false") => Ok(false),
-        Some(other) => Err(bad(format!("`{name}` must be 1 or 0, not `{other}`"))),
-    }
 }
 
 /// Turns what the engine shows into server-sent events.

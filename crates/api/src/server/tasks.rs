@@ -16,9 +16,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::event;
-use tinkerbell_core::lifecycle::{Status, Task};
-use tinkerbell_core::port::{Command, Runtime, Submission};
-use tinkerbell_core::words::{BlobRef, TaskId};
+use tinkerbell_core::port::{Command, ListQuery, Listed, Submission};
+use tinkerbell_core::words::{BlobRef, Lsn};
 
 /// Digits of a task id that people see at least.
 const SHORT_DIGITS: usize = 6;
@@ -35,7 +34,7 @@ pub(super) async fn submit(
     let submission = submission(&request, key, peer.uid.unwrap_or(state.uid))?;
     state.daemon.environment(request.env.into_iter().collect());
     let (task, lsn) = state.runtime.submit(submission).await?;
-    let short = shorten(task, &ids(state.runtime.as_ref()));
+    let short = task.short(find(&state, &task.to_string()).await.map_or(SHORT_DIGITS, |found| digits(&found)));
     Ok((StatusCode::CREATED, Json(Submitted { task: task.to_string(), short, lsn: lsn.0 })))
 }
 
@@ -79,32 +78,40 @@ fn caps(caps: &wire::Caps) -> event::Caps {
     }
 }
 
-pub(super) async fn list(State(state): State<ServerState>) -> Json<TaskList> {
-    let tasks = state.runtime.list();
-    let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
-    let shown = tasks.iter().filter(|task| task.status != Status::Removed);
-    Json(TaskList { tasks: shown.map(|task| wire::task_view(task, shorten(task.id, &ids))).collect() })
+/// Tasks in one answer when the client names no number, and at most.
+const PAGE: (usize, usize) = (100, 1_000);
+
+pub(super) async fn list(
+    State(state): State<ServerState>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Result<Json<TaskList>, Answer> {
+    known_only(&query, &["open", "limit", "before"])?;
+    let asked = ListQuery {
+        open: flag(&query, "open", false)?,
+        waiting: false,
+        limit: number(&query, "limit")?.unwrap_or(PAGE.0).min(PAGE.1),
+        before: number(&query, "before")?.map(Lsn),
+    };
+    let page = state.runtime.list(asked).await?;
+    let tasks = page.tasks.iter().map(view).collect();
+    Ok(Json(TaskList { tasks, before: page.before.map(|lsn| lsn.0), total: page.total, open: page.open }))
 }
 
 pub(super) async fn show(State(state): State<ServerState>, Path(prefix): Path<String>) -> Result<Json<TaskView>, Answer> {
-    let task = find(&state, &prefix)?;
-    let short = shorten(task.id, &ids(state.runtime.as_ref()));
-    Ok(Json(wire::task_view(&task, short)))
+    Ok(Json(view(&find(&state, &prefix).await?)))
 }
 
-pub(super) fn find(state: &ServerState, prefix: &str) -> Result<Task, Fault> {
-    state.runtime.get(prefix)
+pub(super) async fn find(state: &ServerState, prefix: &str) -> Result<Listed, Fault> {
+    state.runtime.get(prefix).await
 }
 
-fn ids(runtime: &dyn Runtime) -> Vec<TaskId> {
-    runtime.list().iter().map(|task| task.id).collect()
+fn view(found: &Listed) -> TaskView {
+    wire::task_view(&found.task, found.task.id.short(digits(found)))
 }
 
-/// The shortest prefix, of at least six digits, that no other id has.
-fn shorten(id: TaskId, all: &[TaskId]) -> String {
-    let others = all.iter().filter(|other| **other != id);
-    let shared = others.map(|other| ((other.0 ^ id.0).leading_zeros() / 4) as usize).max();
-    id.short(shared.map_or(SHORT_DIGITS, |digits| (digits + 1).max(SHORT_DIGITS)))
+/// Digits that people see: those that name the task, and at least six.
+fn digits(found: &Listed) -> usize {
+    found.digits.max(SHORT_DIGITS)
 }
 
 pub(super) async fn command(
@@ -113,7 +120,7 @@ pub(super) async fn command(
     Path(prefix): Path<String>,
     Asked(request): Asked<CommandRequest>,
 ) -> Result<Json<Said>, Answer> {
-    let task = find(&state, &prefix)?;
+    let task = find(&state, &prefix).await?.task;
     let command = spoken(request, peer.uid.unwrap_or(state.uid));
     let text = state.runtime.command(task.id, command).await?;
     Ok(Json(Said { text }))
@@ -141,9 +148,19 @@ pub(super) async fn diff(
 ) -> Result<Json<DiffView>, Answer> {
     let (from, to) = (number(&query, "from")?, number(&query, "to")?);
     known_only(&query, &["from", "to"])?;
-    let task = find(&state, &prefix)?;
+    let task = find(&state, &prefix).await?.task;
     let difference = state.runtime.diff(task.id, from, to).await?;
     Ok(Json(DiffView { files: wire::files(&difference.files), text: difference.text }))
+}
+
+/// A yes or no among the query's fields.
+pub(super) fn flag(query: &BTreeMap<String, String>, name: &str, default: bool) -> Result<bool, Fault> {
+    match query.get(name).map(String::as_str) {
+        None => Ok(default),
+        Some("1" | "true") => Ok(true),
+        Some("0" | "false") => Ok(false),
+        Some(other) => Err(bad(format!("`{name}` must be 1 or 0, not `{other}`"))),
+    }
 }
 
 /// A number among the query's fields; absent when it is not there.
@@ -160,41 +177,25 @@ pub(super) fn known_only(query: &BTreeMap<String, String>, known: &[&str]) -> Re
     }
 }
 
-pub(super) async fn approvals(State(state): State<ServerState>) -> Json<Value> {
-    let tasks = state.runtime.list();
-    let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
-    let open: Vec<ApprovalView> = tasks
-        .iter()
-        .filter(|task| task.is_open())
-        .flat_map(|task| task.approvals.values().filter(|approval| approval.answer.is_none()).map(move |approval| (task, approval)))
-        .map(|(task, approval)| ApprovalView {
-            task: task.id.to_string(),
-            short: shorten(task.id, &ids),
-            goal: task.submitted.goal.clone(),
+pub(super) async fn approvals(State(state): State<ServerState>) -> Result<Json<Value>, Answer> {
+    let asked = ListQuery { open: true, waiting: true, limit: PAGE.1, before: None };
+    let mut waiting = state.runtime.list(asked).await?.tasks;
+    // Oldest first: who has waited longest is asked about first.
+    waiting.sort_by_key(|found| (found.task.created_ms, found.task.id));
+    let open = waiting.iter().flat_map(|found| {
+        found.task.approvals.values().filter(|approval| approval.answer.is_none()).map(move |approval| ApprovalView {
+            task: found.task.id.to_string(),
+            short: found.task.id.short(digits(found)),
+            goal: found.task.submitted.goal.clone(),
             time: wire::timestamp(approval.at_ms),
             question: wire::asked(&approval.asked),
         })
-        .collect();
-    Json(serde_json::json!({ "approvals": open }))
+    });
+    Ok(Json(serde_json::json!({ "approvals": open.collect::<Vec<_>>() })))
 }
 
 pub(super) async fn blob(State(state): State<ServerState>, Path(blob): Path<String>) -> Result<impl IntoResponse, Answer> {
     let blob: BlobRef = blob.parse().map_err(|error| bad(format!("{error}")))?;
     let bytes = state.runtime.blob(blob).await?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn short_ids_are_unique_prefixes_of_at_least_six_digits() {
-        let of = |text: &str| text.parse::<TaskId>().unwrap();
-        let (a, b, c) = (of(&"a".repeat(32)), of(&format!("{}{}", "a".repeat(9), "b".repeat(23))), of(&"c".repeat(32)));
-        assert_eq!(shorten(a, &[a, b, c]), "a".repeat(10));
-        assert_eq!(shorten(b, &[a, b, c]), "aaaaaaaaab");
-        assert_eq!(shorten(c, &[a, b, c]), "cccccc");
-        assert_eq!(shorten(c, &[]), "cccccc");
-    }
 }

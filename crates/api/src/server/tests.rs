@@ -29,8 +29,7 @@ mod idle {
     use futures_util::future::BoxFuture;
     use futures_util::stream::BoxStream;
     use tinkerbell_core::code::Fault;
-    use tinkerbell_core::lifecycle::Task;
-    use tinkerbell_core::port::{Command, Difference, Runtime, Seen, Submission};
+    use tinkerbell_core::port::{Command, Difference, ListQuery, Listed, Listing, Runtime, Seen, Submission};
     use tinkerbell_core::words::{BlobRef, Lsn, TaskId};
 
     /// An engine that refuses everything.
@@ -47,11 +46,11 @@ mod idle {
         fn command(&self, _: TaskId, _: Command) -> BoxFuture<'_, Result<String, Fault>> {
             Box::pin(async { Err(no()) })
         }
-        fn get(&self, _: &str) -> Result<Task, Fault> {
-            Err(no())
+        fn get<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Listed, Fault>> {
+            Box::pin(async { Err(no()) })
         }
-        fn list(&self) -> Vec<Task> {
-            Vec::new()
+        fn list(&self, _: ListQuery) -> BoxFuture<'_, Result<Listing, Fault>> {
+            Box::pin(async { Err(no()) })
         }
         fn watch(&self, _: Option<TaskId>, _: Lsn) -> BoxStream<'static, Result<Seen, Fault>> {
             Box::pin(futures_util::stream::empty())

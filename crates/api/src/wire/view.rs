@@ -130,11 +130,20 @@ pub struct OpView {
     pub ops: Vec<u32>,
 }
 
-/// All tasks.
+/// A page of tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskList {
-    /// Oldest first.
+    /// Newest activity first; each with its newest operations only.
     pub tasks: Vec<TaskView>,
+    /// Where the next page begins, for `before`; absent on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// Tasks that are not removed.
+    #[serde(default)]
+    pub total: u64,
+    /// Of those, tasks with work to do.
+    #[serde(default)]
+    pub open: u64,
 }
 
 /// An open question of some task.

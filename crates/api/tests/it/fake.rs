@@ -11,7 +11,7 @@ use tinkerbell_core::clock::{Clock, Stamp};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::event::{Event, Placed, Submitted};
 use tinkerbell_core::lifecycle::Task;
-use tinkerbell_core::port::{Command, Difference, Runtime, Seen, Submission};
+use tinkerbell_core::port::{Command, Difference, ListQuery, Listed, Listing, Runtime, Seen, Submission};
 use tinkerbell_core::words::{BlobRef, Lsn, TaskId};
 use tokio::sync::watch;
 
@@ -101,12 +101,18 @@ impl Runtime for Fake {
         self.commands.lock().unwrap().push(command);
         Box::pin(async { Ok(text) })
     }
-    fn get(&self, prefix: &str) -> Result<Task, Fault> {
-        let found = self.task().filter(|task| task.id.to_string().starts_with(prefix));
-        found.ok_or_else(|| Fault::new("TB-TASK-001", exit::USAGE, format!("no task begins with `{prefix}`")).hint("tinkerbell ps -a"))
+    fn get<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Listed, Fault>> {
+        let found = self.task().filter(|task| task.id.to_string().starts_with(prefix)).map(|task| Listed { task, digits: 1 });
+        let none = || Fault::new("TB-TASK-001", exit::USAGE, format!("no task begins with `{prefix}`")).hint("tinkerbell ps -a");
+        let found = found.ok_or_else(none);
+        Box::pin(async move { found })
     }
-    fn list(&self) -> Vec<Task> {
-        self.task().into_iter().collect()
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, Fault>> {
+        let tasks: Vec<Listed> = self.task().into_iter().map(|task| Listed { task, digits: 1 }).collect();
+        let (total, open) = (tasks.len() as u64, tasks.iter().filter(|found| found.task.is_open()).count() as u64);
+        let kept = tasks.into_iter().filter(|found| !query.open || found.task.is_open());
+        let page = Listing { tasks: kept.take(query.limit).collect(), before: None, total, open };
+        Box::pin(async move { Ok(page) })
     }
     fn watch(&self, _: Option<TaskId>, after: Lsn) -> BoxStream<'static, Result<Seen, Fault>> {
         let past: Vec<Placed> = self.log.borrow().iter().filter(|placed| placed.lsn > after).cloned().collect();

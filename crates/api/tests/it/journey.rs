@@ -85,7 +85,7 @@ async fn a_submission_arrives_whole_and_its_environment_apart_from_it() {
     assert_eq!(house.engine.env.lock().unwrap()[0].0, "OPENAI_API_KEY");
     assert!(!format!("{:?}", request()).contains("sk-secret"));
     assert_eq!(house.client.task("7f3a").await.unwrap().goal, "accept CRLF");
-    assert_eq!(house.client.tasks().await.unwrap().len(), 1);
+    assert_eq!(house.client.tasks(false, 100, None).await.unwrap().tasks.len(), 1);
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ async fn dispatch(desk: &Desk, command: Command) -> Result<u8, Fault> {
     match command {
         Command::Run(args) => run::run(desk, *args).await,
         Command::Tell { task, text } => tasks::tell(desk, &task, &text.join(" ")).await,
-        Command::Ps { output, json, all } => tasks::ps(desk, format(output, json), all).await,
+        Command::Ps { output, json, all, limit } => tasks::ps(desk, format(output, json), all, limit).await,
         Command::Attach { task, json } => run::attach(desk, &task, json).await,
         Command::Logs { task, follow, full, json } => tasks::logs(desk, &task, tasks::LogDepth { follow, full, json }).await,
         Command::Inspect { task, json } => tasks::inspect(desk, &task, json).await,

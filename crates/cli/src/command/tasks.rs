@@ -13,20 +13,32 @@ use tinkerbell_api::Client;
 use tinkerbell_api::wire::{Body, CommandRequest, Envelope, TaskView};
 use tinkerbell_core::code::{Fault, exit};
 
+/// Tasks that one answer of the daemon holds at most.
+const PAGE: u32 = 1_000;
+
 /// `ps`.
-pub async fn ps(desk: &Desk, format: Format, all: bool) -> Result<u8, Fault> {
-    let mut tasks = desk.client().await?.tasks().await?;
-    let total = tasks.len();
-    tasks.retain(|task| all || task.open);
+pub async fn ps(desk: &Desk, format: Format, all: bool, limit: u32) -> Result<u8, Fault> {
+    let client = desk.client().await?;
+    let mut page = client.tasks(!all, limit.min(PAGE), None).await?;
+    let mut tasks = std::mem::take(&mut page.tasks);
+    while let Some(before) = page.before.filter(|_| tasks.len() < limit as usize) {
+        let left = limit.saturating_sub(u32::try_from(tasks.len()).unwrap_or(limit));
+        page = client.tasks(!all, left.min(PAGE), Some(before)).await?;
+        tasks.append(&mut page.tasks);
+    }
     match format {
         Format::Json => desk.json(&tasks)?,
         Format::Name => tasks.iter().for_each(|task| desk.out.data(&task.id)),
         Format::Table => {
             table::tasks(&tasks).iter().for_each(|line| desk.out.data(line));
-            if tasks.is_empty() && total > 0 {
-                desk.out.talk(&format!("no open task; {total} have ended: tinkerbell ps -a"));
+            if tasks.is_empty() && page.total > 0 {
+                desk.out.talk(&format!("no open task; {} have ended: tinkerbell ps -a", page.total));
             }
         }
+    }
+    if page.before.is_some() {
+        let there = if all { page.total } else { page.open };
+        desk.out.talk(&format!("{} of {there} are shown; more: tinkerbell ps --limit N", tasks.len()));
     }
     Ok(exit::DONE)
 }

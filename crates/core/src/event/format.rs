@@ -16,7 +16,7 @@ pub struct Entry {
     #[prost(uint64, tag = "1")]
     pub at_ms: u64,
     /// What happened.
-    #[prost(oneof = "Event", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "Event", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
     pub event: Option<Event>,
 }
 
@@ -71,6 +71,12 @@ pub enum Event {
     /// What the task waited for has come due.
     #[prost(message, tag = "17")]
     TimerFired(TimerFired),
+    /// The task at rest: stands for all its records before. Bookkeeping, never shown.
+    #[prost(message, tag = "18")]
+    Snapshot(crate::lifecycle::format::Snapshot),
+    /// A stretch of the task's history index. Bookkeeping, never shown.
+    #[prost(message, tag = "19")]
+    Page(crate::lifecycle::format::Page),
 }
 
 /// Limits of a task; `None` where nothing is limited.

@@ -52,7 +52,15 @@ impl Event {
             Self::Finished(_) => 30,
             Self::OrphanReaped(_) => 31,
             Self::TimerFired(_) => 32,
+            Self::Snapshot(_) => 33,
+            Self::Page(_) => 34,
         }
+    }
+
+    /// Whether it is the engine's own bookkeeping, which says nothing new of the task.
+    #[must_use]
+    pub const fn is_bookkeeping(&self) -> bool {
+        matches!(self, Self::Snapshot(_) | Self::Page(_))
     }
 
     /// The event's name in logs and dumps.
@@ -75,6 +83,8 @@ impl Event {
             Self::Finished(_) => "finished",
             Self::OrphanReaped(_) => "orphan-reaped",
             Self::TimerFired(_) => "timer-fired",
+            Self::Snapshot(_) => "snapshot",
+            Self::Page(_) => "page",
         }
     }
 }

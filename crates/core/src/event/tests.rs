@@ -1,6 +1,8 @@
 //! The payload format holds: golden bytes of version 1, and a round trip of each event.
 
 use super::*;
+use crate::lifecycle::Task;
+use crate::lifecycle::format::{History, Observation, Page, Snapshot, TaskState, pack};
 use crate::words::Lsn;
 
 fn samples() -> Vec<Event> {
@@ -21,7 +23,7 @@ fn samples() -> Vec<Event> {
         }),
         Event::Observed(Observed {
             seq: 3,
-            observation: Some(Observation::Result(ResultSeen {
+            observation: Some(super::Observation::Result(ResultSeen {
                 text: "ok".into(),
                 status: "exited".into(),
                 number: -9,
@@ -55,6 +57,17 @@ fn samples() -> Vec<Event> {
         }),
         Event::TimerFired(TimerFired { id: 2 }),
         Event::Submitted(Submitted { goal: "later".into(), priority: 3, host: "127.0.0.1:8080".into(), ..Submitted::default() }),
+        Event::Snapshot(Snapshot {
+            version: 1,
+            previous: 5,
+            folded: 12,
+            first: 1,
+            task: Some(TaskState::of(&Task::new(TaskId(1), Lsn(1), 7, Submitted::default()), Lsn(0))),
+            runs: vec![3],
+            observed: vec![Observation { seq: 3, lsn: 9 }],
+            history: Some(History { paged: 256, page: 600, tail: pack(&[Lsn(700), Lsn(702)]), ops: vec![703] }),
+        }),
+        Event::Page(Page { previous: 300, before: 256, records: pack(&[Lsn(310), Lsn(311), Lsn(400)]), ops: pack(&[Lsn(312)]) }),
     ]
 }
 

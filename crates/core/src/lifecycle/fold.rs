@@ -51,6 +51,8 @@ impl Task {
             timer: None,
             timers: 0,
             tries: 0,
+            tip: String::new(),
+            seq: 0,
         }
     }
 
@@ -69,6 +71,8 @@ impl Task {
     /// Folds one event in.
     pub fn apply(&mut self, placed: &Placed) {
         match &placed.event {
+            // Bookkeeping of the engine: nothing has happened to the task.
+            Event::Snapshot(_) | Event::Page(_) => return,
             Event::Submitted(_) | Event::OrphanReaped(_) => {}
             Event::Started(started) => self.begin(placed.at_ms, started.generation),
             Event::Intent(intent) => self.intend(placed.lsn, intent),
@@ -94,7 +98,12 @@ impl Task {
                     self.wake(placed.at_ms);
                 }
             }
-            Event::OpDone(done) => self.ops.push(placed.lsn, placed.at_ms, done),
+            Event::OpDone(done) => {
+                if matches!(done.kind.as_str(), "undo" | "redo" | "restore") && !done.commit.is_empty() {
+                    self.tip.clone_from(&done.commit);
+                }
+                self.ops.push(placed.lsn, placed.at_ms, done);
+            }
             Event::Paused(paused) => {
                 self.rest(placed.at_ms);
                 self.status = Status::Paused { why: paused.why.clone(), text: paused.text.clone() };
@@ -161,6 +170,7 @@ impl Task {
             self.steps = self.steps.max(ask.step);
             self.heard = self.heard.max(Lsn(ask.through));
         }
+        self.seq = self.seq.max(intent.seq);
         self.open = Some((lsn, intent.clone()));
     }
 
@@ -179,7 +189,10 @@ impl Task {
                 self.cost_unknown |= reply.nano_usd.is_none();
             }
             Some(Observation::Result(result)) if !result.plan.is_empty() => self.plan.clone_from(&result.plan),
-            Some(Observation::Committed(_)) => self.commits = self.commits.saturating_add(1),
+            Some(Observation::Committed(made)) => {
+                self.commits = self.commits.saturating_add(1);
+                self.tip.clone_from(&made.commit);
+            }
             _ => {}
         }
     }

@@ -30,6 +30,8 @@ impl OpEntry {
 /// All operations of a task, and which of them are in force.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct OpLog {
+    /// Older operations that are not held here; see [`OpLog::below`].
+    below: u32,
     entries: Vec<OpEntry>,
     done: Vec<u32>,
     undone: Vec<u32>,
@@ -45,7 +47,40 @@ pub enum OpMove {
 }
 
 impl OpLog {
-    /// All operations, oldest first.
+    /// A log of which the oldest `below` operations stand in their records only.
+    #[must_use]
+    pub const fn from_parts(below: u32, entries: Vec<OpEntry>, done: Vec<u32>, undone: Vec<u32>) -> Self {
+        Self { below, entries, done, undone }
+    }
+
+    /// How many of the oldest operations are not held; they can be read from their records.
+    #[must_use]
+    pub const fn below(&self) -> u32 {
+        self.below
+    }
+
+    /// Number of operations, those that are not held included.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.below.saturating_add(u32::try_from(self.entries.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Numbers in force, and numbers that were taken back.
+    #[must_use]
+    pub fn stacks(&self) -> (&[u32], &[u32]) {
+        (&self.done, &self.undone)
+    }
+
+    /// Puts operations that were not held in their places; oldest first, ending at `below`.
+    pub fn complete(&mut self, older: Vec<OpEntry>) {
+        let fits = older.last().is_some_and(|last| last.number == self.below);
+        if let Some(first) = older.first().filter(|_| fits).map(|first| first.number) {
+            self.below = first.saturating_sub(1);
+            self.entries.splice(0..0, older);
+        }
+    }
+
+    /// The operations that are held, oldest first: all of them, unless [`Self::below`] is not 0.
     #[must_use]
     pub fn entries(&self) -> &[OpEntry] {
         &self.entries
@@ -54,7 +89,7 @@ impl OpLog {
     /// The operation with this number.
     #[must_use]
     pub fn entry(&self, number: u32) -> Option<&OpEntry> {
-        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        let index = usize::try_from(number.checked_sub(self.below)?).ok()?.checked_sub(1)?;
         self.entries.get(index)
     }
 
@@ -71,7 +106,7 @@ impl OpLog {
     }
 
     pub(super) fn push(&mut self, lsn: Lsn, at_ms: u64, done: &OpDone) {
-        let number = u32::try_from(self.entries.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let number = self.count().saturating_add(1);
         match done.kind.as_str() {
             "undo" | "unland" => {
                 self.done.retain(|n| !done.ops.contains(n));

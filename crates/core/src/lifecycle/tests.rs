@@ -1,8 +1,10 @@
 //! Rules of the lifecycle, as stories of events and commands.
 
+use super::format::TaskState;
 use super::*;
 use crate::event::{
-    ApprovalAsked, ApprovalGiven, Event, OpDone, Paused, Placed, Reserved, Settled, Signal, Started, Submitted, Timer, TimerFired,
+    Action, ApprovalAsked, ApprovalGiven, Ask, Committed, Event, Intent, Observation, Observed, OpDone, Paused, Placed, Prepare, Prepared,
+    Reserved, Settled, Signal, Started, StateSaved, Submitted, Timer, TimerFired,
 };
 use crate::port::Command;
 use crate::words::Priority;
@@ -177,4 +179,70 @@ fn pausing_what_would_go_on_by_itself_takes_its_timer() {
     assert_eq!((&story.task.timer, story.task.priority), (&None, Priority::Batch));
     let again = decide(&story.task, &Command::Priority(Priority::Batch)).unwrap();
     assert_eq!((again.events.len(), again.text.as_str()), (0, "its priority is batch already"));
+}
+
+/// A task in which every field says something.
+fn full_task() -> Task {
+    let mut story = Story::new(Caps { nano_usd: Some(9), ..Caps::default() });
+    story.started();
+    let prepared = Prepared { checkpoint: "c0".into(), base: "b0".into(), environment: "linux".into(), ..Prepared::default() };
+    story.happens(Event::Intent(Intent { seq: 1, class: 2, action: Some(Action::Prepare(Prepare {})) }));
+    story.happens(Event::Observed(Observed { seq: 1, observation: Some(Observation::Prepared(prepared)) }));
+    story.happens(Event::Observed(Observed { seq: 9, observation: Some(Observation::Committed(Committed { commit: "t1".into() })) }));
+    story.happens(Event::Reserved(Reserved { seq: 2, nano_usd: 60, tokens: 600 }));
+    story.happens(Event::StateSaved(StateSaved { state: vec![1, 2, 3], seq: 2 }));
+    story.happens(Event::Intent(Intent { seq: 2, class: 1, action: Some(Action::Ask(Ask { through: 3, step: 4, ..Ask::default() })) }));
+    story.op("tool", "c0", "c1", &[]).op("tool", "c1", "c2", &[]).op("undo", "c2", "c1", &[2]);
+    story.happens(Event::ApprovalAsked(ApprovalAsked {
+        id: 1,
+        seq: 2,
+        title: "may I".into(),
+        body: "rm".into(),
+        ..ApprovalAsked::default()
+    }));
+    story.happens(Event::Signal(Signal { kind: "tell".into(), text: "faster".into(), caps: None }));
+    story.happens(Event::Settled(Settled { seq: 7, nano_usd: 5, input_tokens: 3, ..Settled::default() }));
+    story.happens(Event::Paused(Paused {
+        why: "person".into(),
+        text: "may I".into(),
+        timer: Some(Timer { id: 3, due_wall_ms: 9_000, due_mono_ms: 9, boot: vec![1; 16] }),
+        tries: 2,
+    }));
+    story.task.clone()
+}
+
+fn rested(task: &Task) -> Task {
+    let bytes = prost::Message::encode_to_vec(&TaskState::of(task, Lsn(4)));
+    let state: TaskState = prost::Message::decode(bytes.as_slice()).unwrap();
+    state.into_task(task.id)
+}
+
+#[test]
+fn a_task_at_rest_is_the_same_task() {
+    let task = full_task();
+    assert_eq!(rested(&task), task);
+    let bytes = prost::Message::encode_to_vec(&TaskState::of(&task, Lsn(4)));
+    assert!(bytes.len() < 512, "{} bytes", bytes.len());
+    let hex: String = bytes.chunks(32).flat_map(|line| line.iter().map(|b| format!("{b:02x}")).chain(["\n".to_owned()])).collect();
+    expect_test::expect_file!["../../tests/golden/v1/snapshot.txt"].assert_eq(&hex);
+}
+
+#[test]
+fn long_histories_leave_old_operations_and_rules_to_their_records() {
+    let mut story = Story::new(Caps::default());
+    story.started();
+    let prepared = Prepared { rules: "r".repeat(9_000), checkpoint: "c".into(), ..Prepared::default() };
+    story.happens(Event::Observed(Observed { seq: 1, observation: Some(Observation::Prepared(prepared)) }));
+    for _ in 0..40 {
+        story.op("tool", "a", "b", &[]);
+    }
+    story.op("undo", "b", "a", &[40, 39, 38]);
+    let (whole, mut again) = (story.task.clone(), rested(&story.task));
+    assert_eq!((again.ops.below(), again.ops.entries().len(), again.ops.count()), (33, 8, 41));
+    assert_eq!(again.ops.stacks(), whole.ops.stacks());
+    assert_eq!(again.ops.entry(41), whole.ops.entry(41));
+    assert_eq!(again.ops.entry(3), None);
+    assert!(again.prepared.as_ref().unwrap().rules.is_empty());
+    again.ops.complete(whole.ops.entries().iter().take(33).cloned().collect());
+    assert_eq!(again.ops, whole.ops);
 }

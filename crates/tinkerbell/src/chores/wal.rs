@@ -158,7 +158,7 @@ fn line(entry: &Entry) -> String {
 }
 
 /// Names of event types by number, for payloads that are not at hand.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 18] = [
     "submitted",
     "started",
     "intent",
@@ -174,6 +174,9 @@ const NAMES: [&str; 15] = [
     "paused",
     "finished",
     "orphan-reaped",
+    "timer-fired",
+    "snapshot",
+    "page",
 ];
 
 fn kind_name(kind: u16) -> &'static str {
@@ -202,6 +205,17 @@ fn details(event: &Event) -> String {
         Event::Finished(it) => format!("{} (exit {}) {} {}", it.status, it.exit, it.code, it.text),
         Event::TimerFired(it) => format!("timer {}", it.id),
         Event::OrphanReaped(it) => format!("{}: {}", it.run, it.text),
+        Event::Snapshot(it) => {
+            let state = it.task.as_ref().map_or("", |task| match task.status {
+                1 => "queued",
+                2 => "running",
+                4 => "finished",
+                5 => "removed",
+                _ => "paused",
+            });
+            format!("stands for {} records from {} on, {state}", it.folded, it.first)
+        }
+        Event::Page(it) => format!("history {}..{}", it.before + 1, it.before + it.records.len() as u64),
     }
 }
 

@@ -154,7 +154,8 @@ impl Stage {
     pub async fn clear(&self) {
         if let Ok(client) = tinkerbell_api::Client::connect(self.home.join("run/tinkerbelld.sock")).await {
             // Best effort on the way out: an interrupted demo leaves a daemon that is asked to go.
-            for task in client.tasks().await.unwrap_or_default() {
+            let open = client.tasks(true, 100, None).await.map(|page| page.tasks);
+            for task in open.unwrap_or_default() {
                 let _ended_or_gone = client.command(&task.id, &tinkerbell_api::wire::CommandRequest::Cancel {}).await;
             }
             let _going = client.stop().await;
