@@ -9,6 +9,8 @@
 mod house;
 #[path = "it/keeping.rs"]
 mod keeping;
+#[path = "it/killing.rs"]
+mod killing;
 #[path = "it/toolchains.rs"]
 mod toolchains;
 #[path = "it/walls.rs"]

@@ -85,7 +85,7 @@ impl Keeper {
             wall_ms: main.at_ms.saturating_sub(self.started_ms),
             lingering,
         };
-        write_trailer(&self.order.run_dir, &trailer)?;
+        write_trailer(&self.order.run_dir, &trailer, self.trailer.as_ref())?;
         // The socket's file is of no use to anyone now; the next start would remove it too.
         drop(std::fs::remove_file(self.order.run_dir.join("s")));
         Ok(())
@@ -143,13 +143,34 @@ fn remove_beneath(tree: &Path, relative: &Path) -> std::io::Result<bool> {
     }
 }
 
-/// One sync: a reader that sees the name sees the whole content, after power loss too.
-fn write_trailer(dir: &Path, trailer: &Trailer) -> Result<(), Error> {
+/// Bytes that a trailer takes at most: its longest form has 500.
+const TRAILER_BYTES: usize = 4096;
+
+/// The trailer's file with its blocks taken, so that a disk that is full at the end has room for it.
+/// Without them the end is written as far as the disk then allows.
+pub(super) fn reserve_trailer(dir: &Path) -> Option<File> {
+    let file = File::create(dir.join("trailer.new")).ok()?;
+    (&file).write_all(&[b' '; TRAILER_BYTES]).ok()?;
+    Some(file)
+}
+
+/// One sync: a reader that sees the name sees the whole content, after power loss too. The blanks of
+/// the reserve stay behind the text, where JSON allows them: nothing is allocated here.
+fn write_trailer(dir: &Path, trailer: &Trailer, reserved: Option<&File>) -> Result<(), Error> {
     let temporary = dir.join("trailer.new");
     let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec(trailer)?)?;
-        file.sync_data()?;
+        let text = serde_json::to_vec(trailer)?;
+        match reserved.filter(|_| text.len() <= TRAILER_BYTES) {
+            Some(file) => {
+                std::os::unix::fs::FileExt::write_all_at(file, &text, 0)?;
+                file.sync_data()?;
+            }
+            None => {
+                let mut file = File::create(&temporary)?;
+                file.write_all(&text)?;
+                file.sync_data()?;
+            }
+        }
         std::fs::rename(&temporary, dir.join("trailer"))
     };
     write().map_err(Error::files(dir.join("trailer")))

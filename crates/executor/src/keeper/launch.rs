@@ -49,9 +49,10 @@ pub fn launch(order: Order) -> Result<Option<Keeper>, Broken> {
         drop(child.wait());
         return Ok(None);
     }
+    let trailer = super::ending::reserve_trailer(&order.run_dir);
     control.write_all(b"G").at("open the gate")?;
     let keeper = assemble(Parts { order, lock, child, control, listener, spool })?;
-    Ok(Some(Keeper { init_pid: init, cgroup, ..keeper }))
+    Ok(Some(Keeper { init_pid: init, cgroup, trailer, ..keeper }))
 }
 
 /// What a launch has made so far, on its way into a keeper.
@@ -98,6 +99,7 @@ fn assemble(parts: Parts) -> Result<Keeper, Broken> {
         started_ms: now,
         init_pid: 0,
         cgroup: None,
+        trailer: None,
         main: None,
         cause: String::new(),
         kill_at_ms: None,

@@ -49,6 +49,8 @@ pub(crate) struct Keeper {
     started_ms: u64,
     init_pid: i32,
     cgroup: Option<String>,
+    /// Room for the trailer.
+    trailer: Option<File>,
     main: Option<Ended>,
     cause: String,
     kill_at_ms: Option<u64>,
