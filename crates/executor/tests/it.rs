@@ -3,7 +3,14 @@
 //! Needs nothing but loopback and a temporary directory. Invariant: a level that the host does not
 //! give is said to be skipped, never silently passed.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
 
 #[path = "it/house.rs"]
 mod house;
