@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test | services | bench`.
+//! The project's chores: `cargo xtask test | crash | services | bench`.
 //!
 //! A chore is a program for developers: it prints, reads the clock and the environment, and starts
 //! other programs. It is no part of the product, and the product never depends on it. Invariant:
@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "chores measure real time")]
 
 mod bench;
+mod crash;
 mod date;
 mod services;
 mod shell;
@@ -21,6 +22,8 @@ usage: cargo xtask <chore>
   test [--fast] [--with llm]       formatting, lints, tests, house laws, licences
   tidy                             the house laws alone (also: cargo test -p xtask)
   services up|down|status llm      the real model for `test --with llm`
+  crash [--kills N] [--seed N] [--parallel N] [--peers [--trials N]] [--release]
+                                   real kills, for us and for codex, goose, opencode
   bench [NAME…] [--no-build]       figures for docs/benchmarks.md; without a name: all
 ";
 
@@ -41,6 +44,7 @@ fn dispatch(words: &[&str]) -> anyhow::Result<ExitCode> {
         ["test", rest @ ..] => suite::run(&suite::Plan::parse(rest)?),
         ["tidy"] => tidy::run(),
         ["services", rest @ ..] => services::run(rest),
+        ["crash", rest @ ..] => crash::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         [] | ["help" | "-h" | "--help"] => {
             print!("{USAGE}");

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{services, shell};
+use crate::{crash, services, shell};
+
+/// Kills of the crash matrix; by hand it is run with ten thousand.
+const CRASH_KILLS: u64 = 200;
 
 /// What to run.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -60,10 +63,11 @@ impl Plan {
 /// Cargo itself cannot be started.
 pub fn run(plan: &Plan) -> Result<ExitCode> {
     type Step = fn(&Plan) -> Result<Outcome>;
-    let steps: [(&'static str, Step); 5] = [
+    let steps: [(&'static str, Step); 6] = [
         ("formatting", formatting),
         ("lints", lints),
         ("tests and house laws", tests),
+        ("crash matrix", crash_matrix),
         ("licences and bans", licences),
         ("real model", real_model),
     ];
@@ -108,6 +112,13 @@ fn tests(plan: &Plan) -> Result<Outcome> {
     let words: &[&str] =
         if plan.fast { &["test", "--workspace", "--lib", "--bins", "--no-fail-fast"] } else { &["test", "--workspace", "--no-fail-fast"] };
     outcome_of(&mut cargo(words))
+}
+
+fn crash_matrix(plan: &Plan) -> Result<Outcome> {
+    if plan.fast {
+        return Ok(Outcome::Skipped("--fast".into()));
+    }
+    Ok(if crash::kills(CRASH_KILLS)? { Outcome::Passed } else { Outcome::Failed })
 }
 
 fn licences(plan: &Plan) -> Result<Outcome> {

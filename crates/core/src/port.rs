@@ -8,7 +8,9 @@ mod listing;
 mod storage;
 
 pub use listing::{ListQuery, Listed, Listing};
-pub use storage::{Appended, BlobStore, Compaction, Journal, JournalState, Keyring, Needed, NewRecord, Record, Room, SealKey};
+pub use storage::{
+    Appended, BlobStore, Compaction, Journal, JournalState, KEY_DESTROYED, Keyring, Needed, NewRecord, Record, Room, SealKey,
+};
 
 use crate::code::Fault;
 use crate::coroutine::{Input, Wake};

@@ -2,5 +2,6 @@
 
 pub mod contract;
 pub mod fake;
+pub mod keys;
 pub mod llm;
 pub mod memory;

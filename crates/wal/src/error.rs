@@ -93,6 +93,28 @@ pub enum Error {
     /// A kind below 16, which belongs to the journal itself.
     #[error("record kind {0} belongs to the journal itself; use 16 or more")]
     ReservedKind(u16),
+    /// The keyring gave no key.
+    #[error("{}", .0.message)]
+    Key(Fault),
+    /// A record is sealed, and no keyring was given.
+    #[error("record {lsn} is sealed, key {key} is missing")]
+    Sealed {
+        /// The record.
+        lsn: u64,
+        /// The key's number.
+        key: u32,
+    },
+    /// A sealed record does not open with the key of its number.
+    #[error("record {lsn} does not open with key {key}: the key belongs to another installation, or the record was forged")]
+    Misfit {
+        /// The record.
+        lsn: u64,
+        /// The key's number.
+        key: u32,
+    },
+    /// The cipher refused its work.
+    #[error("a batch could not be sealed")]
+    Unsealable,
 }
 
 fn owner(pid: Option<u32>) -> String {
@@ -118,12 +140,16 @@ impl Error {
             Self::Closed => "TB-WAL-008",
             Self::Unreadable { .. } => "TB-WAL-009",
             Self::ReservedKind(_) => "TB-WAL-010",
+            Self::Key(fault) => fault.code.0,
+            Self::Sealed { .. } => "TB-KEY-004",
+            Self::Misfit { .. } => "TB-KEY-007",
+            Self::Unsealable => "TB-KEY-008",
         }
     }
 
     const fn exit(&self) -> u8 {
         match self {
-            Self::TooLarge { .. } | Self::ReservedKind(_) => exit::INTERNAL,
+            Self::TooLarge { .. } | Self::ReservedKind(_) | Self::Unsealable => exit::INTERNAL,
             _ => exit::UNAVAILABLE,
         }
     }
@@ -143,6 +169,10 @@ impl Error {
                 "check the disk (`dmesg`), then restart the daemon: it recovers by itself",
             ],
             Self::QueueFull { .. } => &["the disk is slow or busy; try again"],
+            Self::Sealed { .. } | Self::Misfit { .. } => &[
+                "`tinkerbell keys ls` lists the keys that are there",
+                "put keyring and root key of this journal back from the backup of your keys",
+            ],
             _ => &[],
         }
     }
@@ -150,6 +180,9 @@ impl Error {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
+        if let Error::Key(fault) = error {
+            return fault;
+        }
         let mut fault = Self::new(error.code(), error.exit(), error.to_string());
         for line in error.hints() {
             fault = fault.hint(*line);

@@ -45,7 +45,7 @@ pub(crate) const KIND_FIRST_USER: u16 = 16;
 
 /// The payload is compressed; reserved.
 pub(crate) const FLAG_ZSTD: u8 = 1;
-/// The payload is sealed; reserved.
+/// The payload is sealed; see `seal`.
 pub(crate) const FLAG_AEAD: u8 = 2;
 /// The payload is a reference to a blob.
 pub(crate) const FLAG_BLOB: u8 = 4;
@@ -206,7 +206,7 @@ impl<'a> Frame<'a> {
 
     /// Flags that this release can not undo.
     pub(crate) const fn unknown_flags(&self) -> u8 {
-        self.flags & !(FLAG_BLOB | FLAG_BATCH_END)
+        self.flags & !(FLAG_BLOB | FLAG_BATCH_END | FLAG_AEAD)
     }
 }
 

@@ -7,10 +7,12 @@ use crate::disk::{Disk, RealDisk};
 use crate::error::Error;
 use crate::format::{FLAG_BATCH_END, FLAG_BLOB, KIND_FIRST_USER, Trailer};
 use crate::scan::frames;
+use crate::seal::{Opened, Opener};
 use crate::survey::{Survey, survey};
 use bytes::Bytes;
 use std::io;
 use std::path::Path;
+use tinkerbell_core::port::Keyring;
 use tinkerbell_core::words::{Lsn, TaskId};
 
 /// How often a look starts again when a daemon removed a segment underneath it.
@@ -128,8 +130,10 @@ pub struct Entry {
     /// Wall time of the batch that holds it, milliseconds since the epoch; 0 in a compacted segment,
     /// which has no batches.
     pub batch_wall_ms: u64,
-    /// The bytes.
+    /// The bytes; empty when they are sealed.
     pub payload: Bytes,
+    /// Why the payload can not be shown, as a message.
+    pub sealed: Option<String>,
 }
 
 /// Counts a journal.
@@ -186,12 +190,14 @@ pub fn verify(dir: &Path) -> Result<Verified, Error> {
     })
 }
 
-/// Lists records that stand, up to the first damage, which [`verify`] names.
+/// Lists records that stand, up to the first damage, which [`verify`] names. Sealed ones are opened
+/// with `keyring` as far as it has their keys.
 ///
 /// # Errors
 /// When the directory or a segment can not be read.
-pub fn dump(dir: &Path, filter: &Filter) -> Result<Vec<Entry>, Error> {
+pub fn dump(dir: &Path, filter: &Filter, keyring: Option<&dyn Keyring>) -> Result<Vec<Entry>, Error> {
     let mut out: Vec<Entry> = Vec::new();
+    let mut opener = Opener::new(keyring);
     look(dir, &mut |file, span, bytes| {
         // A look that had to start again comes by the same batches twice.
         while out.last().is_some_and(|entry| entry.lsn.0 >= span.first) {
@@ -209,6 +215,12 @@ pub fn dump(dir: &Path, filter: &Filter) -> Result<Vec<Entry>, Error> {
             if !wanted || out.len() >= filter.limit {
                 continue;
             }
+            let (payload, sealed) = match opener.open(&frame) {
+                Ok(Opened::Plain(payload)) => (payload, None),
+                Ok(Opened::Erased) => (Bytes::new(), Some(format!("erased, key {} was destroyed", frame.key_id))),
+                Err(Error::Misfit { key, .. }) => (Bytes::new(), Some(format!("sealed, key {key} does not fit"))),
+                Err(_) => (Bytes::new(), Some(format!("sealed, key {} is missing", frame.key_id))),
+            };
             out.push(Entry {
                 lsn: Lsn(frame.lsn),
                 file: file.to_owned(),
@@ -218,7 +230,8 @@ pub fn dump(dir: &Path, filter: &Filter) -> Result<Vec<Entry>, Error> {
                 task,
                 blob: frame.flags & FLAG_BLOB != 0,
                 batch_wall_ms: trailer.map_or(0, |t| t.wall_ms),
-                payload: Bytes::copy_from_slice(frame.payload),
+                payload,
+                sealed,
             });
         }
     })?;

@@ -15,6 +15,7 @@ use crate::options::Options;
 use crate::queue::{Chunk, Limits, Queue};
 use crate::read::read;
 use crate::recover::{Recovered, Recovery, recover};
+use crate::seal::{self, Opener, SEAL_BYTES, Sealer};
 use crate::writer::{Tools, Writer};
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tinkerbell_core::clock::{Clock, Entropy};
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::port::{Appended, Compaction, Journal, JournalState, Needed, NewRecord, Record, Room};
+use tinkerbell_core::port::{Appended, Compaction, Journal, JournalState, Keyring, Needed, NewRecord, Record, Room};
 use tinkerbell_core::words::Lsn;
 use tokio::sync::oneshot;
 
@@ -36,10 +37,12 @@ enum Drive {
     Ended,
 }
 
-/// Where time and chance come from.
+/// Where time, chance and keys come from.
 struct Tickers {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    /// With it, payloads are sealed; without, they are plain.
+    keyring: Option<Arc<dyn Keyring>>,
 }
 
 /// An open journal; the only writer of its directory.
@@ -54,6 +57,7 @@ pub struct Wal {
     epoch: u64,
     limits: Limits,
     recovery: Recovery,
+    keyring: Option<Arc<dyn Keyring>>,
     stepped: bool,
     drive: Mutex<Drive>,
     gate: Gate,
@@ -80,13 +84,42 @@ impl Wal {
         Ok(Self::open_on(Arc::new(disk), &options, clock, entropy)?)
     }
 
+    /// As [`Wal::open`]; payloads are sealed with their subject's key from now on. What was written
+    /// plain before stays readable.
+    ///
+    /// # Errors
+    /// As [`Wal::open`]. A missing key is told by `read`, because opening needs none.
+    pub fn open_sealed(
+        options: Options,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        keyring: Arc<dyn Keyring>,
+    ) -> Result<Arc<Self>, Fault> {
+        let disk = RealDisk::create(options.dir.clone()).map_err(|e| Error::io("create the directory", &options.dir, e))?;
+        Ok(Self::open_with(Arc::new(disk), &options, clock, entropy, Some(keyring))?)
+    }
+
     /// As [`Wal::open`], on any [`Disk`]; `options.dir` is not used.
     ///
     /// # Errors
     /// As [`Wal::open`].
     pub fn open_on(disk: Arc<dyn Disk>, options: &Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Arc<Self>, Error> {
+        Self::open_with(disk, options, clock, entropy, None)
+    }
+
+    /// As [`Wal::open_on`]; with a keyring payloads are sealed.
+    ///
+    /// # Errors
+    /// As [`Wal::open`].
+    pub fn open_with(
+        disk: Arc<dyn Disk>,
+        options: &Options,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        keyring: Option<Arc<dyn Keyring>>,
+    ) -> Result<Arc<Self>, Error> {
         let path = disk.path().to_owned();
-        Self::start(disk, options, Tickers { clock, entropy }, move |flusher| {
+        Self::start(disk, options, Tickers { clock, entropy, keyring }, move |flusher| {
             let thread = std::thread::Builder::new().name("wal-flusher".to_owned()).spawn(move || flusher.run());
             thread.map(Drive::Thread).map_err(|e| Error::io("start the flusher for", path, e))
         })
@@ -104,7 +137,7 @@ impl Wal {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Arc<Self>, Error> {
-        Self::start(disk, options, Tickers { clock, entropy }, |flusher| Ok(Drive::Stepped(Box::new(flusher))))
+        Self::start(disk, options, Tickers { clock, entropy, keyring: None }, |flusher| Ok(Drive::Stepped(Box::new(flusher))))
     }
 
     fn start(
@@ -119,7 +152,9 @@ impl Wal {
         };
         let Recovered { index, next, head, epoch, empty, report } = recover(&*disk)?;
         let epoch = epoch.saturating_add(1);
-        let tools = Tools { disk: Arc::clone(&disk), clock: tickers.clock, entropy: tickers.entropy };
+        let keyring = tickers.keyring;
+        let sealer = Sealer::new(keyring.clone());
+        let tools = Tools { disk: Arc::clone(&disk), clock: tickers.clock, entropy: tickers.entropy, sealer };
         let writer = Writer::start(tools, options, epoch, next, head)?;
         remove_empty(&*disk, &empty)?;
         let limits = Limits { batch_bytes: options.batch_bytes, batch_records: options.batch_records, queue_bytes: options.queue_bytes };
@@ -136,7 +171,7 @@ impl Wal {
         let drive = drive(flusher)?;
         let stepped = matches!(drive, Drive::Stepped(_));
         let (drive, worth, turn) = (Mutex::new(drive), Worth::of(options), tokio::sync::Mutex::new(()));
-        Ok(Arc::new(Self { queue, index, disk, held, epoch, limits, recovery: report, stepped, drive, gate, worth, turn }))
+        Ok(Arc::new(Self { queue, index, disk, held, epoch, limits, recovery: report, keyring, stepped, drive, gate, worth, turn }))
     }
 
     /// Does one thing that the flusher's thread would do: takes a waiting batch, writes, syncs and
@@ -213,7 +248,9 @@ impl Wal {
         if let Some(own) = records.iter().find(|record| record.kind < KIND_FIRST_USER) {
             return Err(Error::ReservedKind(own.kind));
         }
-        let size = records.iter().map(|record| FRAME_BYTES + record.payload.len()).sum();
+        let seals = self.keyring.is_some();
+        let more = FRAME_BYTES + if seals { SEAL_BYTES } else { 0 };
+        let size = records.iter().map(|record| more + record.payload.len()).sum();
         if size > self.limits.batch_bytes || records.len() > self.limits.batch_records {
             let (max_records, max_bytes) = (self.limits.batch_records, self.limits.batch_bytes);
             return Err(Error::TooLarge { records: records.len(), size, max_records, max_bytes });
@@ -230,7 +267,11 @@ impl Wal {
                 task: record.task.map_or(0, |task| task.0),
                 payload: &record.payload,
             };
-            frame.push(&mut bytes);
+            if seals {
+                seal::push(&frame, record.subject, &mut bytes);
+            } else {
+                frame.push(&mut bytes);
+            }
         }
         Ok(bytes)
     }
@@ -263,8 +304,8 @@ impl Journal for Wal {
 
     fn read(&self, from: Lsn, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, Fault>> {
         let (index, disk) = (Arc::clone(&self.index), Arc::clone(&self.disk));
-        let find = move |lsn| lock(&index).find(lsn);
-        Box::pin(async move { self.off(move || read(&*disk, &find, from.0, limit)).await })
+        let (find, keyring) = (move |lsn| lock(&index).find(lsn), self.keyring.clone());
+        Box::pin(async move { self.off(move || read(&*disk, &find, &mut Opener::new(keyring.as_deref()), from.0, limit)).await })
     }
 
     fn state(&self) -> JournalState {

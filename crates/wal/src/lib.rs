@@ -28,6 +28,7 @@ mod queue;
 mod read;
 mod recover;
 mod scan;
+mod seal;
 mod survey;
 mod writer;
 

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::format::{FLAG_BLOB, Frame, KIND_FIRST_USER};
 use crate::index::Extent;
 use crate::scan::frames;
+use crate::seal::{Opened, Opener};
 use bytes::Bytes;
 use tinkerbell_core::port::Record;
 use tinkerbell_core::words::{Lsn, TaskId};
@@ -19,8 +20,8 @@ pub(crate) type Find<'a> = &'a dyn Fn(u64) -> Option<(Extent, String)>;
 /// How often a stretch is looked up again because compaction removed its segment meanwhile.
 const ATTEMPTS: u32 = 8;
 
-/// At most `limit` records from `from` on.
-pub(crate) fn read(disk: &dyn Disk, find: Find<'_>, from: u64, limit: usize) -> Result<Vec<Record>, Error> {
+/// At most `limit` records from `from` on. Those whose key was destroyed are left out.
+pub(crate) fn read(disk: &dyn Disk, find: Find<'_>, opener: &mut Opener<'_>, from: u64, limit: usize) -> Result<Vec<Record>, Error> {
     let mut out = Vec::new();
     let mut at = from.max(1);
     let mut open: Option<(String, Box<dyn DiskFile>)> = None;
@@ -41,8 +42,14 @@ pub(crate) fn read(disk: &dyn Disk, find: Find<'_>, from: u64, limit: usize) -> 
         };
         let bytes = stretch(disk, &*file.1, &name, &extent)?;
         let records = check(&bytes, &name, &extent)?;
-        let left = limit - out.len();
-        out.extend(records.iter().filter(|frame| frame.lsn >= at && frame.kind >= KIND_FIRST_USER).take(left).map(record));
+        for frame in records.iter().filter(|frame| frame.lsn >= at && frame.kind >= KIND_FIRST_USER) {
+            if out.len() == limit {
+                break;
+            }
+            if let Opened::Plain(payload) = opener.open(frame)? {
+                out.push(record(frame, payload));
+            }
+        }
         at = extent.end;
         open = Some(file);
     }
@@ -82,14 +89,14 @@ pub(crate) fn check<'a>(bytes: &'a [u8], name: &str, extent: &Extent) -> Result<
     Ok(good)
 }
 
-/// The payload is copied: a slice would keep a whole stretch in memory for one small record.
-fn record(frame: &Frame<'_>) -> Record {
+/// The payload is a copy: a slice would keep a whole stretch in memory for one small record.
+fn record(frame: &Frame<'_>, payload: Bytes) -> Record {
     Record {
         lsn: Lsn(frame.lsn),
         kind: frame.kind,
         schema: frame.schema,
         task: (frame.task != 0).then_some(TaskId(frame.task)),
         blob: frame.flags & FLAG_BLOB != 0,
-        payload: Bytes::copy_from_slice(frame.payload),
+        payload,
     }
 }

@@ -5,9 +5,7 @@
 //! so damaged bytes are corrupt when their number is at most the `acked` of any later trailer or
 //! of a watermark slot, or when a valid record lies behind the trailer of their own batch.
 
-use crate::format::{
-    FLAG_AEAD, FLAG_ZSTD, Frame, HEADER_BYTES, Head, Header, Invalid, KIND_FIRST_USER, KIND_SHUTDOWN, Trailer, chain, watermark,
-};
+use crate::format::{FLAG_ZSTD, Frame, HEADER_BYTES, Head, Header, Invalid, KIND_FIRST_USER, KIND_SHUTDOWN, Trailer, chain, watermark};
 
 /// One batch that stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -146,9 +144,6 @@ fn check(bytes: &[u8], incarnation: u64, lsn: u64) -> Result<Frame<'_>, String> 
 
 pub(crate) fn too_new(frame: &Frame<'_>) -> Option<String> {
     let flags = frame.unknown_flags();
-    if flags & FLAG_AEAD != 0 {
-        return Some(format!("record {} is encrypted", frame.lsn));
-    }
     if flags & FLAG_ZSTD != 0 {
         return Some(format!("record {} is compressed", frame.lsn));
     }

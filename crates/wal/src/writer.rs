@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::format::{FRAME_BYTES, Frame, HEADER_BYTES, Head, Header, KIND_FIRST_USER, KIND_SHUTDOWN, Slot, Trailer, stamp};
 use crate::options::Options;
 use crate::scan::{Span, frames};
+use crate::seal::Sealer;
 use crate::survey::{NEW_SUFFIX, segment_name};
 use std::io;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub(crate) struct Tools {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) sealer: Sealer,
 }
 
 /// Where the journal stands on disk.
@@ -41,7 +43,7 @@ pub(crate) struct Writer {
 /// Why a batch was not written.
 #[derive(Debug)]
 pub(crate) enum WriteError {
-    /// No space; the segment is as it was before.
+    /// No space, or no key to seal with; the segment is as it was before.
     Full(Error),
     /// What is on disk is in doubt.
     Doubt(String),
@@ -70,10 +72,12 @@ impl Writer {
         })
     }
 
-    /// Writes frames that have no numbers yet as one batch and makes them durable.
+    /// Writes frames that have no numbers yet as one batch and makes them durable. `body` is plain:
+    /// a batch that is written again is given as it was appended and is sealed anew.
     pub(crate) fn write(&mut self, first: u64, mut body: Vec<u8>, records: u64) -> Result<Span, WriteError> {
         self.roll(first, body.len())?;
         let shape = || WriteError::Doubt("a batch could not be encoded".to_owned());
+        self.tools.sealer.seal(&mut body, first, self.incarnation).map_err(WriteError::Full)?;
         stamp(&mut body, first, self.incarnation).ok_or_else(shape)?;
         let now = self.tools.clock.now();
         let trailer = Trailer {

@@ -146,6 +146,18 @@ impl std::fmt::Debug for SealKey {
     }
 }
 
+impl Drop for SealKey {
+    /// Keeps the secret out of memory that is used again. Without `unsafe` this is the best there is:
+    /// the compiler may not drop a write that a black box looks at.
+    fn drop(&mut self) {
+        self.secret = [0; 32];
+        std::hint::black_box(&self.secret);
+    }
+}
+
+/// Code of the fault for a key that was destroyed on purpose: what it sealed counts as erased.
+pub const KEY_DESTROYED: &str = "TB-KEY-005";
+
 /// The keys of all subjects.
 pub trait Keyring: Send + Sync {
     /// The subject's key; a new one is durable before it is given out.

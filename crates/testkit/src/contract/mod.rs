@@ -9,5 +9,6 @@
 pub mod blobs;
 pub mod canvas;
 pub mod journal;
+pub mod keyring;
 pub mod model;
 pub mod sandbox;

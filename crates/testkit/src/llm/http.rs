@@ -6,12 +6,15 @@ use super::Request;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::io;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Longest head and longest body.
 const MOST_HEAD: usize = 64 * 1024;
 const MOST_BODY: usize = 32 * 1024 * 1024;
+/// A client that has its answer closes within this time.
+const GOODBYE: Duration = Duration::from_secs(20);
 
 /// Reads one request; `None` when the client said nothing.
 pub async fn read(socket: &mut TcpStream) -> io::Result<Option<Request>> {
@@ -62,9 +65,27 @@ pub async fn chunk(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
     if bytes.is_empty() {
         return Ok(());
     }
-    socket.write_all(format!("{:x}\r\n", bytes.len()).as_bytes()).await?;
-    socket.write_all(bytes).await?;
-    socket.write_all(b"\r\n").await
+    let framed = [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
+    socket.write_all(&framed).await
+}
+
+/// The last piece and the end in one write, so that a client that has read the piece has read all.
+pub async fn last(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+    let framed = [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n0\r\n\r\n"].concat();
+    socket.write_all(&framed).await?;
+    socket.shutdown().await
+}
+
+/// Whether the client read all that was written: one that dies with bytes unread resets the connection.
+pub async fn is_taken(socket: &mut TcpStream) -> bool {
+    let mut rest = [0; 64];
+    loop {
+        match tokio::time::timeout(GOODBYE, socket.read(&mut rest)).await {
+            Ok(Ok(0)) => return true,
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => return false,
+        }
+    }
 }
 
 /// Ends it as the protocol wants.

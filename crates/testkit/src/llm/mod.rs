@@ -97,6 +97,7 @@ struct State {
     requests: Mutex<Vec<Request>>,
     met: Mutex<HashMap<usize, usize>>,
     gone: Mutex<Vec<String>>,
+    taken: Mutex<Vec<usize>>,
 }
 
 /// The server; it ends when this is dropped.
@@ -137,7 +138,14 @@ impl Scripted {
     pub async fn start_with(turns: Vec<Turn>, settings: Settings) -> io::Result<Self> {
         let listener = TcpListener::bind(settings.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))).await?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State { turns, settings, requests: Mutex::default(), met: Mutex::default(), gone: Mutex::default() });
+        let state = Arc::new(State {
+            turns,
+            settings,
+            requests: Mutex::default(),
+            met: Mutex::default(),
+            gone: Mutex::default(),
+            taken: Mutex::default(),
+        });
         let serving = tokio::spawn(accept(listener, state.clone()));
         Ok(Self { address, state, serving })
     }
@@ -158,6 +166,13 @@ impl Scripted {
     #[must_use]
     pub fn gone(&self) -> Vec<String> {
         self.state.gone.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Turns whose whole answer reached its client, in order; one that stands here twice was paid twice.
+    /// A client that dies with bytes unread resets the connection and does not count.
+    #[must_use]
+    pub fn taken(&self) -> Vec<usize> {
+        self.state.taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Questions that came in so far, in order.
@@ -201,7 +216,11 @@ async fn answer(socket: &mut TcpStream, state: &State, request: Request) -> io::
     let fault = meet(state, number, turn);
     tokio::time::sleep(Duration::from_millis(turn.delay_ms)).await;
     let asked = Asked { body: &request.body, bytes: request.bytes.len(), number };
-    play(socket, dialect, turn, fault.as_ref(), &asked).await
+    play(socket, dialect, turn, fault.as_ref(), &asked).await?;
+    if fault.is_none() && http::is_taken(socket).await {
+        state.taken.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+    }
+    Ok(())
 }
 
 /// The fault that is due for this turn now.
@@ -238,10 +257,7 @@ async fn play(socket: &mut TcpStream, dialect: Dialect, turn: &Turn, fault: Opti
             http::chunk(socket, body.as_bytes().get(..*bytes).unwrap_or_default()).await?;
             heartbeats(socket).await
         }
-        _ => {
-            http::chunk(socket, body.as_bytes()).await?;
-            http::end(socket).await
-        }
+        _ => http::last(socket, body.as_bytes()).await,
     }
 }
 

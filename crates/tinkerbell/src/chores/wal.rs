@@ -76,7 +76,7 @@ pub fn dump(shop: &Shop<'_>, from: u64, limit: usize, task: Option<&str>, out: &
     // The journal knows whole ids only; a prefix is looked for in what it lists.
     let by_prefix = prefix.filter(|_| whole.is_none());
     let filter = Filter { from: Lsn(from), limit: if by_prefix.is_some() { usize::MAX } else { limit }, task: whole, own: false };
-    let entries = inspect::dump(&shop.places.journal(), &filter)?;
+    let entries = inspect::dump(&shop.places.journal(), &filter, None)?;
     let wanted =
         |entry: &&Entry| by_prefix.as_ref().is_none_or(|prefix| entry.task.is_some_and(|task| task.to_string().starts_with(prefix)));
     for entry in entries.iter().filter(wanted).take(limit) {
@@ -145,6 +145,9 @@ fn as_json(stat: &Stat) -> serde_json::Value {
 fn line(entry: &Entry) -> String {
     let task = entry.task.map_or_else(|| "-".repeat(SHORT), |task| task.short(SHORT));
     let head = |at_ms: u64, name: &str| format!("{:>8}  {}  {task}  {name:<14}", entry.lsn.0, moment(at_ms));
+    if let Some(why) = &entry.sealed {
+        return format!("{}  {why}", head(entry.batch_wall_ms, kind_name(entry.kind)));
+    }
     if entry.blob {
         let place = BlobRef::from_bytes(&entry.payload).map_or_else(|| "a damaged reference".to_owned(), |blob| blob.to_string());
         return format!("{}  payload in blob {}", head(entry.batch_wall_ms, kind_name(entry.kind)), brief(&place, DETAILS));

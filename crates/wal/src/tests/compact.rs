@@ -23,7 +23,7 @@ pub(super) fn needs(wanted: impl Fn(u64) -> bool + Send + Sync + 'static) -> Nee
 /// What an opening finds: number and text.
 pub(super) fn found(disk: &MemDisk) -> Result<BTreeMap<u64, String>, Error> {
     let index: Index = recover(disk)?.index;
-    Ok(by_number(&read(disk, &|lsn| index.find(lsn), 1, usize::MAX)?))
+    Ok(by_number(&read(disk, &|lsn| index.find(lsn), &mut crate::seal::Opener::new(None), 1, usize::MAX)?))
 }
 
 fn by_number(records: &[Record]) -> BTreeMap<u64, String> {

@@ -8,6 +8,7 @@ mod faults;
 mod format;
 mod memory;
 mod real;
+mod seal;
 mod stepped;
 mod watermark;
 
@@ -63,6 +64,6 @@ async fn put(wal: &Wal, text: &str, size: usize) -> Result<Lsn, Fault> {
 /// What recovery finds: the records' texts, in order.
 fn recovered(disk: &dyn Disk) -> Result<Vec<String>, Error> {
     let index: Index = recover(disk)?.index;
-    let records = read(disk, &|lsn| index.find(lsn), 1, usize::MAX)?;
+    let records = read(disk, &|lsn| index.find(lsn), &mut crate::seal::Opener::new(None), 1, usize::MAX)?;
     Ok(records.iter().map(|r| String::from_utf8_lossy(&r.payload).trim_end().to_owned()).collect())
 }

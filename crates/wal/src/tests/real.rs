@@ -83,9 +83,9 @@ async fn it_can_be_looked_at_while_it_runs_and_after() {
     assert_eq!((closed.tip, closed.segments.len()), (Lsn(11), 1));
 
     let of_task = Filter { task: Some(TaskId(0xabc)), from: Lsn(3), limit: 2, ..Filter::default() };
-    let entries = dump(dir.path(), &of_task).unwrap();
+    let entries = dump(dir.path(), &of_task, None).unwrap();
     assert_eq!(entries.iter().map(|e| e.lsn.0).collect::<Vec<_>>(), [3, 5]);
-    let everything = dump(dir.path(), &Filter { own: true, ..Filter::default() }).unwrap();
+    let everything = dump(dir.path(), &Filter { own: true, ..Filter::default() }, None).unwrap();
     assert_eq!(everything.iter().map(|e| e.lsn.0).collect::<Vec<_>>(), (1..=14).collect::<Vec<_>>());
     assert_eq!(everything.last().unwrap().kind, 1);
     assert!(everything.iter().all(|e| e.batch_wall_ms > 0));
@@ -113,7 +113,7 @@ async fn torn_tails_and_damage_are_shown_without_being_touched() {
     assert_eq!(damage.code(), "TB-WAL-002");
     assert!(damage.to_string().contains("corrupt at record 1"), "{damage}");
     assert!(stat(dir.path()).unwrap().damage.is_some());
-    assert!(dump(dir.path(), &Filter::default()).unwrap().is_empty());
+    assert!(dump(dir.path(), &Filter::default(), None).unwrap().is_empty());
     let fault = open(dir.path(), 2).unwrap_err();
     assert_eq!(fault.code.0, "TB-WAL-002");
     assert_eq!(fault.hints.len(), 3);

@@ -54,7 +54,7 @@ fn newest_record(shop: &Shop<'_>) -> Option<u64> {
         return None;
     }
     let tip = inspect::stat(&dir).ok()?.tip;
-    let last = inspect::dump(&dir, &inspect::Filter { from: tip, limit: 1, ..inspect::Filter::default() }).ok()?;
+    let last = inspect::dump(&dir, &inspect::Filter { from: tip, limit: 1, ..inspect::Filter::default() }, None).ok()?;
     last.first().map(|entry| entry.batch_wall_ms)
 }
 
