@@ -3,7 +3,12 @@
 //! Words and their checks only; nothing is done here. Invariant: an unknown word is refused with
 //! the nearest known one and exit code 2, before anything was touched.
 
+mod when;
+
+pub use when::{PRIORITIES, When};
+
 use crate::units;
+use clap::builder::PossibleValuesParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args as ClapArgs, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -158,6 +163,14 @@ pub enum Command {
     Unpause(Tasks),
     /// End tasks
     Stop(Tasks),
+    /// Make a task more or less urgent
+    Priority {
+        /// The task
+        task: String,
+        /// How urgent it is from now on
+        #[arg(value_parser = PossibleValuesParser::new(PRIORITIES), value_name = "interactive|normal|batch", hide_possible_values = true)]
+        priority: String,
+    },
     /// Remove tasks with their worktrees, branches and checkpoints
     Rm {
         /// Also running tasks
@@ -356,6 +369,9 @@ pub struct RunArgs {
     /// Work as if called in this directory
     #[arg(short = 'C', long, value_name = "DIR")]
     pub cd: Option<PathBuf>,
+    /// When and how urgently.
+    #[command(flatten)]
+    pub when: When,
     /// Limits.
     #[command(flatten)]
     pub limits: Limits,

@@ -20,8 +20,8 @@ pub enum Failure {
     Request(u16, String),
     /// The prompt does not fit; the limit where it was told.
     TooLong(Option<u64>),
-    /// The account has nothing left.
-    Quota(String),
+    /// The account has nothing left; until when, where it was told.
+    Quota(String, Option<Duration>),
     /// Overloaded or rate limited.
     Busy {
         /// The status.
@@ -44,7 +44,7 @@ impl Failure {
     pub fn line(&self) -> String {
         match self {
             Self::Key(status) => format!("the key was refused ({status})"),
-            Self::NoModel(detail) | Self::Quota(detail) | Self::Unreachable(detail) | Self::Broken(detail) | Self::Malformed(detail) => {
+            Self::NoModel(detail) | Self::Quota(detail, _) | Self::Unreachable(detail) | Self::Broken(detail) | Self::Malformed(detail) => {
                 detail.clone()
             }
             Self::Request(status, detail) => format!("request refused ({status}): {detail}"),
@@ -111,15 +111,14 @@ pub fn of_status(status: u16, headers: Option<&HeaderMap>, body: &str, ctx: Cont
     if is_too_long(status, &said) {
         return Failure::TooLong(limit(&parsed, &said.message));
     }
+    let after = || retry_after(header("retry-after-ms"), header("retry-after"), &parsed, ctx.wall_ms);
     match status {
         401 | 403 => Failure::Key(status),
-        402 => Failure::Quota(detail),
+        402 => Failure::Quota(detail, after()),
         404 => Failure::NoModel(detail),
-        429 if said.kind.contains("quota") || said.kind.contains("billing") || given_up => Failure::Quota(detail),
+        429 if said.kind.contains("quota") || said.kind.contains("billing") || given_up => Failure::Quota(detail, after()),
         // "Not implemented" will not be implemented by asking again.
-        408 | 409 | 425 | 429 | 500 | 502..=599 if !given_up => {
-            Failure::Busy { status, after: retry_after(header("retry-after-ms"), header("retry-after"), &parsed, ctx.wall_ms), detail }
-        }
+        408 | 409 | 425 | 429 | 500 | 502..=599 if !given_up => Failure::Busy { status, after: after(), detail },
         _ => Failure::Request(status, detail),
     }
 }
@@ -130,7 +129,7 @@ pub fn in_stream(said: &InStream, ctx: Context<'_>) -> Failure {
         "overloaded_error" => 529,
         "rate_limit_error" | "rate_limit_exceeded" | "429" | "RESOURCE_EXHAUSTED" => 429,
         "authentication_error" | "permission_error" | "401" | "403" | "invalid_api_key" => return Failure::Key(401),
-        "insufficient_quota" | "billing_error" | "402" => return Failure::Quota(sentence(&said.message, ctx)),
+        "insufficient_quota" | "billing_error" | "402" => return Failure::Quota(sentence(&said.message, ctx), None),
         "invalid_request_error" | "invalid_prompt" | "400" => 400,
         "not_found_error" | "404" => return Failure::NoModel(sentence(&said.message, ctx)),
         _ => 500,
@@ -263,8 +262,8 @@ mod tests {
     fn refusals_are_told_apart() {
         for (status, body, failure) in [
             (401, "sk-secret is wrong", Failure::Key(401)),
-            (402, "{}", Failure::Quota(String::new())),
-            (429, r#"{"error":{"type":"insufficient_quota","message":"pay"}}"#, Failure::Quota("pay".to_owned())),
+            (402, "{}", Failure::Quota(String::new(), None)),
+            (429, r#"{"error":{"type":"insufficient_quota","message":"pay"}}"#, Failure::Quota("pay".to_owned(), None)),
             (404, r#"{"error":"model 'x' not found"}"#, Failure::NoModel("model 'x' not found".to_owned())),
             (400, r#"{"error":{"message":"bad sk-secret\n here"}}"#, Failure::Request(400, "bad [key] here".to_owned())),
             (
@@ -287,6 +286,8 @@ mod tests {
         ] {
             assert_eq!(check(status, &[], body), failure, "{status} {body}");
         }
+        let spent = Failure::Quota(String::new(), Some(Duration::from_secs(172_800)));
+        assert_eq!(check(429, &[("x-should-retry", "false"), ("retry-after", "172800")], ""), spent);
         assert_eq!(check(500, &[("x-should-retry", "false")], "no"), Failure::Request(500, "no".to_owned()));
     }
 }

@@ -48,7 +48,7 @@ pub fn request_refused(host: &str, status: u16, detail: &str) -> Fault {
 /// The account's quota is spent, or the provider asks for more patience than we have.
 pub fn quota(host: &str, wait: &str) -> Fault {
     Fault::new("TB-ROUTER-006", exit::UNAVAILABLE, format!("the quota at {host} is spent{}", tail(wait)))
-        .hint("raise the limit at the provider, or choose another model with `-m`, then `tinkerbell resume`")
+        .hint("raise the limit at the provider, or choose another model with `-m`; the task asks again by itself, and at once after `tinkerbell resume`")
         .transient()
 }
 
@@ -73,7 +73,7 @@ pub fn overloaded(host: &str, tries: u32, (status, detail): (u16, &str)) -> Faul
         exit::UNAVAILABLE,
         format!("{host} is overloaded or limits the rate ({status}) after {tries} tries{}", tail(detail)),
     )
-    .hint("try again later with `tinkerbell resume`, or choose another model with `-m`")
+    .hint("the task asks again by itself; at once with `tinkerbell resume`; or choose another model with `-m`")
     .transient()
 }
 

@@ -8,6 +8,7 @@ use crate::fault;
 use crate::options::Pacing;
 use crate::provider::Target;
 use std::time::Duration;
+use tinkerbell_core::code::Fault;
 use tinkerbell_core::model::ModelError;
 
 /// Tries for answers that were whole but useless: the same question rarely gets better for long.
@@ -31,7 +32,7 @@ pub fn next(failure: &Failure, tried: u32, target: &Target, pacing: Pacing, seed
         _ => return Next::Stop(give_up(failure, tried, target)),
     };
     if let Some(wait) = asked.filter(|wait| *wait > pacing.patience) {
-        let spent = Failure::Quota(format!("it asks to wait {} minutes", wait.as_secs().div_ceil(60)));
+        let spent = Failure::Quota(format!("it asks to wait {} minutes", wait.as_secs().div_ceil(60)), Some(wait));
         return Next::Stop(give_up(&spent, tried, target));
     }
     if tried >= most {
@@ -65,11 +66,19 @@ fn give_up(failure: &Failure, tried: u32, target: &Target) -> ModelError {
         Failure::Key(status) => fault::key_refused(host, *status, target.keys.first().map(String::as_str)),
         Failure::NoModel(detail) => fault::unknown_model(&target.model, host, detail),
         Failure::Request(status, detail) => fault::request_refused(host, *status, detail),
-        Failure::Quota(detail) => fault::quota(host, detail),
+        Failure::Quota(detail, after) => later(fault::quota(host, detail), *after),
         Failure::Unreachable(detail) => fault::unreachable(host, tried, detail),
         Failure::Broken(detail) | Failure::Malformed(detail) => fault::broken(host, tried, detail),
-        Failure::Busy { status, detail, .. } => fault::overloaded(host, tried, (*status, detail)),
+        Failure::Busy { status, detail, after } => later(fault::overloaded(host, tried, (*status, detail)), *after),
     })
+}
+
+/// The fault with the time that the provider asks for: whoever holds the task waits as long.
+fn later(fault: Fault, after: Option<Duration>) -> Fault {
+    match after {
+        Some(after) => fault.after_ms(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+        None => fault,
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +113,7 @@ mod tests {
             (Failure::Key(401), 1, "TB-ROUTER-004"),
             (Failure::NoModel(text()), 1, "TB-ROUTER-003"),
             (Failure::Request(400, text()), 1, "TB-ROUTER-005"),
-            (Failure::Quota(text()), 1, "TB-ROUTER-006"),
+            (Failure::Quota(text(), None), 1, "TB-ROUTER-006"),
             (Failure::TooLong(Some(9)), 1, "the prompt does not fit into the model's context"),
             (busy(429, Some(90)), 1, "wait 90"),
             (busy(429, Some(301)), 1, "TB-ROUTER-006"),
@@ -115,6 +124,14 @@ mod tests {
         ] {
             assert_eq!(code(&failure, tried), what, "{failure:?} after {tried}");
         }
+    }
+
+    #[test]
+    fn a_wait_beyond_our_patience_goes_along_with_the_fault() {
+        let Next::Stop(ModelError::Fault(fault)) = decide(&busy(429, Some(172_800)), 1) else { panic!("no fault") };
+        assert_eq!((fault.code.0, fault.retry_after_ms, fault.retryable), ("TB-ROUTER-006", Some(172_800_000), true));
+        let Next::Stop(ModelError::Fault(fault)) = decide(&busy(503, Some(20)), 5) else { panic!("no fault") };
+        assert_eq!((fault.code.0, fault.retry_after_ms), ("TB-ROUTER-009", Some(20_000)));
     }
 
     #[test]

@@ -60,7 +60,8 @@ pub struct Options {
     pub per_host: u32,
     /// Tasks that work for one repository at the same time; 0 for any number.
     pub per_workspace: u32,
-    /// The machine's present boot: monotonic time compares within it only.
+    /// The machine's present boot: monotonic time compares within it only. 0 where it is not known:
+    /// then timers obey wall time alone.
     pub boot: u128,
     /// Events that a slow watcher may fall behind before it must read the journal again.
     pub watch_slots: usize,

@@ -67,7 +67,7 @@ impl Timers {
 }
 
 fn is_same_boot(timer: &Timer, boot: u128) -> bool {
-    timer.boot == boot.to_be_bytes()
+    boot != 0 && timer.boot == boot.to_be_bytes()
 }
 
 /// How long until a timer is due, in milliseconds.

@@ -23,6 +23,13 @@ impl Clock for SystemClock {
     }
 }
 
+/// The machine's present boot; 0 where the kernel does not tell it: then wall time decides alone.
+#[must_use]
+pub fn boot() -> u128 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
+}
+
 fn millis(time: rustix::time::Timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);

@@ -147,7 +147,7 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources) -> Resu
     });
     let admission = admission(&live, &received);
     let deps = Deps { journal: journal.clone(), blobs, runner: Arc::new(runner), canvas, clock, entropy, admission };
-    let engine = Engine::open(deps, Options::default()).await?;
+    let engine = Engine::open(deps, engine_options(&config)).await?;
     Ok(House { engine, journal, sandbox, received, guard, live })
 }
 
@@ -170,6 +170,20 @@ async fn storage(
 fn tools(sandbox: &Arc<HostSandbox>, blobs: &Arc<dyn BlobStore>) -> Vec<Arc<dyn tinkerbell_core::port::Tool>> {
     let commands = tinkerbell_executor::tools::all(sandbox.clone() as Arc<dyn Sandbox>);
     commands.into_iter().chain(tinkerbell_canvas::tools::all(blobs.clone())).collect()
+}
+
+fn engine_options(config: &Config) -> Options {
+    let (own, known) = (&config.scheduler, Options::default());
+    Options {
+        running: own.running.unwrap_or(known.running),
+        open: own.open.unwrap_or(known.open),
+        per_tenant: own.per_tenant.unwrap_or(known.per_tenant),
+        per_provider: own.per_provider.unwrap_or(known.per_provider),
+        per_host: own.per_host.unwrap_or(known.per_host),
+        per_workspace: own.per_workspace.unwrap_or(known.per_workspace),
+        boot: crate::clock::boot(),
+        ..known
+    }
 }
 
 fn canvas_options(config: &Config, places: &Places, env: &Environment) -> tinkerbell_canvas::Options {
@@ -232,6 +246,7 @@ async fn admit(live: Arc<Live>, received: Arc<Received>, mut submission: Submiss
             .hint("or name another variable: [providers.NAME] api_key_env = \"MY_KEY\""));
     }
     let config = tightened(config, &submission.cwd)?;
+    submission.host = target.card.host.clone();
     submission.caps = config::caps(&config, &submission.caps, is_priced(target.card.price), &submission.model)?;
     Ok(submission)
 }

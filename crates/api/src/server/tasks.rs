@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::event;
 use tinkerbell_core::port::{Command, ListQuery, Listed, Submission};
-use tinkerbell_core::words::{BlobRef, Lsn};
+use tinkerbell_core::words::{BlobRef, Lsn, Priority};
 
 /// Digits of a task id that people see at least.
 const SHORT_DIGITS: usize = 6;
@@ -65,8 +65,20 @@ fn submission(request: &SubmitRequest, key: Option<String>, uid: u32) -> Result<
         no_input: request.no_input,
         idempotency_key: key,
         uid,
+        priority: request.priority.as_deref().map(priority).transpose()?.unwrap_or_default(),
+        delay_ms: request.after_ms,
+        not_before_ms: request.not_before.as_deref().map(moment).transpose()?,
         ..Submission::default()
     })
+}
+
+fn priority(text: &str) -> Result<Priority, Fault> {
+    let known = || Priority::ALL.map(Priority::name).join(", ");
+    text.parse().map_err(|_| bad(format!("`{text}` is no priority; there are {}", known())))
+}
+
+fn moment(text: &str) -> Result<u64, Fault> {
+    wire::millis(text).ok_or_else(|| bad(format!("`{text}` is no time")).hint("write it like 2026-12-01T07:00:00Z, or as a duration: 2h"))
 }
 
 fn caps(caps: &wire::Caps) -> event::Caps {
@@ -93,20 +105,25 @@ pub(super) async fn list(
         before: number(&query, "before")?.map(Lsn),
     };
     let page = state.runtime.list(asked).await?;
-    let tasks = page.tasks.iter().map(view).collect();
+    let now_ms = state.clock.now().wall_ms;
+    let tasks = page.tasks.iter().map(|found| view(found, now_ms)).collect();
     Ok(Json(TaskList { tasks, before: page.before.map(|lsn| lsn.0), total: page.total, open: page.open }))
 }
 
 pub(super) async fn show(State(state): State<ServerState>, Path(prefix): Path<String>) -> Result<Json<TaskView>, Answer> {
-    Ok(Json(view(&find(&state, &prefix).await?)))
+    Ok(Json(view(&find(&state, &prefix).await?, state.clock.now().wall_ms)))
 }
 
 pub(super) async fn find(state: &ServerState, prefix: &str) -> Result<Listed, Fault> {
     state.runtime.get(prefix).await
 }
 
-fn view(found: &Listed) -> TaskView {
-    wire::task_view(&found.task, found.task.id.short(digits(found)))
+fn view(found: &Listed, now_ms: u64) -> TaskView {
+    let mut view = wire::task_view(&found.task, found.task.id.short(digits(found)));
+    if let (Some(paused), Some(timer)) = (&mut view.paused, &found.task.timer) {
+        paused.wait_ms = Some(timer.due_wall_ms.saturating_sub(now_ms));
+    }
+    view
 }
 
 /// Digits that people see: those that name the task, and at least six.
@@ -121,24 +138,25 @@ pub(super) async fn command(
     Asked(request): Asked<CommandRequest>,
 ) -> Result<Json<Said>, Answer> {
     let task = find(&state, &prefix).await?.task;
-    let command = spoken(request, peer.uid.unwrap_or(state.uid));
+    let command = spoken(request, peer.uid.unwrap_or(state.uid))?;
     let text = state.runtime.command(task.id, command).await?;
     Ok(Json(Said { text }))
 }
 
-fn spoken(request: CommandRequest, uid: u32) -> Command {
-    match request {
+fn spoken(request: CommandRequest, uid: u32) -> Result<Command, Fault> {
+    Ok(match request {
         CommandRequest::Tell { text } => Command::Tell(text),
         CommandRequest::Pause {} => Command::Pause,
         CommandRequest::Resume { caps: raised } => Command::Resume(raised.as_ref().map(caps)),
         CommandRequest::Cancel {} => Command::Cancel,
+        CommandRequest::Priority { priority: text } => Command::Priority(priority(&text)?),
         CommandRequest::Answer { id, approve, text } => Command::Answer { id, yes: approve, text, uid },
         CommandRequest::Undo { all } => Command::Undo { all },
         CommandRequest::Redo {} => Command::Redo,
         CommandRequest::Restore { op } => Command::Restore { op },
         CommandRequest::Land { branch, message } => Command::Land { branch, message },
         CommandRequest::Remove { force } => Command::Remove { force },
-    }
+    })
 }
 
 pub(super) async fn diff(

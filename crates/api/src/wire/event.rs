@@ -104,10 +104,13 @@ pub struct TaskStarted {
 /// Why a task stands still.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Halt {
-    /// `user`, `budget`, `person`, `key`, `disk`.
+    /// `user`, `budget`, `person`, `key`, `disk`, `provider`, `later`.
     pub why: String,
     /// Details for people.
     pub text: String,
+    /// When it goes on by itself, RFC 3339; absent where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 /// The plan.

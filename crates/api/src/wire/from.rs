@@ -95,6 +95,13 @@ pub fn timestamp(at_ms: u64) -> String {
     stamp.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
+/// RFC 3339 as milliseconds since the epoch; `None` when it is none, or lies before it.
+#[must_use]
+pub fn millis(text: &str) -> Option<u64> {
+    let stamp: jiff::Timestamp = text.trim().parse().ok()?;
+    u64::try_from(stamp.as_millisecond()).ok()
+}
+
 fn body(placed: &Placed, facts: &Facts) -> Option<Body> {
     Some(match &placed.event {
         Event::Submitted(submitted) => Body::TaskStarted(task_started(submitted)),
@@ -106,7 +113,8 @@ fn body(placed: &Placed, facts: &Facts) -> Option<Body> {
         }
         Event::OpDone(done) => Body::Operation(operation(done)),
         Event::Paused(paused) => {
-            let halt = Halt { why: paused.why.clone(), text: paused.text.clone() };
+            let until = paused.timer.as_ref().map(|timer| timestamp(timer.due_wall_ms));
+            let halt = Halt { why: paused.why.clone(), text: paused.text.clone(), until };
             if halt.why == "budget" { Body::BudgetPaused(halt) } else { Body::TaskPaused(halt) }
         }
         Event::Finished(finished) => Body::Result(Box::new(result(placed.task, finished, facts))),
@@ -402,7 +410,8 @@ pub fn task_view(task: &Task, short: String) -> TaskView {
         cost_micros: (!facts.is_cost_unknown).then(|| facts.spent.micros()),
         caps: caps(&task.caps),
         no_input: task.submitted.no_input,
-        paused: paused(&task.status),
+        priority: task.priority.name().to_owned(),
+        paused: paused(task),
         waiting: task.waiting_for().map(|approval| question(&approval.asked)),
         plan: plan(&task.plan),
         ops: task.ops.entries().iter().map(|entry| op(entry, task.ops.in_force(entry.number))).collect(),
@@ -426,11 +435,10 @@ pub(crate) fn asked(asked: &event::ApprovalAsked) -> ApprovalRequested {
     question(asked)
 }
 
-fn paused(status: &Status) -> Option<PausedView> {
-    match status {
-        Status::Paused { why, text } => Some(PausedView { why: why.clone(), text: text.clone() }),
-        _ => None,
-    }
+fn paused(task: &Task) -> Option<PausedView> {
+    let Status::Paused { why, text } = &task.status else { return None };
+    let until = task.timer.as_ref().map(|timer| timestamp(timer.due_wall_ms));
+    Some(PausedView { why: why.clone(), text: text.clone(), until, wait_ms: None })
 }
 
 fn op(entry: &OpEntry, in_force: bool) -> OpView {

@@ -14,7 +14,7 @@ pub use event::{
     ApprovalRequested, ApprovalResolved, Body, Caps, Delta, Envelope, FileChange, Halt, ItemCompleted, ItemKind, ItemStarted, ItemUpdated,
     Operation, PlanStep, PlanUpdated, ResultBody, ResultError, TaskStarted, ToolUse, Usage,
 };
-pub use from::{Facts, envelope, live, task_view, timestamp};
+pub use from::{Facts, envelope, live, millis, task_view, timestamp};
 pub(crate) use from::{asked, files};
 pub use problem::Problem;
 pub use request::{CommandRequest, EnvironmentRequest, SubmitRequest};

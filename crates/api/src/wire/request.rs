@@ -32,6 +32,15 @@ pub struct SubmitRequest {
     /// Whether nobody can be asked.
     #[serde(default)]
     pub no_input: bool,
+    /// `interactive`, `normal`, `batch` or `maintenance`; absent for `normal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<String>,
+    /// Begin not before this long from now, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_ms: Option<u64>,
+    /// Begin not before this time, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<String>,
     /// PATH, locale and provider variables; kept in memory only.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -81,6 +90,11 @@ pub enum CommandRequest {
     },
     /// End it.
     Cancel {},
+    /// Make it more or less urgent.
+    Priority {
+        /// `interactive`, `normal`, `batch` or `maintenance`.
+        priority: String,
+    },
     /// Answer a question.
     Answer {
         /// The question's number within the task.

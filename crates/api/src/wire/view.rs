@@ -24,7 +24,7 @@ pub struct TaskView {
     pub id: String,
     /// Shortest unique prefix of at least six digits.
     pub short: String,
-    /// `queued`, `running`, `paused`, `needs-you`, `over-budget`, `needs-key`, `finished`.
+    /// `queued`, `running`, `paused`, `needs-you`, `over-budget`, `needs-key`, `scheduled`, `finished`.
     pub status: String,
     /// Whether it still has work to do.
     pub open: bool,
@@ -53,6 +53,9 @@ pub struct TaskView {
     pub caps: Caps,
     /// Whether nobody can be asked.
     pub no_input: bool,
+    /// `interactive`, `normal`, `batch` or `maintenance`.
+    #[serde(default)]
+    pub priority: String,
     /// Why it stands still.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<PausedView>,
@@ -99,10 +102,16 @@ pub struct TaskView {
 /// Why a task stands still.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PausedView {
-    /// `user`, `budget`, `person`, `key`, `disk`.
+    /// `user`, `budget`, `person`, `key`, `disk`, `provider`, `later`.
     pub why: String,
     /// Details.
     pub text: String,
+    /// When it goes on by itself, RFC 3339; absent where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// How long that is from now, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
 }
 
 /// An operation in a task's log.

@@ -106,6 +106,8 @@ impl Follow {
             "budget" if self.desk.out.can_ask() => self.raise(halt).await,
             // Who paused it by hand lets it go on by hand; nothing else passes while we only look.
             "user" => Ok(None),
+            // It goes on by itself, and somebody is there who may leave when that takes too long.
+            "provider" if halt.until.is_some() && self.desk.out.can_ask() => Ok(None),
             _ if self.is_owner || !self.desk.out.can_ask() => Ok(Some(Ending::Halted(halt))),
             _ => Ok(None),
         }

@@ -97,6 +97,7 @@ async fn dispatch(desk: &Desk, command: Command) -> Result<u8, Fault> {
         Command::Pause(tasks) => ops::each(desk, &tasks.tasks, ops::Verb::Pause).await,
         Command::Unpause(tasks) => ops::each(desk, &tasks.tasks, ops::Verb::Unpause).await,
         Command::Stop(tasks) => ops::each(desk, &tasks.tasks, ops::Verb::Stop).await,
+        Command::Priority { task, priority } => ops::prioritise(desk, &task, priority).await,
         Command::Rm { force, tasks } => ops::remove(desk, &tasks.tasks, force).await,
         Command::Resume { task, limits } => ops::resume(desk, &task, &limits).await,
         Command::Diff { task, stat, from, to } => ops::diff(desk, &task, stat, (from, to)).await,

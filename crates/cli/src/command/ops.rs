@@ -37,6 +37,13 @@ pub async fn each(desk: &Desk, tasks: &[String], verb: Verb) -> Result<u8, Fault
     all(desk, &client, tasks, &request).await
 }
 
+/// `priority`.
+pub async fn prioritise(desk: &Desk, task: &str, priority: String) -> Result<u8, Fault> {
+    let said = desk.client().await?.command(task, &CommandRequest::Priority { priority }).await?;
+    desk.out.data(&visible(&said));
+    Ok(exit::DONE)
+}
+
 async fn all(desk: &Desk, client: &Client, tasks: &[String], request: &CommandRequest) -> Result<u8, Fault> {
     let mut code = exit::DONE;
     for task in tasks {

@@ -6,15 +6,19 @@
 use super::follow::{Ending, Follow, INTERRUPTED, question_id};
 use super::watch::Watch;
 use super::{Desk, is_lost, local};
-use crate::args::{Limits, RunArgs};
+use crate::args::{Limits, RunArgs, When};
 use crate::output::Tone;
 use crate::render::lines::signs;
 use crate::render::one_line;
+use crate::render::table::minute;
+use crate::units;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tinkerbell_api::Client;
 use tinkerbell_api::wire::{Caps, Halt, ResultBody, ResultError, SubmitRequest, Submitted, TaskView, Usage};
 use tinkerbell_core::code::{Fault, exit};
+use tinkerbell_core::words::Priority;
 
 /// Longest prompt in bytes; the daemon takes requests of one mebibyte.
 const MAX_PROMPT_BYTES: u64 = 900 << 10;
@@ -32,9 +36,12 @@ pub async fn run(desk: &Desk, args: RunArgs) -> Result<u8, Fault> {
         verify: args.verify.clone(),
         base: args.base.clone(),
         no_input: desk.is_no_input || args.print || is_alone,
+        priority: Some(priority(desk, &args)),
+        after_ms: delay(&args.when),
+        not_before: args.when.not_before.clone().filter(|text| units::duration(text).is_err()),
         env: around.env,
     };
-    let (client, given) = submit(desk, &request, &around.key).await?;
+    let (client, given) = patiently(desk, &request, &around.key, args.when.wait).await?;
     if args.bg {
         return background(desk, &given, args.json);
     }
@@ -53,6 +60,42 @@ pub async fn attach(desk: &Desk, task: &str, json: bool) -> Result<u8, Fault> {
     let watch = Watch::open(desk, client, &view.id, !json).await?;
     let ending = Follow::new(desk, watch, view.short.clone(), false, json).run().await?;
     end(desk, ending, &view.id, &view.short, json).await
+}
+
+/// Somebody who sits before a terminal and follows the task waits for it.
+fn priority(desk: &Desk, args: &RunArgs) -> String {
+    let own = if args.bg || !desk.out.can_ask() { Priority::Normal } else { Priority::Interactive };
+    args.when.priority.clone().unwrap_or_else(|| own.name().to_owned())
+}
+
+/// How long from now the task is to begin, in milliseconds, where that was given as a duration.
+fn delay(when: &When) -> Option<u64> {
+    let text = || when.not_before.as_deref().and_then(|text| units::duration(text).ok());
+    when.after.or_else(text).map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Submits; a daemon that takes no more is asked again when it said, for at most `patience`.
+async fn patiently(desk: &Desk, request: &SubmitRequest, key: &str, patience: Option<Duration>) -> Result<(Client, Submitted), Fault> {
+    let mut left = patience.unwrap_or_default();
+    loop {
+        let fault = match submit(desk, request, key).await {
+            Err(fault) if fault.exit == exit::UNAVAILABLE && fault.retry_after_ms.is_some() => fault,
+            submitted => return submitted,
+        };
+        let asked = Duration::from_millis(fault.retry_after_ms.unwrap_or(1_000).max(100));
+        if left.is_zero() {
+            let line = format!("try again in {}, or let it wait for room: tinkerbell run --wait …", units::brief(millis(asked)));
+            return Err(fault.hint(line));
+        }
+        let wait = asked.min(left);
+        desk.out.talk(&desk.out.on_talk(Tone::Dim, &format!("{}; trying again in {}", fault.message, units::brief(millis(wait)))));
+        tokio::time::sleep(wait).await;
+        left -= wait;
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Submits; a connection lost on the way is tried once more, under the same key, so that it stays
@@ -204,6 +247,13 @@ fn halt_fault(halt: &Halt, id: &str, short: &str, is_question: bool) -> Fault {
             .hint(format!("tinkerbell stop {short}")),
         "key" => Fault::new("TB-CLI-005", exit::NO_AUTH, format!("task {short} is paused: {why}"))
             .hint(format!("set the variable and run: tinkerbell resume {short}")),
+        _ if halt.until.is_some() => {
+            let until = halt.until.as_deref().map(minute).unwrap_or_default();
+            let when = if halt.why == "disk" { "when there is room again".to_owned() } else { format!("at {until}") };
+            Fault::new("TB-CLI-006", exit::UNAVAILABLE, format!("task {short} is paused and goes on by itself {when}: {why}"))
+                .hint(format!("go on at once: tinkerbell resume {short}"))
+                .hint(format!("follow it: tinkerbell attach {short}"))
+        }
         _ => Fault::new("TB-CLI-006", exit::UNAVAILABLE, format!("task {short} is paused: {why}"))
             .hint(format!("remove the cause, then: tinkerbell resume {short}")),
     }

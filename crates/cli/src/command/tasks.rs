@@ -87,7 +87,9 @@ fn facts(view: &TaskView) -> Vec<(&'static str, String)> {
         vec![("task", view.id.clone()), ("status", table::state(view)), ("goal", line(&view.goal)), ("model", line(&view.model))];
     if let Some(paused) = &view.paused {
         facts.push(("paused", line(&format!("{}: {}", paused.why, paused.text))));
+        facts.extend(paused.until.as_ref().map(|until| ("until", table::minute(until))));
     }
+    facts.push(("priority", line(&view.priority)));
     facts.push(("created", view.created.clone()));
     facts.push(("updated", view.updated.clone()));
     facts.push(("steps", used(view.steps.into(), view.caps.steps.map(u64::from))));

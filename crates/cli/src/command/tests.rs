@@ -387,8 +387,8 @@ async fn a_run_that_nobody_can_answer_leaves_its_task_paused() {
             1 7f3a2c/1
             $ wait 7f3 --no-input  → 4
             $ ps  → 0
-            1 TASK    STATUS     UPDATED            STEPS  COST   MODEL       GOAL
-            1 7f3a2c  needs-you  2026-11-20 09:14Z  0      $0.00  local/qwen  x
+            1 TASK    STATUS     PRIORITY  UPDATED            STEPS  COST   MODEL       GOAL
+            1 7f3a2c  needs-you  normal    2026-11-20 09:14Z  0      $0.00  local/qwen  x
             $ approve 7f3a2c/2  → 2
             2 error[TB-CLI-008]: task 7f3a2c has no such open question
             2   tinkerbell inbox
@@ -450,10 +450,10 @@ async fn looking_at_a_task_shows_it() {
             1 7f3a2c00000000000000000000000001
             2 follow it: tinkerbell attach 7f3a2c
             $ ps -a  → 0
-            1 TASK    STATUS    UPDATED            STEPS  COST   MODEL       GOAL
-            1 7f3a2c  verified  2026-11-20 09:14Z  1      $0.00  local/qwen  x
+            1 TASK    STATUS    PRIORITY  UPDATED            STEPS  COST   MODEL       GOAL
+            1 7f3a2c  verified  normal    2026-11-20 09:14Z  1      $0.00  local/qwen  x
             $ ps  → 0
-            1 TASK  STATUS  UPDATED  STEPS  COST  MODEL  GOAL
+            1 TASK  STATUS  PRIORITY  UPDATED  STEPS  COST  MODEL  GOAL
             2 no open task; 1 have ended: tinkerbell ps -a
             $ ps -a -o name  → 0
             1 7f3a2c00000000000000000000000001
@@ -462,6 +462,7 @@ async fn looking_at_a_task_shows_it() {
             1 status     verified
             1 goal       x
             1 model      local/qwen
+            1 priority   normal
             1 created    2026-11-20T09:14:03.121Z
             1 updated    2026-11-20T09:14:03.128Z
             1 steps      1

@@ -9,6 +9,10 @@ use tinkerbell_api::client::{Arrival, EventStream};
 use tinkerbell_api::wire::{ApprovalRequested, Body, Envelope, Halt, ItemKind, ResultBody};
 use tinkerbell_core::code::Fault;
 
+/// A pause that ends by itself within this time is no reason to leave: twenty minutes, a little more
+/// than the daemon lets pass between two tries of its own.
+const SOON_MS: u64 = 20 * 60_000;
+
 /// A task under watch.
 pub struct Watch {
     desk: Desk,
@@ -110,10 +114,20 @@ impl Watch {
     /// Why the task stands still now. The pause on record may be over already: going on is no
     /// event of its own, it shows with the next item only.
     pub async fn halt(&mut self) -> Result<Option<Halt>, Fault> {
-        if self.standing.halt().is_some() && self.client.task(&self.task).await?.paused.is_none() {
-            self.standing.halted = None;
+        if self.standing.halt().is_none() {
+            return Ok(None);
         }
-        Ok(self.standing.halt().cloned())
+        let Some(paused) = self.client.task(&self.task).await?.paused else {
+            self.standing.halted = None;
+            return Ok(None);
+        };
+        // What was told to begin later is waited for, and so is a provider that is soon asked again.
+        let is_soon = match paused.why.as_str() {
+            "later" => paused.wait_ms.is_some(),
+            "provider" => paused.wait_ms.is_some_and(|wait_ms| wait_ms <= SOON_MS),
+            _ => false,
+        };
+        Ok(self.standing.halt().filter(|_| !is_soon).cloned())
     }
 
     async fn revive(&mut self) -> Result<Glimpse, Fault> {

@@ -3,6 +3,7 @@
 //! Pure: the same event gives the same lines, on a terminal and off it. Invariant: an outcome says
 //! in words whether it went well; signs and colours only repeat it.
 
+use super::table::minute;
 use super::{diff, one_line, table, visible};
 use crate::output::Tone;
 use crate::units;
@@ -199,9 +200,11 @@ fn halt_line(halt: &Halt, signs: Signs) -> Line {
         "key" => "needs a key",
         "disk" => "disk trouble",
         "provider" => "provider down",
+        "later" => "scheduled",
         _ => "paused",
     };
-    let text = one_line(&halt.text, WIDE);
+    let until = halt.until.as_deref().filter(|_| halt.why != "disk").map(|until| format!(" (goes on by itself at {})", minute(until)));
+    let text = one_line(&halt.text, WIDE) + &until.unwrap_or_default();
     Line::new(Tone::Look, signs.halt, if text.is_empty() { why.to_owned() } else { format!("{why}: {text}") })
 }
 

@@ -3,6 +3,7 @@
 //! Pure. Invariant: no cell contains a line feed, so one row is one line.
 
 use super::one_line;
+use crate::units::brief;
 use tinkerbell_api::wire::{ApprovalView, OpView, TaskView};
 use tinkerbell_core::money::NanoUsd;
 
@@ -29,6 +30,7 @@ pub fn tasks(tasks: &[TaskView]) -> Vec<String> {
             vec![
                 task.short.clone(),
                 state(task),
+                one_line(&task.priority, 12),
                 minute(&task.updated),
                 task.steps.to_string(),
                 cost(task.cost_micros),
@@ -37,7 +39,7 @@ pub fn tasks(tasks: &[TaskView]) -> Vec<String> {
             ]
         })
         .collect();
-    table(&["TASK", "STATUS", "UPDATED", "STEPS", "COST", "MODEL", "GOAL"], &rows)
+    table(&["TASK", "STATUS", "PRIORITY", "UPDATED", "STEPS", "COST", "MODEL", "GOAL"], &rows)
 }
 
 /// A task's state in one or two words.
@@ -46,12 +48,14 @@ pub fn state(task: &TaskView) -> String {
     if task.status == "removed" {
         return task.status.clone();
     }
+    let until = task.paused.as_ref().filter(|paused| paused.why != "disk").and_then(|paused| paused.wait_ms);
+    let when = until.map_or_else(String::new, |wait_ms| format!(" (in {})", brief(wait_ms)));
     match (&task.result, &task.paused) {
         (Some(result), _) => one_line(&result.status, 20),
         (None, Some(paused)) if paused.why == "key" => one_line(&paused.text, 40),
         (None, Some(paused)) if paused.why == "disk" => "disk full".to_owned(),
-        (None, Some(paused)) if paused.why == "provider" => "provider down".to_owned(),
-        _ => one_line(&task.status, 20),
+        (None, Some(paused)) if paused.why == "provider" => format!("provider down{when}"),
+        _ => one_line(&task.status, 20) + &when,
     }
 }
 

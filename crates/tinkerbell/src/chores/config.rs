@@ -17,13 +17,19 @@ use tinkerbell_core::event::Caps;
 use tinkerbell_router::Router;
 
 /// What holds where nobody said anything; as TOML.
-const BUILT_IN: [(&str, &str); 7] = [
+const BUILT_IN: [(&str, &str); 13] = [
     ("limits.budget", "\"5usd\""),
     ("limits.max_steps", "300"),
     ("limits.max_tokens", "20000000"),
     ("limits.max_wall_time", "\"4h\""),
     ("sandbox.level", "\"auto\""),
     ("sandbox.network", "\"none\""),
+    ("scheduler.open", "1000000"),
+    ("scheduler.per_host", "0"),
+    ("scheduler.per_provider", "0"),
+    ("scheduler.per_tenant", "1000000"),
+    ("scheduler.per_workspace", "0"),
+    ("scheduler.running", "8"),
     ("workspace.ignored", "\"skip\""),
 ];
 

@@ -27,6 +27,8 @@ pub struct Config {
     pub limits: Limits,
     /// The check that decides whether a task is done.
     pub verify: Verify,
+    /// Who may work, and how many tasks are taken.
+    pub scheduler: Scheduler,
 }
 
 /// Where commands run. User configuration only.
@@ -102,6 +104,24 @@ pub struct Limits {
     pub max_wall_time: Option<String>,
 }
 
+/// Who may work, and how many tasks are taken. User configuration only; read when the daemon starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Scheduler {
+    /// Tasks that work at the same time.
+    pub running: Option<usize>,
+    /// Open tasks that are accepted.
+    pub open: Option<usize>,
+    /// Open tasks of one user that are accepted.
+    pub per_tenant: Option<usize>,
+    /// Tasks that work with one provider at the same time; 0 for any number.
+    pub per_provider: Option<u32>,
+    /// Tasks that work with one host of a model's endpoint at the same time; 0 for any number.
+    pub per_host: Option<u32>,
+    /// Tasks that work for one repository at the same time; 0 for any number.
+    pub per_workspace: Option<u32>,
+}
+
 /// The check that decides whether a task is done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -123,7 +143,7 @@ const fn key(path: &'static str, meaning: &'static str) -> Key {
 }
 
 /// All keys.
-pub const KEYS: [Key; 24] = [
+pub const KEYS: [Key; 30] = [
     key("model", "default model, provider/model"),
     key("providers.*.wire", "openai | openai-responses | anthropic | gemini | ollama | replay"),
     key("providers.*.base_url", "where it listens"),
@@ -147,6 +167,12 @@ pub const KEYS: [Key; 24] = [
     key("limits.max_tokens", "tokens per task"),
     key("limits.max_wall_time", "working time per task, e.g. \"4h\""),
     key("verify.command", "the check that decides whether a task is done"),
+    key("scheduler.running", "tasks that work at the same time"),
+    key("scheduler.open", "open tasks that are accepted"),
+    key("scheduler.per_tenant", "open tasks of one user that are accepted"),
+    key("scheduler.per_provider", "tasks that work with one provider at the same time; 0: any number"),
+    key("scheduler.per_host", "tasks that work with one model host at the same time; 0: any number"),
+    key("scheduler.per_workspace", "tasks that work for one repository at the same time; 0: any number"),
     // A project's file may also say which schema it follows.
     key("version", "version of this file's form; 1"),
 ];
