@@ -33,7 +33,7 @@ impl Engine {
     pub(crate) fn kick(&self, id: TaskId) {
         {
             let mut world = self.inner.lock();
-            if world.stopping {
+            if world.stopping || world.still {
                 return;
             }
             let Some(slot) = world.slots.get_mut(&id) else { return };

@@ -175,6 +175,11 @@ impl Effects for TaskEffects {
                 Known::Intended => Attempt::Recover,
                 Known::New => Attempt::First,
             };
+            // Counted before the look, so that whoever waits for none never misses one.
+            let _asking = self.inner.asking(&intended.action);
+            if intended.seq <= OP_SEQ && self.inner.lock().still {
+                return Err(Stall::Stopped);
+            }
             self.announce(&intended, attempt).await?;
             let acted = act(attempt).await?;
             self.conclude(&intended, acted).await

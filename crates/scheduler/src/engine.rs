@@ -10,6 +10,7 @@ use crate::turns::Turns;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tinkerbell_core::clock::{Clock, Entropy};
@@ -142,6 +143,8 @@ pub(crate) struct World {
     pub(crate) census: Census,
     pub(crate) broken: Option<Fault>,
     pub(crate) stopping: bool,
+    /// No effect begins: another process is about to take over.
+    pub(crate) still: bool,
     /// Counts what may end a wait: new keys, raised limits, a word to go on.
     pub(crate) changes: u64,
 }
@@ -169,7 +172,7 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) world: Mutex<World>,
     pub(crate) seen: broadcast::Sender<Seen>,
-    publish: mpsc::UnboundedSender<Queued>,
+    pub(crate) publish: mpsc::UnboundedSender<Queued>,
     /// Up to where the journal is durable and shown.
     pub(crate) durable: watch::Sender<Lsn>,
     /// Who may work; locked after the world, never before it.
@@ -180,6 +183,10 @@ pub(crate) struct Inner {
     pub(crate) timed: Arc<Notify>,
     /// Submissions that may wait for the disk.
     pub(crate) inbox: Arc<Semaphore>,
+    /// The newest record that was queued.
+    pub(crate) newest: AtomicU64,
+    /// Model calls under way.
+    pub(crate) asking: watch::Sender<usize>,
     pub(crate) drivers: TaskTracker,
     /// Told whenever a driver ends.
     pub(crate) idle: Notify,
@@ -224,7 +231,9 @@ impl Engine {
         let world = crate::replay::fold(&deps).await?;
         let (publish, queued) = mpsc::unbounded_channel();
         let (seen, _) = broadcast::channel(options.watch_slots);
-        let (durable, _) = watch::channel(deps.journal.state().tip);
+        let tip = deps.journal.state().tip;
+        let (durable, _) = watch::channel(tip);
+        let (asking, _) = watch::channel(0);
         let inner = Arc::new(Inner {
             turns: Mutex::new(Turns::new(options.running)),
             timers: Mutex::default(),
@@ -236,6 +245,8 @@ impl Engine {
             seen,
             publish,
             durable,
+            newest: AtomicU64::new(tip.0),
+            asking,
             drivers: TaskTracker::new(),
             idle: Notify::new(),
             failed: Notify::new(),
@@ -374,6 +385,7 @@ impl Inner {
                 world.broken = Some(fault.clone());
             }
         })?;
+        self.newest.fetch_max(appended.last.0, Ordering::Relaxed);
         let placed: Vec<Placed> =
             events.into_iter().zip(appended.first.0..).map(|(event, lsn)| Placed { lsn: Lsn(lsn), at_ms, task, event }).collect();
         for event in &placed {

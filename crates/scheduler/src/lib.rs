@@ -17,6 +17,7 @@ pub mod queue;
 mod record;
 mod replay;
 mod runtime;
+mod service;
 #[cfg(test)]
 mod tests;
 mod timers;

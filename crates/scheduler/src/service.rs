@@ -1,0 +1,103 @@
+//! The engine in service: its heartbeat, and standing still before a handover.
+//!
+//! Nothing here decides about tasks. Invariant: while the engine stands still no effect begins;
+//! what had begun is recorded, and words of clients are accepted as ever.
+
+use crate::engine::{Engine, Inner, Queued, stopping};
+use futures_util::FutureExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tinkerbell_core::code::Fault;
+use tinkerbell_core::event::Action;
+use tinkerbell_core::lifecycle::Status;
+use tinkerbell_core::words::{Lsn, RunId, TaskId};
+use tokio::sync::oneshot;
+
+/// A model call under way; counted for as long as it lives.
+pub(crate) struct Asking(Arc<Inner>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.asking.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
+impl Inner {
+    /// Counts the act in, if it asks a model.
+    pub(crate) fn asking(self: &Arc<Self>, action: &Action) -> Option<Asking> {
+        matches!(action, Action::Ask(_)).then(|| {
+            self.asking.send_modify(|count| *count = count.saturating_add(1));
+            Asking(Arc::clone(self))
+        })
+    }
+}
+
+impl Engine {
+    /// Goes once through the lock and the publisher, as every record does; returns the newest
+    /// record that is durable and shown. Who waits for it in vain knows that the engine is stuck.
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// The fault that broke the journal, or that the engine is stopping.
+    pub async fn beat(&self) -> Result<Lsn, Fault> {
+        let (done, wait) = oneshot::channel();
+        let nothing = Queued { events: Vec::new(), durable: async { Ok(()) }.boxed(), done };
+        {
+            let world = self.inner.lock();
+            if let Some(fault) = &world.broken {
+                return Err(fault.clone());
+            }
+            if world.stopping || self.inner.publish.send(nothing).is_err() {
+                return Err(stopping());
+            }
+        }
+        wait.await.map_err(|_| stopping())??;
+        Ok(*self.inner.durable.borrow())
+    }
+
+    /// Records that were queued and are not yet durable and shown.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        let newest = self.inner.newest.load(std::sync::atomic::Ordering::Relaxed);
+        newest.saturating_sub(self.inner.durable.borrow().0)
+    }
+
+    /// Lets no further effect begin, and waits until the model calls under way have ended, at most
+    /// `patience`. Returns how many were still under way then. Commands are not waited for: their
+    /// keepers hold them. Submissions and words are accepted, and wait.
+    pub async fn stand_still(&self, patience: Duration) -> usize {
+        self.inner.lock().still = true;
+        let mut asking = self.inner.asking.subscribe();
+        let deadline = self.inner.deps.clock.sleep(patience);
+        // Both branches are cancel safe.
+        tokio::select! {
+            ended = asking.wait_for(|count| *count == 0) => ended.map_or(0, |count| *count),
+            () = deadline => *self.inner.asking.borrow(),
+        }
+    }
+
+    /// Takes [`Self::stand_still`] back: open tasks go on.
+    pub fn go_on(&self) {
+        let open: Vec<TaskId> = {
+            let mut world = self.inner.lock();
+            world.still = false;
+            let may = |status: &Status| matches!(status, Status::Queued | Status::Running);
+            world.slots.iter().filter(|(_, slot)| may(&slot.task.status)).map(|(id, _)| *id).collect()
+        };
+        open.into_iter().for_each(|id| self.kick(id));
+    }
+
+    /// Model calls under way.
+    #[must_use]
+    pub fn asking(&self) -> usize {
+        *self.inner.asking.borrow()
+    }
+
+    /// Effects that may have a command under a keeper.
+    #[must_use]
+    pub fn open_runs(&self) -> Vec<RunId> {
+        let world = self.inner.lock();
+        let open = world.slots.values().filter(|slot| slot.task.is_open());
+        open.flat_map(|slot| slot.runs.iter().map(|seq| RunId { task: slot.task.id, seq: *seq })).collect()
+    }
+}
