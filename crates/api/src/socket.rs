@@ -41,6 +41,35 @@ pub async fn bind(path: &Path) -> Result<UnixListener, Fault> {
     Ok(listener)
 }
 
+/// Takes a socket that somebody else bound: the process before us, or the service manager.
+///
+/// # Errors
+/// `TB-API-003` when it is not the one at `path`, or its directory is not closed to others. Must be
+/// called inside a runtime.
+pub fn adopt(listener: std::os::unix::net::UnixListener, path: &Path) -> Result<UnixListener, Fault> {
+    let dir = parent(path)?;
+    check_dir(dir)?;
+    let bound = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
+    // One that was bound through its directory's descriptor tells only its own name.
+    let same_place = bound.as_deref() == Some(path);
+    let same_name = bound.as_deref().is_some_and(|bound| bound.starts_with("/proc/self/fd") && bound.file_name() == path.file_name());
+    if !same_place && !same_name {
+        let bound = bound.map_or_else(|| "nowhere".to_owned(), |bound| bound.display().to_string());
+        return Err(unusable(path, &format!("is not where the socket that was passed on listens: {bound}"))
+            .hint("let ListenStream= in the socket unit name the place that `tinkerbell config path` shows"));
+    }
+    let unfit = |error: io::Error| unusable(path, &format!("can not be taken over: {error}"));
+    listener.set_nonblocking(true).map_err(unfit)?;
+    UnixListener::from_std(listener).map_err(unfit)
+}
+
+/// The file beside the socket that stands while one process hands it to another. Clients are
+/// patient then: they are held in the queue, not refused.
+#[must_use]
+pub fn handover_mark(path: &Path) -> PathBuf {
+    path.with_extension("handover")
+}
+
 /// Connects to a daemon of our own.
 ///
 /// # Errors
@@ -206,6 +235,19 @@ mod tests {
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
         bind(&dir.join("s")).await.unwrap();
         assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_passed_on_is_taken_only_at_its_place() {
+        let root = temp();
+        for dir in ["run".to_owned(), "d".repeat(120)] {
+            let path = root.path().join(dir).join("s");
+            let first = bind(&path).await.unwrap().into_std().unwrap();
+            assert_eq!(adopt(first.try_clone().unwrap(), &root.path().join("run/other")).unwrap_err().code.0, "TB-API-003");
+            let second = adopt(first, &path).unwrap();
+            let (client, server) = tokio::join!(connect(&path), second.accept());
+            assert!(client.is_ok() && server.is_ok());
+        }
     }
 
     #[test]

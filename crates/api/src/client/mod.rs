@@ -10,7 +10,8 @@ pub use events::{Arrival, EventStream};
 
 use crate::socket;
 use crate::wire::{
-    ApprovalView, CommandRequest, DaemonView, DiffView, EnvironmentRequest, Said, SubmitRequest, Submitted, TaskList, TaskView, VersionView,
+    ApprovalView, CommandRequest, DaemonView, DiffView, EnvironmentRequest, Said, SubmitRequest, Submitted, TaskList, TaskView,
+    UpgradeRequest, UpgradeView, VersionView,
 };
 use bytes::Bytes;
 use http::Call;
@@ -23,6 +24,8 @@ use tinkerbell_core::code::Fault;
 
 /// A daemon that does not even tell its release for this long is stuck or stopped.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// As often it is asked again while one process hands the socket to another.
+const HANDOVER_WAITS: u32 = 11;
 
 /// A daemon's socket and the calls to it; cheap to clone.
 #[derive(Debug, Clone)]
@@ -38,10 +41,14 @@ impl Client {
     /// `TB-API-011` when client and daemon are too far apart.
     pub async fn connect(path: impl Into<PathBuf>) -> Result<Self, Fault> {
         let client = Self { path: path.into() };
-        // Its release is at hand at any time; who can not tell it now tells nothing else either.
-        match tokio::time::timeout(ANSWER_WAIT, client.version()).await {
-            Ok(version) => version.map(|_| client),
-            Err(_) => Err(http::silent(&client.path)),
+        let mut left = HANDOVER_WAITS;
+        loop {
+            // Its release is at hand at any time; who can not tell it now tells nothing else either.
+            match tokio::time::timeout(ANSWER_WAIT, client.version()).await {
+                Ok(version) => return version.map(|_| client),
+                Err(_) if left > 0 && socket::handover_mark(&client.path).exists() => left -= 1,
+                Err(_) => return Err(http::silent(&client.path)),
+            }
         }
     }
 
@@ -136,6 +143,15 @@ impl Client {
     /// As for [`Self::submit`].
     pub async fn stop(&self) -> Result<(), Fault> {
         http::call(&self.path, Call::empty(Method::POST, "/v1/daemon/stop")).await.map(drop)
+    }
+
+    /// Asks the daemon to let another binary take its place. Returns once that binary has looked; how
+    /// it goes on shows in [`Self::daemon`].
+    ///
+    /// # Errors
+    /// Why it was refused; nothing was touched then. Or as for [`Self::submit`].
+    pub async fn upgrade(&self, request: &UpgradeRequest) -> Result<UpgradeView, Fault> {
+        self.json(Call::post("/v1/daemon/upgrade", request)?).await
     }
 
     /// Sends names and values of our environment; the newest value of a name wins.

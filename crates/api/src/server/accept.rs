@@ -13,12 +13,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 /// Connections beyond this many are told to come back later.
 const SOFT_LIMIT: usize = 256;
 /// Beyond this many, the next ones wait in the kernel's queue: answering costs a descriptor too.
 const HARD_LIMIT: usize = 320;
+/// How long a client that was let in may take to speak when the door closes.
+const HEAR: Duration = Duration::from_secs(2);
 
 /// The other end of a connection.
 #[derive(Debug, Clone)]
@@ -34,11 +37,27 @@ pub(super) struct Door {
     listener: UnixListener,
     slots: Arc<Semaphore>,
     clients: Arc<AtomicUsize>,
+    /// Connections that have not said a word yet.
+    unheard: Arc<watch::Sender<usize>>,
+    stop: CancellationToken,
 }
 
 impl Door {
-    pub(super) fn new(listener: UnixListener, clients: Arc<AtomicUsize>) -> Self {
-        Self { listener, slots: Arc::new(Semaphore::new(HARD_LIMIT)), clients }
+    pub(super) fn new(listener: UnixListener, clients: Arc<AtomicUsize>, stop: CancellationToken) -> Self {
+        let (unheard, _) = watch::channel(0);
+        Self { listener, slots: Arc::new(Semaphore::new(HARD_LIMIT)), clients, unheard: Arc::new(unheard), stop }
+    }
+
+    /// Completes after the stop, once every client that was let in has been heard: closing on one
+    /// that is about to speak would look to it like a crash. Who comes later waits in the kernel's
+    /// queue, where the next process that holds the socket finds it.
+    pub(super) fn closing(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (stop, mut unheard) = (self.stop.clone(), self.unheard.subscribe());
+        async move {
+            stop.cancelled().await;
+            // One that stays silent is cut.
+            let _silent_or_gone = tokio::time::timeout(HEAR, unheard.wait_for(|count| *count == 0)).await.is_err();
+        }
     }
 }
 
@@ -53,11 +72,19 @@ impl Listener for Door {
                 std::future::pending::<()>().await;
                 continue;
             };
-            match self.listener.accept().await {
+            // Both branches are cancel safe: a connection that was not taken stays in the queue.
+            let accepted = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => std::future::pending().await,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
                 Ok((stream, _)) => {
                     let uid = stream.peer_cred().ok().map(|cred| cred.uid());
                     let open = self.clients.fetch_add(1, Ordering::Relaxed);
-                    let visit = Visit { stream, clients: Arc::clone(&self.clients), _slot: slot };
+                    self.unheard.send_modify(|count| *count = count.saturating_add(1));
+                    let unheard = Some(Unheard(Arc::clone(&self.unheard)));
+                    let visit = Visit { stream, unheard, clients: Arc::clone(&self.clients), _slot: slot };
                     return (visit, Peer { uid, is_crowded: open >= SOFT_LIMIT });
                 }
                 Err(error) => {
@@ -83,8 +110,18 @@ impl Connected<IncomingStream<'_, Door>> for Peer {
 /// One open connection; leaving is counted by dropping it.
 pub(super) struct Visit {
     stream: UnixStream,
+    unheard: Option<Unheard>,
     clients: Arc<AtomicUsize>,
     _slot: OwnedSemaphorePermit,
+}
+
+/// A connection that has not said a word yet.
+struct Unheard(Arc<watch::Sender<usize>>);
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
 }
 
 impl Drop for Visit {
@@ -95,7 +132,12 @@ impl Drop for Visit {
 
 impl AsyncRead for Visit {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_ready() && buffer.filled().len() > before {
+            self.unheard = None;
+        }
+        read
     }
 }
 

@@ -4,16 +4,27 @@
 
 use super::ServerState;
 use super::answer::{Answer, Asked};
-use crate::wire::{self, DaemonView, EnvironmentRequest, VersionView};
+use crate::wire::{self, DaemonView, EnvironmentRequest, UpgradeRequest, UpgradeView, VersionView};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::port::ListQuery;
 
-/// The loop is alive: it answers.
-pub(super) async fn health() -> &'static str {
-    "ok\n"
+/// A loop that needs longer for nothing is stuck.
+const ALIVE_WAIT: Duration = Duration::from_secs(3);
+
+/// The loop that does the work is alive, not only the one that answers here.
+pub(super) async fn health(State(state): State<ServerState>) -> Result<&'static str, Answer> {
+    let stuck = || {
+        Fault::new("TB-DAEMON-010", exit::UNAVAILABLE, format!("the engine gave no sign of life for {} s", ALIVE_WAIT.as_secs()))
+            .hint("tinkerbell daemon logs   may say why; ending it loses nothing: kill -9 PID")
+            .transient()
+    };
+    tokio::time::timeout(ALIVE_WAIT, state.daemon.alive()).await.unwrap_or_else(|_| Err(stuck()))?;
+    Ok("ok\n")
 }
 
 pub(super) async fn ready(State(state): State<ServerState>) -> Result<&'static str, Answer> {
@@ -32,6 +43,15 @@ pub(super) async fn status(State(state): State<ServerState>) -> Result<Json<Daem
         pid: facts.pid,
         version: facts.version,
         uptime_ms: facts.uptime_ms,
+        states: facts.states,
+        lag: facts.lag,
+        epoch: facts.epoch,
+        journal_bytes: facts.journal_bytes,
+        room: facts.room,
+        keepers: facts.keepers,
+        rss_bytes: facts.rss_bytes,
+        notices: facts.notices,
+        upgrade: facts.upgrade,
         tasks: counted.total,
         open_tasks: counted.open,
         clients: state.clients.load(Ordering::Relaxed) as u64,
@@ -44,6 +64,14 @@ pub(super) async fn status(State(state): State<ServerState>) -> Result<Json<Daem
 pub(super) async fn stop(State(state): State<ServerState>) -> StatusCode {
     state.daemon.stop();
     StatusCode::ACCEPTED
+}
+
+/// Answers once the new binary has looked; what follows shows in the status.
+pub(super) async fn upgrade(
+    State(state): State<ServerState>,
+    Asked(request): Asked<UpgradeRequest>,
+) -> Result<(StatusCode, Json<UpgradeView>), Answer> {
+    Ok((StatusCode::ACCEPTED, Json(state.daemon.upgrade(request).await?)))
 }
 
 pub(super) async fn environment(State(state): State<ServerState>, Asked(request): Asked<EnvironmentRequest>) -> StatusCode {

@@ -9,6 +9,7 @@ mod house;
 mod stream;
 mod tasks;
 
+use crate::wire::{UpgradeRequest, UpgradeView};
 use accept::{Door, Peer};
 use answer::Answer;
 use axum::Router;
@@ -16,6 +17,8 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -37,8 +40,13 @@ pub trait Daemon: Send + Sync {
     /// # Errors
     /// What is missing.
     fn ready(&self) -> Result<(), Fault>;
+    /// Whether the loop that does the work is alive; a stuck one does not answer in time.
+    fn alive(&self) -> BoxFuture<'_, Result<(), Fault>>;
     /// Begins an orderly shutdown; returns at once.
     fn stop(&self);
+    /// Lets another binary take the daemon's place. Returns once that binary has looked at what is
+    /// kept and can read it; the rest goes on by itself and shows in [`Self::status`].
+    fn upgrade(&self, request: UpgradeRequest) -> BoxFuture<'_, Result<UpgradeView, Fault>>;
     /// Takes names and values of a client's environment, to be kept in memory only. Called before
     /// the submission that brought them.
     fn environment(&self, values: Vec<(String, String)>);
@@ -55,6 +63,24 @@ pub struct DaemonStatus {
     pub uptime_ms: u64,
     /// Newest record in the log.
     pub lsn: u64,
+    /// Tasks by their status, without removed ones.
+    pub states: BTreeMap<String, u64>,
+    /// Records on their way to the disk.
+    pub lag: u64,
+    /// How often the log was opened.
+    pub epoch: u64,
+    /// Bytes of the log.
+    pub journal_bytes: u64,
+    /// What the log can take: `ample`, `reserve`, or `read-only: ` and why.
+    pub room: String,
+    /// Commands that run under keepers.
+    pub keepers: u64,
+    /// Memory of the process that lies in RAM, in bytes.
+    pub rss_bytes: u64,
+    /// What a person should know, one line each: a refused configuration, keys that wait for a restart.
+    pub notices: Vec<String>,
+    /// The upgrade under way, or the newest one.
+    pub upgrade: Option<UpgradeView>,
     /// Sandbox level of commands, once known.
     pub level: Option<String>,
     /// The data directory.
@@ -87,15 +113,17 @@ impl ServerState {
     }
 }
 
-/// Serves until `state.stop` is cancelled and open requests are answered.
+/// Serves until `state.stop` is cancelled and every client that was let in is answered. Who connects
+/// after the stop stays in the queue of the socket, for whoever else holds it.
 ///
 /// # Errors
 /// When the listener breaks.
 pub async fn serve(listener: UnixListener, state: ServerState) -> io::Result<()> {
     let stop = state.stop.clone();
-    let door = Door::new(listener, Arc::clone(&state.clients));
+    let door = Door::new(listener, Arc::clone(&state.clients), stop);
+    let closing = door.closing();
     let service = router(state).into_make_service_with_connect_info::<Peer>();
-    axum::serve(door, service).with_graceful_shutdown(stop.cancelled_owned()).await
+    axum::serve(door, service).with_graceful_shutdown(closing).await
 }
 
 fn router(state: ServerState) -> Router {
@@ -105,6 +133,7 @@ fn router(state: ServerState) -> Router {
         .route("/version", get(house::version))
         .route("/v1/daemon", get(house::status))
         .route("/v1/daemon/stop", post(house::stop))
+        .route("/v1/daemon/upgrade", post(house::upgrade))
         .route("/v1/env", post(house::environment))
         .route("/v1/tasks", get(tasks::list).post(tasks::submit))
         .route("/v1/tasks/{prefix}", get(tasks::show))

@@ -21,6 +21,12 @@ impl Daemon for Still {
     fn ready(&self) -> Result<(), Fault> {
         Ok(())
     }
+    fn alive(&self) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async { Ok(()) })
+    }
+    fn upgrade(&self, request: UpgradeRequest) -> BoxFuture<'_, Result<UpgradeView, Fault>> {
+        Box::pin(async move { Ok(UpgradeView { state: "looked".to_owned(), binary: request.binary, ..UpgradeView::default() }) })
+    }
     fn stop(&self) {}
     fn environment(&self, _: Vec<(String, String)>) {}
 }

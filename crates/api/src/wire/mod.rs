@@ -8,6 +8,7 @@ pub mod event;
 mod from;
 pub mod problem;
 pub mod request;
+pub mod service;
 pub mod view;
 
 pub use event::{
@@ -18,6 +19,7 @@ pub use from::{Facts, envelope, live, millis, task_view, timestamp};
 pub(crate) use from::{asked, files};
 pub use problem::Problem;
 pub use request::{CommandRequest, EnvironmentRequest, SubmitRequest};
+pub use service::{UpgradeRequest, UpgradeView};
 pub use view::{ApprovalView, DaemonView, DiffView, OpView, PausedView, Said, Submitted, TaskList, TaskView, VersionView};
 
 /// The version of everything in this module.
@@ -39,6 +41,7 @@ pub fn schemas() -> serde_json::Value {
         ("command", schemars::schema_for!(CommandRequest)),
         ("problem", schemars::schema_for!(Problem)),
         ("daemon", schemars::schema_for!(DaemonView)),
+        ("upgrade", schemars::schema_for!(UpgradeRequest)),
     ];
     schemas.into_iter().map(|(name, schema)| (name.to_owned(), schema.to_value())).collect()
 }

@@ -3,8 +3,10 @@
 //! Snapshots of a fold at one moment. Invariant: ids are whole; `short` is for people only.
 
 use super::event::{ApprovalRequested, Caps, FileChange, PlanStep, ResultBody, Usage};
+use super::service::UpgradeView;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The answer to a submission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -203,6 +205,33 @@ pub struct DaemonView {
     pub clients: u64,
     /// Newest record in the log.
     pub lsn: u64,
+    /// Tasks that are not removed, by their status.
+    #[serde(default)]
+    pub states: BTreeMap<String, u64>,
+    /// Records on their way to the disk.
+    #[serde(default)]
+    pub lag: u64,
+    /// How often the log was opened.
+    #[serde(default)]
+    pub epoch: u64,
+    /// Bytes of the log.
+    #[serde(default)]
+    pub journal_bytes: u64,
+    /// What the log can take: `ample`, `reserve`, or `read-only: ` and why.
+    #[serde(default)]
+    pub room: String,
+    /// Commands that run under keepers.
+    #[serde(default)]
+    pub keepers: u64,
+    /// Memory of the process that lies in RAM, in bytes; 0 when unknown.
+    #[serde(default)]
+    pub rss_bytes: u64,
+    /// What a person should know, one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+    /// The upgrade under way, or the one that this process came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeView>,
     /// Sandbox level of commands, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,

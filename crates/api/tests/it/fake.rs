@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tinkerbell_api::server::{Daemon, DaemonStatus};
+use tinkerbell_api::wire::{UpgradeRequest, UpgradeView};
 use tinkerbell_core::clock::{Clock, Stamp};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::event::{Event, Placed, Submitted};
@@ -75,12 +76,18 @@ impl Daemon for Fake {
             version: "0.1.0".to_owned(),
             uptime_ms: 5,
             lsn: self.log.borrow().len() as u64,
-            level: None,
             data_dir: "/d".to_owned(),
+            ..DaemonStatus::default()
         }
     }
     fn ready(&self) -> Result<(), Fault> {
         Ok(())
+    }
+    fn alive(&self) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async { Ok(()) })
+    }
+    fn upgrade(&self, request: UpgradeRequest) -> BoxFuture<'_, Result<UpgradeView, Fault>> {
+        Box::pin(async move { Ok(UpgradeView { state: "looked".to_owned(), binary: request.binary, ..UpgradeView::default() }) })
     }
     fn stop(&self) {
         self.stops.fetch_add(1, Ordering::SeqCst);

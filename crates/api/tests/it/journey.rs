@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tinkerbell_api::client::{Arrival, EventStream};
-use tinkerbell_api::wire::{Body, CommandRequest, SubmitRequest};
+use tinkerbell_api::wire::{Body, CommandRequest, SubmitRequest, UpgradeRequest};
 use tinkerbell_api::{Client, ServerState, serve, socket};
 use tinkerbell_core::effect::{Live, LiveDelta};
 use tinkerbell_core::event::{self, Action, Event, Observation};
@@ -206,6 +206,7 @@ async fn plain_http_is_answered_plainly() {
         ("GET /nope", "TB-API-005"),
         ("DELETE /v1/tasks", "TB-API-010"),
         ("POST /v1/env", "TB-API-012"),
+        ("POST /v1/daemon/upgrade", "TB-API-012"),
         ("POST /v1/daemon/stop", "202"),
     ] {
         let mut stream = socket::connect(house.client.path()).await.unwrap();
@@ -225,6 +226,42 @@ async fn stored_bytes_and_environment_pass() {
     house.client.environment(BTreeMap::from([("PATH".into(), "/bin".into())])).await.unwrap();
     assert_eq!(*house.engine.env.lock().unwrap(), [("PATH".to_owned(), "/bin".to_owned())]);
     house.client.ready().await.unwrap();
+    let request = UpgradeRequest { binary: "/bin/new".to_owned(), ..UpgradeRequest::default() };
+    assert_eq!(house.client.upgrade(&request).await.unwrap().binary, "/bin/new");
     house.client.stop().await.unwrap();
     assert_eq!(house.client.daemon().await.unwrap().pid, 4711);
+}
+
+/// One process hands the socket to the next: who was let in is answered by the first, even when it
+/// spoke late; who came after the stop is answered by the second. Nobody is refused.
+#[tokio::test]
+async fn nobody_is_refused_while_the_socket_changes_hands() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run/tinkerbelld.sock");
+    let engine = Fake::new();
+    let first = socket::bind(&path).await.unwrap().into_std().unwrap();
+    let held = first.try_clone().unwrap();
+    let stop = CancellationToken::new();
+    let state = ServerState::new(engine.clone(), engine.clone(), engine.clone(), stop.clone());
+    let clients = state.clients.clone();
+    let server = tokio::spawn(serve(socket::adopt(first, &path).unwrap(), state));
+    let mut early = socket::connect(&path).await.unwrap();
+    while clients.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    stop.cancel();
+    let mut late = socket::connect(&path).await.unwrap();
+    for stream in [&mut late, &mut early] {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    }
+    let mut answer = String::new();
+    soon(early.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.contains("200 OK"), "{answer}");
+    soon(server).await.unwrap().unwrap();
+    let state = ServerState::new(engine.clone(), engine.clone(), engine.clone(), CancellationToken::new());
+    let next = tokio::spawn(serve(socket::adopt(held, &path).unwrap(), state));
+    answer.clear();
+    soon(late.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.contains("200 OK"), "{answer}");
+    next.abort();
 }
