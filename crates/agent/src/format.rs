@@ -8,6 +8,12 @@ use tinkerbell_core::event::{Call, Finished, Intent};
 /// The version that this release writes.
 pub const VERSION: u32 = 1;
 
+/// The version of a saved state; `None` when it can not be read at all.
+#[must_use]
+pub fn version_of(state: &[u8]) -> Option<u32> {
+    <State as prost::Message>::decode(state).ok().map(|state| state.version)
+}
+
 /// A suspended turn.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct State {

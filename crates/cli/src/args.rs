@@ -3,8 +3,10 @@
 //! Words and their checks only; nothing is done here. Invariant: an unknown word is refused with
 //! the nearest known one and exit code 2, before anything was touched.
 
+mod service;
 mod when;
 
+pub use service::DaemonCommand;
 pub use when::{PRIORITIES, When};
 
 use crate::units;
@@ -425,34 +427,6 @@ pub enum OpCommand {
         /// As JSON
         #[arg(long)]
         json: bool,
-    },
-}
-
-/// Commands about the daemon.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum DaemonCommand {
-    /// Start it; a running one is left alone
-    Start {
-        /// Stay in the foreground
-        #[arg(long)]
-        foreground: bool,
-    },
-    /// Stop it; commands of tasks keep running and are found again
-    Stop,
-    /// Show how it stands; exit 69 when it does not run
-    Status {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show its log
-    Logs {
-        /// Go on showing
-        #[arg(short, long)]
-        follow: bool,
-        /// Lines from the end
-        #[arg(short = 'n', long, default_value_t = 200, value_name = "N")]
-        lines: usize,
     },
 }
 

@@ -26,6 +26,8 @@ pub trait House: Send + Sync {
 pub struct Surroundings {
     /// The current directory; `None` when it is gone.
     pub cwd: Option<PathBuf>,
+    /// This very program.
+    pub exe: PathBuf,
     /// PATH, locale and provider variables, to be sent with a request.
     pub env: BTreeMap<String, String>,
     /// A fresh random text: the key of a submission.

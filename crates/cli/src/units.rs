@@ -50,6 +50,19 @@ pub fn count(text: &str) -> Result<u64, String> {
     number.replace('_', "").parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(bad)
 }
 
+/// Bytes in a few signs: `512 B`, `4.0 KiB`, `1.2 MiB`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    let tenths = |unit: u64| bytes.saturating_mul(10) / unit;
+    let shown = |unit: u64, name: &str| format!("{}.{} {name}", tenths(unit) / 10, tenths(unit) % 10);
+    match bytes {
+        0..=1_023 => format!("{bytes} B"),
+        1_024..=1_048_575 => shown(1 << 10, "KiB"),
+        1_048_576..=1_073_741_823 => shown(1 << 20, "MiB"),
+        _ => shown(1 << 30, "GiB"),
+    }
+}
+
 /// A duration in a few signs: `0.4 s`, `12 s`, `3 min`, `2 h`.
 #[must_use]
 pub fn brief(millis: u64) -> String {

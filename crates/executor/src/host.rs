@@ -63,6 +63,12 @@ impl HostSandbox {
         Ok(Report::clone(&report))
     }
 
+    /// How many of these runs have a live keeper. Reads a few small files of each.
+    #[must_use]
+    pub fn alive(&self, runs: &[RunId]) -> usize {
+        runs.iter().filter(|id| self.run(**id).look().is_ok_and(|standing| standing == Standing::Running)).count()
+    }
+
     async fn proven(&self) -> Result<Level, Error> {
         let mut slot = self.proven.lock().await;
         let report = match slot.as_ref() {

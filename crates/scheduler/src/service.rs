@@ -5,6 +5,7 @@
 
 use crate::engine::{Engine, Inner, Queued, stopping};
 use futures_util::FutureExt as _;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tinkerbell_core::code::Fault;
@@ -91,6 +92,27 @@ impl Engine {
     #[must_use]
     pub fn asking(&self) -> usize {
         *self.inner.asking.borrow()
+    }
+
+    /// Tasks by the word for their status, without removed ones.
+    #[must_use]
+    pub fn states(&self) -> BTreeMap<String, u64> {
+        let mut states = BTreeMap::new();
+        let world = self.inner.lock();
+        for slot in world.slots.values().filter(|slot| slot.task.status != Status::Removed) {
+            let count: &mut u64 = states.entry(slot.task.status.word().to_owned()).or_default();
+            *count = count.saturating_add(1);
+        }
+        states
+    }
+
+    /// What the saved states of open tasks give, each answer once; for who must know whether another
+    /// release can read them.
+    #[must_use]
+    pub fn state_versions(&self, read: impl Fn(&[u8]) -> Option<u32>) -> BTreeSet<u32> {
+        let world = self.inner.lock();
+        let open = world.slots.values().filter(|slot| slot.task.is_open());
+        open.filter_map(|slot| read(slot.task.state.as_ref()?)).collect()
     }
 
     /// Effects that may have a command under a keeper.

@@ -79,6 +79,12 @@ impl Received {
         values.into_iter().fold(false, |changed, (name, value)| sent.insert(name, value.clone()) != Some(value) || changed)
     }
 
+    /// All that was received, for the process that takes over.
+    #[must_use]
+    pub fn sent(&self) -> Vec<(String, String)> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone().into_iter().collect()
+    }
+
     /// The newest value of a variable.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<String> {

@@ -3,11 +3,13 @@
 //! Everything slow or heavy is built only when a command needs it. Invariant: configuration and
 //! environment are read here and handed down as values.
 
+use crate::Hidden;
 use crate::chores;
 use crate::config::{self, Sources};
 use crate::daemon::{self, Life};
 use crate::demo;
 use crate::environment::Environment;
+use crate::handover::Start;
 use crate::places::Places;
 use crate::start;
 use crate::wire;
@@ -52,10 +54,13 @@ impl Roof {
     ///
     /// # Errors
     /// When it could not start.
-    pub fn be_daemon(&self, leaves: bool) -> Result<u8, Fault> {
+    pub fn be_daemon(&self, hidden: Hidden) -> Result<u8, Fault> {
         let places = self.places()?;
         let sources = self.sources(&places);
-        daemon::run(&Life { places, env: self.env.clone(), sources, leaves })
+        let mut args = self.passed_on();
+        args.extend(hidden.leaves.then(|| crate::LEAVES.to_owned()));
+        let start = Start { args };
+        daemon::run(&Life { places, env: self.env.clone(), sources, leaves: hidden.leaves, handed: hidden.handed, start })
     }
 
     async fn connected(&self, autostart: bool) -> Result<Client, Fault> {
@@ -108,6 +113,7 @@ impl House for Roof {
         let more = tinkerbell_router::variables(&options.unwrap_or_default());
         Surroundings {
             cwd: std::env::current_dir().ok(),
+            exe: self.exe.clone(),
             env: self.env.for_request(&more).into_iter().collect(),
             key: format!("{:032x}", crate::clock::SystemEntropy.id()),
         }

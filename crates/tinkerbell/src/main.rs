@@ -10,9 +10,12 @@ mod config;
 mod daemon;
 mod demo;
 mod environment;
+mod handover;
 mod house;
+mod live;
 mod panic;
 mod places;
+mod service;
 mod start;
 mod wire;
 
@@ -26,6 +29,8 @@ use tinkerbell_core::code::{Fault, exit};
 
 /// A daemon that a client started for itself leaves when nobody needs it; not for people.
 const LEAVES: &str = "--leaves";
+/// Another process hands its place over on standard input; not for people.
+const HANDED: &str = "--handed";
 
 fn main() -> ExitCode {
     let mut argv: Vec<OsString> = std::env::args_os().collect();
@@ -34,16 +39,25 @@ fn main() -> ExitCode {
         return ExitCode::from(u8::try_from(code).unwrap_or(exit::INTERNAL));
     }
     panic::install();
-    let leaves = argv.iter().any(|arg| arg == LEAVES);
-    argv.retain(|arg| arg != LEAVES);
+    let [leaves, handed] = [LEAVES, HANDED].map(|word| argv.iter().any(|arg| arg == word));
+    argv.retain(|arg| arg != LEAVES && arg != HANDED);
     let args = match tinkerbell_cli::parse(argv) {
         Ok(args) => args,
         Err(code) => return ExitCode::from(code),
     };
-    ExitCode::from(run(args, leaves))
+    ExitCode::from(run(args, Hidden { leaves, handed }))
 }
 
-fn run(args: Args, leaves: bool) -> u8 {
+/// What a daemon is told that is not for people.
+#[derive(Debug, Clone, Copy)]
+pub struct Hidden {
+    /// It leaves when nobody needs it.
+    pub leaves: bool,
+    /// Another process hands its place over.
+    pub handed: bool,
+}
+
+fn run(args: Args, hidden: Hidden) -> u8 {
     if let Some(code) = tinkerbell_cli::offline(&args) {
         return code;
     }
@@ -53,7 +67,7 @@ fn run(args: Args, leaves: bool) -> u8 {
         Err(fault) => return out.fail(&fault),
     };
     if let Command::Daemon(DaemonCommand::Start { foreground: true }) = &args.command {
-        return roof.be_daemon(leaves).unwrap_or_else(|fault| out.fail(&fault));
+        return roof.be_daemon(hidden).unwrap_or_else(|fault| out.fail(&fault));
     }
     // One thread: a client waits for a socket and for a terminal, and for nothing else.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -5,6 +5,7 @@
 
 use crate::daemon::{READY, TAKEN};
 use crate::places::Places;
+use crate::service::VARIABLES;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -85,7 +86,12 @@ async fn spawn(places: &Places, exe: &Path, args: &[String]) -> Result<Spawned, 
     places.make(rustix::process::getuid().as_raw())?;
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(places.log());
     let log = log.map_err(|error| failed(places, &format!("{} can not be written: {error}", places.log().display())))?;
-    let mut child = tokio::process::Command::new(exe)
+    let mut command = tokio::process::Command::new(exe);
+    // If we run in somebody's service, its manager's protocol is not the daemon's.
+    for name in VARIABLES {
+        command.env_remove(name);
+    }
+    let mut child = command
         .args(["daemon", "start", "--foreground", "--leaves"])
         .args(args)
         .current_dir("/")

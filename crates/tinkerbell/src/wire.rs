@@ -3,12 +3,13 @@
 //! Building order is shutdown order reversed. Invariant: nothing here does work of its own.
 
 use crate::clock::{SystemClock, SystemEntropy};
-use crate::config::{self, Config, Loaded, Sources};
+use crate::config::{self, Config, Sources};
 use crate::environment::{Environment, Received};
+use crate::live::Live;
 use crate::places::Places;
 use futures_util::FutureExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tinkerbell_agent::{AgentRunner, Deps as AgentDeps, Options as AgentOptions, Project};
 use tinkerbell_blobs::DiskBlobs;
 use tinkerbell_canvas::GitCanvas;
@@ -38,36 +39,8 @@ pub struct House {
     pub received: Arc<Received>,
     /// Known secrets are taken out of texts here.
     guard: Arc<PolicyGuard>,
-    live: Arc<Live>,
-}
-
-/// Configuration that is read again at each submission.
-pub struct Live {
-    sources: Sources,
-    env: Environment,
-    router: Arc<Router>,
-    places: Places,
-    now: Mutex<Loaded>,
-}
-
-impl Live {
-    /// Reads the files again; a mistake leaves the old values in force.
-    fn reload(&self) -> Result<Config, Fault> {
-        let loaded = config::load(&self.sources, &self.env)?;
-        self.router.reload(router_options(&loaded.config, &self.places));
-        let config = loaded.config.clone();
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
-        Ok(config)
-    }
-
-    fn config(&self) -> Config {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).config.clone()
-    }
-
-    /// Variables that may hold keys.
-    fn key_variables(&self) -> Vec<String> {
-        tinkerbell_router::key_variables(&router_options(&self.config(), &self.places))
-    }
+    /// The configuration in force.
+    pub live: Arc<Live>,
 }
 
 /// What the router is told of a configuration.
@@ -114,11 +87,12 @@ pub fn sandbox_options(config: &Config, places: &Places, env: &Environment) -> S
     }
 }
 
-/// Builds the house on its data directory; open tasks go on before this returns.
+/// Builds the house on its data directory; open tasks go on before this returns. `sent` is what
+/// clients sent of their environment to the process before this one.
 ///
 /// # Errors
 /// When the journal refuses, a directory can not be used, or the configuration has a mistake.
-pub async fn build(places: &Places, env: &Environment, sources: Sources) -> Result<House, Fault> {
+pub async fn build(places: &Places, env: &Environment, sources: Sources, sent: Vec<(String, String)>) -> Result<House, Fault> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let loaded = config::load(&sources, env)?;
@@ -127,11 +101,12 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources) -> Resu
     let canvas = GitCanvas::new(canvas_options(&config, places, env));
     let sandbox = HostSandbox::new(sandbox_options(&config, places, env), clock.clone(), entropy.clone());
     let received = Arc::new(Received::new(env.clone()));
+    received.take(sent);
     let keys = received.clone();
     let router = Router::new(router_options(&config, places), Arc::new(move |name| keys.get(name)), clock.clone());
     let guard = Arc::new(PolicyGuard::new());
     guard.set_secrets(received.secrets(&tinkerbell_router::key_variables(&router_options(&config, places))));
-    let live = Arc::new(Live { sources, env: env.clone(), router: router.clone(), places: places.clone(), now: Mutex::new(loaded) });
+    let live = Live::new(sources, env.clone(), places.clone(), router.clone(), loaded);
     let model: Arc<dyn Model> = router;
     let runner = AgentRunner::new(AgentDeps {
         model,
@@ -234,11 +209,12 @@ fn admission(live: &Arc<Live>, received: &Arc<Received>) -> Admission {
 }
 
 async fn admit(live: Arc<Live>, received: Arc<Received>, mut submission: Submission) -> Result<Submission, Fault> {
-    let config = live.reload()?;
+    live.reload()?;
+    let config = live.config();
     if submission.model.is_empty() {
-        submission.model = choose_model(&router_options(&config, &live.places), received.clone()).await?;
+        submission.model = choose_model(&router_options(&config, live.places()), received.clone()).await?;
     }
-    let target = live.router.target(&submission.model)?;
+    let target = live.router().target(&submission.model)?;
     let has_key = target.keys.iter().any(|name| received.get(name).is_some());
     if let Some(name) = target.keys.first().filter(|_| target.needs_key && !has_key) {
         return Err(Fault::new("TB-ROUTER-013", exit::NO_AUTH, format!("{} needs a key, and {name} is not set", submission.model))
@@ -291,6 +267,17 @@ impl House {
         self.guard.set_secrets(self.received.secrets(&self.live.key_variables()));
         let engine = self.engine.clone();
         tokio::spawn(async move { engine.environment_changed().await });
+    }
+
+    /// Reads the configuration again; tells what changed.
+    ///
+    /// # Errors
+    /// The mistake; then the old values stay in force.
+    pub fn reload(&self) -> Result<String, Fault> {
+        let changed = self.live.reload()?;
+        // A provider may name another variable for its key now.
+        self.guard.set_secrets(self.received.secrets(&self.live.key_variables()));
+        Ok(changed.line())
     }
 
     /// Whether any task is open, so that the daemon should stay.

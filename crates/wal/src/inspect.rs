@@ -10,6 +10,7 @@ use crate::scan::frames;
 use crate::seal::{Opened, Opener};
 use crate::survey::{Survey, survey};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use tinkerbell_core::port::Keyring;
@@ -188,6 +189,34 @@ pub fn verify(dir: &Path) -> Result<Verified, Error> {
         notes: Vec::new(),
         damage: found.damage,
     })
+}
+
+/// The types of records in a journal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kinds {
+    /// Type and payload version, each with the number of its first record.
+    pub found: BTreeMap<(u16, u8), Lsn>,
+    /// Records that stand, without those of the journal itself.
+    pub records: u64,
+    /// The first damage, as a message; what lies behind it was not looked at.
+    pub damage: Option<String>,
+}
+
+/// Lists the types of records that stand, without those of the journal itself; for a release that
+/// must know whether it can read them all.
+///
+/// # Errors
+/// When the directory or a segment can not be read. Damage is part of the answer, not an error.
+pub fn kinds(dir: &Path) -> Result<Kinds, Error> {
+    let mut found: BTreeMap<(u16, u8), Lsn> = BTreeMap::new();
+    let seen = look(dir, &mut |_, _, bytes| {
+        let whole = frames(bytes).filter_map(|(_, frame)| frame.ok());
+        for frame in whole.filter(|frame| frame.kind >= KIND_FIRST_USER && frame.flags & FLAG_BATCH_END == 0) {
+            found.entry((frame.kind, frame.schema)).or_insert(Lsn(frame.lsn));
+        }
+    })?;
+    let records = seen.segments.iter().map(|segment| segment.records).sum();
+    Ok(Kinds { found, records, damage: seen.damage.map(|damage| damage.to_string()) })
 }
 
 /// Lists records that stand, up to the first damage, which [`verify`] names. Sealed ones are opened

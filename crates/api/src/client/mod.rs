@@ -145,6 +145,15 @@ impl Client {
         http::call(&self.path, Call::empty(Method::POST, "/v1/daemon/stop")).await.map(drop)
     }
 
+    /// Lets the daemon read its configuration again; returns a line for people.
+    ///
+    /// # Errors
+    /// The mistake in the configuration; the old values stay in force. Or as for [`Self::submit`].
+    pub async fn reload(&self) -> Result<String, Fault> {
+        let said: Said = self.json(Call::empty(Method::POST, "/v1/daemon/reload")).await?;
+        Ok(said.text)
+    }
+
     /// Asks the daemon to let another binary take its place. Returns once that binary has looked; how
     /// it goes on shows in [`Self::daemon`].
     ///

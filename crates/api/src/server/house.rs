@@ -4,7 +4,7 @@
 
 use super::ServerState;
 use super::answer::{Answer, Asked};
-use crate::wire::{self, DaemonView, EnvironmentRequest, UpgradeRequest, UpgradeView, VersionView};
+use crate::wire::{self, DaemonView, EnvironmentRequest, Said, UpgradeRequest, UpgradeView, VersionView};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -64,6 +64,10 @@ pub(super) async fn status(State(state): State<ServerState>) -> Result<Json<Daem
 pub(super) async fn stop(State(state): State<ServerState>) -> StatusCode {
     state.daemon.stop();
     StatusCode::ACCEPTED
+}
+
+pub(super) async fn reload(State(state): State<ServerState>) -> Result<Json<Said>, Answer> {
+    Ok(Json(Said { text: state.daemon.reload()? }))
 }
 
 /// Answers once the new binary has looked; what follows shows in the status.

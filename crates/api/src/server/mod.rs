@@ -47,6 +47,11 @@ pub trait Daemon: Send + Sync {
     /// Lets another binary take the daemon's place. Returns once that binary has looked at what is
     /// kept and can read it; the rest goes on by itself and shows in [`Self::status`].
     fn upgrade(&self, request: UpgradeRequest) -> BoxFuture<'_, Result<UpgradeView, Fault>>;
+    /// Reads the configuration again; returns a line for people.
+    ///
+    /// # Errors
+    /// The mistake; then the old values stay in force.
+    fn reload(&self) -> Result<String, Fault>;
     /// Takes names and values of a client's environment, to be kept in memory only. Called before
     /// the submission that brought them.
     fn environment(&self, values: Vec<(String, String)>);
@@ -134,6 +139,7 @@ fn router(state: ServerState) -> Router {
         .route("/v1/daemon", get(house::status))
         .route("/v1/daemon/stop", post(house::stop))
         .route("/v1/daemon/upgrade", post(house::upgrade))
+        .route("/v1/daemon/reload", post(house::reload))
         .route("/v1/env", post(house::environment))
         .route("/v1/tasks", get(tasks::list).post(tasks::submit))
         .route("/v1/tasks/{prefix}", get(tasks::show))

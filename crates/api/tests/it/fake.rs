@@ -89,6 +89,9 @@ impl Daemon for Fake {
     fn upgrade(&self, request: UpgradeRequest) -> BoxFuture<'_, Result<UpgradeView, Fault>> {
         Box::pin(async move { Ok(UpgradeView { state: "looked".to_owned(), binary: request.binary, ..UpgradeView::default() }) })
     }
+    fn reload(&self) -> Result<String, Fault> {
+        Ok("nothing has changed".to_owned())
+    }
     fn stop(&self) {
         self.stops.fetch_add(1, Ordering::SeqCst);
     }

@@ -207,6 +207,7 @@ async fn plain_http_is_answered_plainly() {
         ("DELETE /v1/tasks", "TB-API-010"),
         ("POST /v1/env", "TB-API-012"),
         ("POST /v1/daemon/upgrade", "TB-API-012"),
+        ("POST /v1/daemon/reload", "nothing has changed"),
         ("POST /v1/daemon/stop", "202"),
     ] {
         let mut stream = socket::connect(house.client.path()).await.unwrap();

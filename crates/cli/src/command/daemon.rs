@@ -1,11 +1,12 @@
-//! Commands to a daemon that runs: status and stop.
+//! Commands to a daemon that runs: status, reload and stop.
 //!
-//! Starting one is the roof's work. Invariant: neither starts a daemon.
+//! Starting one is the roof's work. Invariant: none starts a daemon.
 
 use super::{Desk, LOOK};
 use crate::units;
 use std::time::Duration;
 use tinkerbell_api::client::probe;
+use tinkerbell_api::wire::DaemonView;
 use tinkerbell_core::code::{Fault, exit};
 
 /// A daemon that stops answers no more after this long, or something is wrong.
@@ -23,9 +24,32 @@ pub async fn status(desk: &Desk, json: bool) -> Result<u8, Fault> {
         Ok(()) => "ready".to_owned(),
         Err(fault) => format!("not ready: {}", crate::render::one_line(&fault.message, 200)),
     };
-    desk.out.data(&format!("daemon {} runs as process {} for {}, {readiness}", view.version, view.pid, units::brief(view.uptime_ms)));
-    desk.out.data(&format!("tasks {} ({} open), clients {}, newest record {}", view.tasks, view.open_tasks, view.clients, view.lsn));
-    desk.out.data(&format!("data {}", view.data_dir));
+    lines(&view, &readiness).iter().for_each(|line| desk.out.data(line));
+    Ok(exit::DONE)
+}
+
+/// The status for people.
+fn lines(view: &DaemonView, readiness: &str) -> Vec<String> {
+    let states: Vec<String> = view.states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let states = if states.is_empty() { String::new() } else { format!(": {}", states.join(", ")) };
+    let lag = if view.lag == 0 { String::new() } else { format!(", {} on their way to the disk", view.lag) };
+    let mut lines = vec![
+        format!("daemon {} runs as process {} for {}, {readiness}", view.version, view.pid, units::brief(view.uptime_ms)),
+        format!("tasks {} ({} open){states}; clients {}, commands {}", view.tasks, view.open_tasks, view.clients, view.keepers),
+        format!("journal: newest record {}{lag}, {}, room {}", view.lsn, units::size(view.journal_bytes), view.room),
+        format!("memory {}", units::size(view.rss_bytes)),
+        format!("data {}", view.data_dir),
+    ];
+    lines.extend(view.upgrade.iter().map(super::upgrade::line));
+    lines.extend(view.notices.iter().map(|notice| format!("! {notice}")));
+    lines
+}
+
+/// `daemon reload`.
+pub async fn reload(desk: &Desk) -> Result<u8, Fault> {
+    let client = desk.house.connect(false).await?;
+    let said = client.reload().await?;
+    desk.out.talk(&said);
     Ok(exit::DONE)
 }
 

@@ -10,6 +10,7 @@ mod offline;
 mod ops;
 mod run;
 mod tasks;
+mod upgrade;
 mod watch;
 
 pub use offline::offline;
@@ -111,6 +112,10 @@ async fn dispatch(desk: &Desk, command: Command) -> Result<u8, Fault> {
         Command::Inbox { output, json } => ask::inbox(desk, format(output, json)).await,
         Command::Daemon(DaemonCommand::Status { json }) => daemon::status(desk, json).await,
         Command::Daemon(DaemonCommand::Stop) => daemon::stop(desk).await,
+        Command::Daemon(DaemonCommand::Reload) => daemon::reload(desk).await,
+        Command::Daemon(DaemonCommand::Upgrade { binary, drain, health, dry_run }) => {
+            upgrade::upgrade(desk, upgrade::Wish { binary, drain, health, dry_run }).await
+        }
         Command::Explain { code } => offline::explain(&desk.out, &code),
         Command::Completion { shell } => offline::completion(&desk.out, shell),
         Command::Man { dir } => offline::man(&desk.out, dir.as_deref()),

@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tinkerbell_api::server::{Daemon, DaemonStatus, ServerState, serve};
 use tinkerbell_api::socket;
+use tinkerbell_api::wire::{UpgradeRequest, UpgradeView};
 use tinkerbell_core::clock::{Clock, Stamp};
 use tinkerbell_core::event::{self, Action, Event, Observation, Placed, Submitted};
 use tinkerbell_core::lifecycle::Task;
@@ -59,6 +60,7 @@ struct Fake {
     /// What happens after a submission or an answer.
     script: Mutex<Vec<Vec<Event>>>,
     commands: Mutex<Vec<String>>,
+    upgrade: Mutex<Option<(String, u32)>>,
     stop: CancellationToken,
 }
 
@@ -100,10 +102,50 @@ impl Clock for Fake {
 
 impl Daemon for Fake {
     fn status(&self) -> DaemonStatus {
-        DaemonStatus { pid: 4711, version: "0.1.0".into(), uptime_ms: 61_000, lsn: 3, level: None, data_dir: "/d".into() }
+        // The upgrade takes two looks to its end.
+        let upgrade = self.upgrade.lock().unwrap().as_mut().map(|(state, asked)| {
+            *asked += 1;
+            let state = if *asked > 1 { state.clone() } else { "draining".to_owned() };
+            let why = if state == "taken-back" { "it ended before it served".to_owned() } else { String::new() };
+            UpgradeView {
+                state,
+                from_pid: 4711,
+                from_version: "0.1.0".into(),
+                binary: "/bin/tinkerbell".into(),
+                why,
+                gap_ms: 50,
+                ..UpgradeView::default()
+            }
+        });
+        DaemonStatus {
+            pid: 4711,
+            version: "0.1.0".into(),
+            uptime_ms: 61_000,
+            lsn: 3,
+            data_dir: "/d".into(),
+            upgrade,
+            ..DaemonStatus::default()
+        }
     }
     fn ready(&self) -> Result<(), Fault> {
         Ok(())
+    }
+    fn alive(&self) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async { Ok(()) })
+    }
+    fn upgrade(&self, request: UpgradeRequest) -> BoxFuture<'_, Result<UpgradeView, Fault>> {
+        let end = match request.health_ms {
+            1_000 => "taken-back",
+            _ => "done",
+        };
+        *self.upgrade.lock().unwrap() = Some((end.to_owned(), 0));
+        let (version, binary) = ("0.2.0".to_owned(), request.binary);
+        Box::pin(async move {
+            Ok(UpgradeView { state: "looked".into(), from_pid: 4711, version, records: 7, binary, ..UpgradeView::default() })
+        })
+    }
+    fn reload(&self) -> Result<String, Fault> {
+        Ok("for the next task: model".to_owned())
     }
     fn stop(&self) {
         self.stop.cancel();
@@ -171,6 +213,7 @@ impl Roof {
             log: watch::channel(Vec::new()).0,
             script: Mutex::new(script),
             commands: Mutex::default(),
+            upgrade: Mutex::default(),
             stop: CancellationToken::new(),
         };
         Arc::new(Self { engine: Arc::new(engine), dir: tempfile::tempdir().unwrap(), chores: Mutex::default() })
@@ -199,7 +242,12 @@ impl House for Roof {
         })
     }
     fn surroundings(&self) -> Surroundings {
-        Surroundings { cwd: Some(self.dir.path().to_owned()), env: [("PATH".to_owned(), "/bin".to_owned())].into(), key: "k1".into() }
+        Surroundings {
+            cwd: Some(self.dir.path().to_owned()),
+            exe: "/bin/tinkerbell".into(),
+            env: [("PATH".to_owned(), "/bin".to_owned())].into(),
+            key: "k1".into(),
+        }
     }
     fn chore(&self, chore: Chore, _: Arc<Output>) -> BoxFuture<'_, Result<u8, Fault>> {
         self.chores.lock().unwrap().push(chore);
@@ -578,28 +626,57 @@ async fn changing_a_task_says_how_to_take_it_back() {
 }
 
 #[tokio::test]
+async fn an_upgrade_is_followed_to_its_end() {
+    check(
+        vec![],
+        &["inbox", "daemon reload", "daemon upgrade --dry-run", "daemon upgrade", "daemon upgrade --health 1s"],
+        expect![[r#"
+            $ inbox  → 0
+            2 nothing waits for you
+            $ daemon reload  → 0
+            2 for the next task: model
+            $ daemon upgrade --dry-run  → 0
+            2 /bin/tinkerbell (release 0.2.0) can read all 7 records
+            $ daemon upgrade  → 0
+            2 /bin/tinkerbell (release 0.2.0) can read all 7 records
+            2 upgrade: waiting for model calls to end
+            2 process 4711 gave its place to process 4711; upgraded from 0.1.0 in 50 ms; commands: 0 run on, 0 have ended, 0 unknown; model calls cut: 0
+            $ daemon upgrade --health 1s  → 1
+            2 /bin/tinkerbell (release 0.2.0) can read all 7 records
+            2 upgrade: waiting for model calls to end
+            2 error[TB-DAEMON-014]: the new binary did not serve, and the old one took over again: it ended before it served
+            2   tinkerbell daemon logs   has what the new binary said
+            2   tinkerbell explain TB-DAEMON-014           (exit code 1)
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn the_daemon_is_shown_and_stopped_but_not_started() {
     check(
         vec![],
         &["daemon status", "daemon stop", "inbox", "daemon status", "daemon stop", "daemon stop"],
         expect![[r#"
-        $ daemon status  → 69
-        2 error[TB-API-001]: the daemon can not be reached at DIR/run/s: no socket is there
-        2   tinkerbell daemon start
-        2   tinkerbell explain TB-API-001              (exit code 69)
-        $ daemon stop  → 0
-        2 no daemon runs
-        $ inbox  → 0
-        2 nothing waits for you
-        $ daemon status  → 0
-        1 daemon 0.1.0 runs as process 4711 for 61 s, ready
-        1 tasks 0 (0 open), clients 1, newest record 3
-        1 data /d
-        $ daemon stop  → 0
-        2 stopped
-        $ daemon stop  → 0
-        2 no daemon runs
-    "#]],
+            $ daemon status  → 69
+            2 error[TB-API-001]: the daemon can not be reached at DIR/run/s: no socket is there
+            2   tinkerbell daemon start
+            2   tinkerbell explain TB-API-001              (exit code 69)
+            $ daemon stop  → 0
+            2 no daemon runs
+            $ inbox  → 0
+            2 nothing waits for you
+            $ daemon status  → 0
+            1 daemon 0.1.0 runs as process 4711 for 61 s, ready
+            1 tasks 0 (0 open); clients 1, commands 0
+            1 journal: newest record 3, 0 B, room 
+            1 memory 0 B
+            1 data /d
+            $ daemon stop  → 0
+            2 stopped
+            $ daemon stop  → 0
+            2 no daemon runs
+        "#]],
     )
     .await;
 }
@@ -707,6 +784,7 @@ async fn a_lost_daemon_is_started_again_and_the_run_goes_on() {
         log: watch::channel(roof.engine.log.borrow().clone()).0,
         script: Mutex::default(),
         commands: Mutex::default(),
+        upgrade: Mutex::default(),
         stop: CancellationToken::new(),
     };
     let second = Arc::new(second);

@@ -89,6 +89,17 @@ impl Event {
     }
 }
 
+/// Whether this version can read records of that type and payload version.
+#[must_use]
+pub fn is_known(kind: u16, schema: u8) -> bool {
+    let Some(field) = kind.checked_sub(15).filter(|_| schema <= SCHEMA) else { return false };
+    // The event as an empty message in its field: whoever knows the field decodes it.
+    let mut bytes = Vec::new();
+    prost::encoding::encode_key(u32::from(field), prost::encoding::WireType::LengthDelimited, &mut bytes);
+    bytes.push(0);
+    Entry::decode(bytes.as_slice()).is_ok_and(|entry| entry.event.is_some())
+}
+
 /// Encodes an event with its wall time (milliseconds since the epoch).
 #[must_use]
 pub fn encode(event: Event, at_ms: u64) -> Vec<u8> {

@@ -4,6 +4,7 @@
 //! `--set`. A project's own file stands apart: it may only tighten. Invariant: a file with a
 //! mistake is refused whole, with file, line and column.
 
+mod applies;
 mod keys;
 mod load;
 pub mod options;
@@ -11,6 +12,7 @@ mod project;
 #[cfg(test)]
 mod tests;
 
+pub use applies::{Applies, applies};
 pub use load::{Loaded, Origin, Sources, load};
 pub use options::Config;
 pub use project::read_project;

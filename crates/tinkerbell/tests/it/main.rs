@@ -17,3 +17,4 @@ mod provider;
 mod repository;
 mod torture;
 mod undo;
+mod upgrade;

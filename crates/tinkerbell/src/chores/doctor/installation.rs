@@ -8,7 +8,7 @@ use super::super::repository;
 use super::super::text::{size, span};
 use super::report::{Finding, Group, broken};
 use crate::config::{self, Loaded};
-use crate::daemon;
+use crate::service;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,7 +29,7 @@ const MOST_FILES: usize = 200_000;
 /// The daemon and its socket.
 pub async fn daemon(shop: &Shop<'_>) -> Group {
     let socket = shop.places.socket();
-    let holder = daemon::holder(&shop.places.data);
+    let holder = service::holder(&shop.places.data);
     let asked = tokio::time::timeout(PATIENCE, async { Client::connect(&socket).await?.daemon().await }).await;
     let mut findings = vec![match (asked, holder) {
         (Ok(Ok(view)), _) => running(shop, &view),
