@@ -28,7 +28,7 @@ async fn an_engine_that_stands_still_accepts_and_begins_nothing() {
     let (id, _) = engine.submit(submission()).await.unwrap();
     engine.beat().await.unwrap();
     assert_eq!(world.counts(id), Vec::<u32>::new());
-    assert_eq!(engine.get(&id.to_string()).unwrap().status, Status::Queued);
+    assert_eq!(engine.get(&id.to_string()).await.unwrap().task.status, Status::Queued);
     engine.go_on();
     until(&engine, id, "finished", |task| task.status == Status::Finished).await;
     assert_eq!(world.counts(id), [1, 1]);

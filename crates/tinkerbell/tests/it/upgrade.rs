@@ -181,7 +181,7 @@ async fn hammer(path: PathBuf, repo: PathBuf, met: Arc<Met>, number: usize) {
                 client.submit(&request, Some(&format!("{number}-{turn}"))).await?;
                 met.submitted.fetch_add(1, Ordering::SeqCst);
             }
-            client.tasks().await.map(drop)
+            client.tasks(false, 20, None).await.map(drop)
         };
         if let Err(fault) = answer.await {
             met.failed.fetch_add(1, Ordering::SeqCst);
