@@ -13,7 +13,7 @@ mod plan;
 mod rewrite;
 pub(crate) mod scan;
 
-pub(crate) use measure::{Measured, measure};
+pub(crate) use measure::{Keeps, Measured, measure};
 pub(crate) use plan::plan;
 pub(crate) use rewrite::{put_in_place, rewrite};
 

@@ -3,13 +3,14 @@
 //! It joins queue, writer and index and adds nothing to their rules. Invariant: `durable` completes
 //! only after the sync that covers the append returned, and readers see only what is durable.
 
+use crate::archive::Archived;
 use crate::checkpoint;
-use crate::compact::format::{KIND_RETIRED, Range};
-use crate::compact::{self, Bench, Gate, Worth};
+use crate::compact::{Bench, Gate, Worth};
 use crate::disk::{Disk, Lock, RealDisk};
 use crate::error::Error;
 use crate::flush::{Flusher, Held, lock};
 use crate::format::{FLAG_BLOB, FRAME_BYTES, Frame, KIND_FIRST_USER};
+use crate::housekeeping::Housekeeping;
 use crate::index::Index;
 use crate::options::Options;
 use crate::queue::{Chunk, Limits, Queue};
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tinkerbell_core::clock::{Clock, Entropy};
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::port::{Appended, Compaction, Journal, JournalState, Keyring, Needed, NewRecord, Record, Room};
+use tinkerbell_core::port::{Appended, BlobStore, Compaction, Journal, JournalState, Keyring, Needed, NewRecord, Record, Room};
 use tinkerbell_core::words::Lsn;
 use tokio::sync::oneshot;
 
@@ -61,9 +62,7 @@ pub struct Wal {
     stepped: bool,
     drive: Mutex<Drive>,
     gate: Gate,
-    worth: Worth,
-    /// Held by the one compaction at a time.
-    turn: tokio::sync::Mutex<()>,
+    house: Housekeeping,
 }
 
 impl std::fmt::Debug for Wal {
@@ -152,7 +151,7 @@ impl Wal {
         };
         let Recovered { index, next, head, epoch, empty, report } = recover(&*disk)?;
         let epoch = epoch.saturating_add(1);
-        let keyring = tickers.keyring;
+        let (keyring, clock) = (tickers.keyring, Arc::clone(&tickers.clock));
         let sealer = Sealer::new(keyring.clone());
         let tools = Tools { disk: Arc::clone(&disk), clock: tickers.clock, entropy: tickers.entropy, sealer };
         let writer = Writer::start(tools, options, epoch, next, head)?;
@@ -170,8 +169,10 @@ impl Wal {
         let (queue, index, held) = (Arc::clone(&flusher.queue), Arc::clone(&flusher.index), Arc::clone(&flusher.held));
         let drive = drive(flusher)?;
         let stepped = matches!(drive, Drive::Stepped(_));
-        let (drive, worth, turn) = (Mutex::new(drive), Worth::of(options), tokio::sync::Mutex::new(()));
-        Ok(Arc::new(Self { queue, index, disk, held, epoch, limits, recovery: report, keyring, stepped, drive, gate, worth, turn }))
+        let bench = Bench { disk: Arc::clone(&disk), index: Arc::clone(&index), queue: Arc::clone(&queue), gate: Arc::clone(&gate) };
+        let house = Housekeeping::new(bench, Worth::of(options), clock, stepped);
+        let drive = Mutex::new(drive);
+        Ok(Arc::new(Self { queue, index, disk, held, epoch, limits, recovery: report, keyring, stepped, drive, gate, house }))
     }
 
     /// Does one thing that the flusher's thread would do: takes a waiting batch, writes, syncs and
@@ -193,6 +194,22 @@ impl Wal {
         &self.recovery
     }
 
+    /// From now on compaction copies segments to `store` before it drops anything from them. Only the
+    /// first call counts.
+    pub fn archive_to(&self, store: Arc<dyn BlobStore>) {
+        self.house.archive_to(store);
+    }
+
+    /// Copies every sealed segment to the archive that it does not hold yet; nothing without one.
+    /// Cancel safe: segments that no manifest names do not count and are copied again.
+    ///
+    /// # Errors
+    /// When the archive belongs to another journal or is damaged (see [`crate::archive::Error`]), when
+    /// it can not be written, or when the journal is closed.
+    pub async fn archive_sealed(&self) -> Result<Archived, Fault> {
+        self.house.archive_sealed().await
+    }
+
     /// Does what blocks on the disk off the runtime; in a stepped journal, at once.
     async fn off<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Fault> {
         if self.stepped {
@@ -202,46 +219,6 @@ impl Wal {
             Ok(result) => Ok(result?),
             Err(e) => Err(Error::io("work in", self.disk.path(), std::io::Error::other(e)).into()),
         }
-    }
-
-    /// Copying and renaming run off the runtime; between them the flusher writes the retirement record
-    /// like any other. A future that is dropped between the two has done nothing.
-    async fn compact_now(&self, needed: Needed) -> Result<Compaction, Fault> {
-        let turn = self.turn.lock().await;
-        let bench = self.bench();
-        let (at, of) = (bench.clone(), needed.clone());
-        let mut segments = self.off(move || at.act(|bench| compact::measure(bench, &of))).await?;
-        let (mut done, mut left) = (Compaction::default(), self.worth.call_bytes);
-        while let Some(run) = compact::plan(&segments, &self.worth, left) {
-            let vouched: Vec<String> = segments.iter().map(|s| s.name.clone()).filter(|name| Range::of_name(name).is_some()).collect();
-            let group = segments.get(run.clone()).unwrap_or_default().to_vec();
-            let (at, of, from) = (bench.clone(), needed.clone(), group.clone());
-            let Some(fresh) = self.off(move || at.act(|bench| compact::rewrite(bench, &from, &of, &vouched))).await? else { break };
-            self.append_own(KIND_RETIRED, &fresh.retired.encode()).await?;
-            let (at, from) = (bench.clone(), group.clone());
-            let segment = self.off(move || at.act(|bench| compact::put_in_place(bench, fresh, &from))).await?;
-            compact::count(&mut done, &group, &segment);
-            left = left.saturating_sub(segment.total.max(1));
-            segments.splice(run, [segment]);
-        }
-        drop(turn);
-        Ok(done)
-    }
-
-    fn bench(&self) -> Bench {
-        let (disk, index, queue, gate) = (Arc::clone(&self.disk), Arc::clone(&self.index), Arc::clone(&self.queue), Arc::clone(&self.gate));
-        Bench { disk, index, queue, gate }
-    }
-
-    /// Makes a record of the journal's own durable.
-    async fn append_own(&self, kind: u16, payload: &[u8]) -> Result<Lsn, Fault> {
-        let mut bytes = Vec::with_capacity(FRAME_BYTES.saturating_add(payload.len()));
-        Frame { lsn: 0, incarnation: 0, kind, schema: 1, flags: 0, key_id: 0, task: 0, payload }.push(&mut bytes);
-        let (owner, answer) = oneshot::channel();
-        let first = self.queue.push(Chunk { bytes, records: 1, owner })?;
-        let lost = |_| Err(Error::Poisoned { why: "its flusher ended unexpectedly".to_owned() }.into());
-        answer.await.unwrap_or_else(lost)?;
-        Ok(Lsn(first))
     }
 
     fn encode(&self, records: &[NewRecord]) -> Result<Vec<u8>, Error> {
@@ -329,7 +306,7 @@ impl Journal for Wal {
     }
 
     fn compact(&self, needed: Needed) -> BoxFuture<'_, Result<Compaction, Fault>> {
-        Box::pin(self.compact_now(needed))
+        Box::pin(self.house.compact(needed))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), Fault>> {

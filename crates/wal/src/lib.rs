@@ -14,12 +14,14 @@
 //! to the slots together, can not be told from a torn write.
 //! Whole segments missing at the end can not be noticed without an outside anchor either.
 
+pub mod archive;
 mod checkpoint;
 mod compact;
 pub mod disk;
 mod error;
 mod flush;
 mod format;
+mod housekeeping;
 mod index;
 pub mod inspect;
 mod journal;

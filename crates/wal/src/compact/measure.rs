@@ -6,6 +6,7 @@
 use super::Bench;
 use super::format::{KIND_RETIRED, Kept, Range, Retired};
 use super::scan::first_of;
+use crate::archive::format::KIND_ARCHIVED;
 use crate::disk::{Disk, Mode, read_full};
 use crate::error::Error;
 use crate::flush::lock;
@@ -47,6 +48,8 @@ pub(crate) struct Keeps<'a> {
     pub(crate) needed: &'a Needed,
     /// Compacted segments that count and are not about to be replaced.
     pub(crate) vouched: BTreeSet<String>,
+    /// Records that tell of archiving count from this number on; what they say is cumulative.
+    pub(crate) noted: u64,
 }
 
 impl Keeps<'_> {
@@ -56,6 +59,7 @@ impl Keeps<'_> {
             // They tell of batches and closings, which the range in the new header replaces.
             KIND_TRAILER | KIND_SHUTDOWN => false,
             KIND_RETIRED => Retired::decode(frame.payload).is_none_or(|retired| self.vouched.contains(&retired.range.name())),
+            KIND_ARCHIVED => frame.lsn >= self.noted,
             _ => true,
         }
     }
@@ -72,15 +76,15 @@ struct Front {
     size: u64,
 }
 
-/// Measures all sealed segments, oldest first.
-pub(crate) fn measure(bench: &Bench, needed: &Needed) -> Result<Vec<Measured>, Error> {
+/// Measures all sealed segments, oldest first. Records of archiving before `noted` are not needed.
+pub(crate) fn measure(bench: &Bench, needed: &Needed, noted: u64) -> Result<Vec<Measured>, Error> {
     // The directory first: when it shows a later segment, the index has all of the earlier ones.
     let names = segment_names(&*bench.disk)?;
     let Some(active) = names.iter().rfind(|name| first_of(name).is_some()) else { return Ok(Vec::new()) };
     let mut segments = lock(&bench.index).segments();
     segments.retain(|extents| extents.first().is_some_and(|extent| *extent.segment < **active));
     let vouched = segments.iter().flatten().map(|extent| extent.segment.to_string()).filter(|name| Range::of_name(name).is_some());
-    let keeps = Keeps { needed, vouched: vouched.collect() };
+    let keeps = Keeps { needed, vouched: vouched.collect(), noted };
     let mut out: Vec<Measured> = Vec::with_capacity(segments.len());
     for extents in segments {
         let one = one(bench, extents, &keeps)?;

@@ -19,7 +19,6 @@ use crate::survey::NEW_SUFFIX;
 use crate::writer::is_full;
 use sha2::{Digest, Sha256};
 use std::io;
-use tinkerbell_core::port::Needed;
 
 /// Bytes that are gathered before they are written, and read at once for the checksum.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -56,13 +55,11 @@ fn give_up(disk: &dyn Disk, new: &str) {
     }
 }
 
-/// Copies what is needed of `group` into a new file and syncs it. `vouched` are all compacted
-/// segments of the journal.
-pub(crate) fn rewrite(bench: &Bench, group: &[Measured], needed: &Needed, vouched: &[String]) -> Result<Option<Fresh>, Error> {
+/// Copies what is needed of `group` into a new file and syncs it.
+pub(crate) fn rewrite(bench: &Bench, group: &[Measured], mut keeps: Keeps<'_>) -> Result<Option<Fresh>, Error> {
     let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(None) };
     let range = Range { epoch: first.epoch, first: first.first, last: last.end.saturating_sub(1), generation: bench.queue.newest()? };
-    let replaced = |name: &String| group.iter().any(|segment| segment.name == *name);
-    let keeps = Keeps { needed, vouched: vouched.iter().filter(|name| !replaced(name)).cloned().collect() };
+    keeps.vouched.retain(|name| group.iter().all(|segment| segment.name != *name));
     let name = range.name();
     let new = format!("{name}{NEW_SUFFIX}");
     let failed = |e| full_or_failed(bench, &new, e);

@@ -1,5 +1,6 @@
 //! Tests of the whole journal on a disk that lives in memory, and on the real one.
 
+mod archive;
 mod churn;
 mod compact;
 mod crash;
