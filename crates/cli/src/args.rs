@@ -286,6 +286,9 @@ pub enum Command {
     /// The journal
     #[command(subcommand)]
     Wal(WalCommand),
+    /// The keys that seal journal and blobs
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Read a damaged session of codex, claude, copilot or gemini; lists them without a file
     #[command(after_long_help = RESCUE_EXAMPLES)]
     Rescue {
@@ -473,6 +476,19 @@ pub enum WalCommand {
         #[arg(long, value_name = "TASK")]
         task: Option<String>,
     },
+}
+
+/// Commands about the keys.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum KeysCommand {
+    /// List them: number, user, age; never secrets
+    Ls {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Wrap all keys under a new root key, and discard the old one
+    RotateRoot,
 }
 
 /// Reads the command line. Whatever is to be said about it was printed when this fails.

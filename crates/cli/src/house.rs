@@ -87,6 +87,13 @@ pub enum Chore {
         /// Only of the task with this prefix.
         task: Option<String>,
     },
+    /// List the keys of all subjects.
+    KeysLs {
+        /// As JSON.
+        json: bool,
+    },
+    /// Wrap all keys under a new root key.
+    KeysRotateRoot,
     /// Read damaged sessions of other agents.
     Rescue(Rescue),
     /// Show a task from start to undo.

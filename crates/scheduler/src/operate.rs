@@ -96,7 +96,20 @@ impl Engine {
             }
             _ => return Ok(()),
         };
-        self.inner.record(id, vec![Event::Signal(signal)]).await?.durable().await.map(|_| ())
+        self.inner.record(id, vec![Event::Signal(signal)]).await?.durable().await?;
+        if kind == "remove" {
+            self.forget(id).await;
+        }
+        Ok(())
+    }
+
+    /// Drops the blobs of a task whose removal is durable. One that fails is tried again at the next
+    /// start: the task is gone either way.
+    pub(crate) async fn forget(&self, id: TaskId) {
+        let Ok(owner) = self.snapshot(id).map(|task| task.owner()) else { return };
+        if let Err(fault) = self.inner.deps.blobs.forget(owner).await {
+            tracing::warn!(task = %id, %fault, "the blobs of a removed task could not be dropped yet");
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use tinkerbell_core::event::{self, Event, Placed};
 use tinkerbell_core::port::{BlobStore, NewRecord, Record};
 use tinkerbell_core::words::{BlobRef, Owner};
 
+/// The code of a blob that is not there.
+pub(crate) const BLOB_MISSING: &str = "TB-BLOB-001";
 /// Payloads above this go to the blob store (`durability` design: 16 KiB).
 const INLINE_BYTES: usize = 16 * 1024;
 

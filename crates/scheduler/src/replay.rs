@@ -4,7 +4,8 @@
 //! the world is what it was when the last durable record was written.
 
 use crate::engine::{Deps, Engine, World, fold as fold_one};
-use crate::record::unpack;
+use crate::record::{BLOB_MISSING, unpack};
+use std::collections::{BTreeMap, BTreeSet};
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::event::{Event, OrphanReaped};
 use tinkerbell_core::lifecycle::Status;
@@ -16,16 +17,54 @@ const CHUNK: usize = 1_024;
 /// Folds the whole journal.
 pub(crate) async fn fold(deps: &Deps) -> Result<World, Fault> {
     let mut world = World::default();
+    let mut bare = Bare::default();
     let mut from = Lsn(1);
     loop {
         let records = deps.journal.read(from, CHUNK).await?;
-        let Some(last) = records.last() else { return Ok(world) };
+        let Some(last) = records.last() else { return bare.judged().map(|()| world) };
         from = last.lsn.next();
         for record in records {
-            if let Some(placed) = unpack(&*deps.blobs, record).await? {
-                fold_one(&mut world, &placed);
+            let task = record.task;
+            match unpack(&*deps.blobs, record).await {
+                Ok(Some(placed)) => {
+                    bare.look(&placed.event, placed.task);
+                    fold_one(&mut world, &placed);
+                }
+                Ok(None) => {}
+                Err(fault) => bare.take(task, fault)?,
             }
         }
+    }
+}
+
+/// Records whose blobs are gone. That is right for a task that is removed later, because its blobs go
+/// with it, and damage for every other.
+#[derive(Default)]
+struct Bare {
+    missing: BTreeMap<TaskId, Fault>,
+    removed: BTreeSet<TaskId>,
+}
+
+impl Bare {
+    fn take(&mut self, task: Option<TaskId>, fault: Fault) -> Result<(), Fault> {
+        match task {
+            Some(task) if fault.code.0 == BLOB_MISSING => {
+                self.missing.entry(task).or_insert(fault);
+                Ok(())
+            }
+            _ => Err(fault),
+        }
+    }
+
+    fn look(&mut self, event: &Event, task: TaskId) {
+        if matches!(event, Event::Signal(signal) if signal.kind == "remove") {
+            self.removed.insert(task);
+        }
+    }
+
+    fn judged(self) -> Result<(), Fault> {
+        let kept = self.missing.into_iter().find(|(task, _)| !self.removed.contains(task));
+        kept.map_or(Ok(()), |(_, fault)| Err(fault))
     }
 }
 
@@ -43,7 +82,7 @@ pub(crate) async fn resume(engine: &Engine) -> Result<(), Fault> {
         .collect();
     for (id, status, cancelling, half_operated) in tasks {
         match status {
-            Status::Removed => continue,
+            Status::Removed => engine.forget(id).await,
             Status::Queued | Status::Running | Status::Paused { .. } if cancelling => engine.finish_half_done(id),
             _ if half_operated => engine.finish_half_done(id),
             Status::Queued | Status::Running => engine.kick(id),

@@ -4,11 +4,12 @@
 //! again. Invariant: a watcher sees each event of its task once, in order.
 
 use crate::engine::Inner;
-use crate::record::unpack;
+use crate::record::{BLOB_MISSING, unpack};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tinkerbell_core::code::Fault;
+use tinkerbell_core::lifecycle::Status;
 use tinkerbell_core::port::Seen;
 use tinkerbell_core::words::{Lsn, TaskId};
 use tokio::sync::broadcast;
@@ -75,6 +76,11 @@ impl Watch {
         }
     }
 
+    fn is_removed(&self, task: Option<TaskId>) -> bool {
+        let world = self.inner.lock();
+        task.and_then(|task| world.slots.get(&task)).is_some_and(|slot| slot.task.status == Status::Removed)
+    }
+
     async fn catch_up(&mut self) -> Result<(), Fault> {
         let records = self.inner.deps.journal.read(self.last.next(), CHUNK).await?;
         if records.is_empty() {
@@ -89,7 +95,12 @@ impl Watch {
             if self.task.is_some() && record.task != self.task {
                 continue;
             }
-            let placed = unpack(&*self.inner.deps.blobs, record).await?;
+            let task = record.task;
+            let placed = match unpack(&*self.inner.deps.blobs, record).await {
+                // The blobs of a removed task went with it.
+                Err(fault) if fault.code.0 == BLOB_MISSING && self.is_removed(task) => None,
+                other => other?,
+            };
             self.ready.extend(placed.map(|placed| Seen::Event(Arc::new(placed))));
         }
         Ok(())

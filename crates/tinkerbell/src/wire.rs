@@ -16,11 +16,11 @@ use tinkerbell_canvas::GitCanvas;
 use tinkerbell_core::clock::{Clock, Entropy};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::money::Price;
-use tinkerbell_core::port::{BlobStore, Guard, Journal, Model, Sandbox, Submission};
+use tinkerbell_core::port::{BlobStore, Guard, Journal, Keyring, Model, Sandbox, Submission};
 use tinkerbell_executor::{HostSandbox, LevelChoice, NetworkChoice, SandboxOptions};
 use tinkerbell_router::Router;
 use tinkerbell_scheduler::{Admission, Deps, Engine, Options};
-use tinkerbell_security::PolicyGuard;
+use tinkerbell_security::{FileKeyring, KeyPlaces, PolicyGuard};
 use tinkerbell_wal::Wal;
 
 /// Toolchain variables of the user that commands may see; none of them holds a secret.
@@ -69,6 +69,7 @@ pub fn sandbox_options(config: &Config, places: &Places, env: &Environment) -> S
             .into_iter()
             .flatten()
             .map(Path::to_owned)
+            .chain([key_places(config, places).root])
             .collect(),
         level: match config.sandbox.level {
             config::options::Level::Auto => LevelChoice::Auto,
@@ -97,7 +98,7 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources, sent: V
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let loaded = config::load(&sources, env)?;
     let config = loaded.config.clone();
-    let (journal, blobs) = storage(places, clock.clone(), entropy.clone()).await?;
+    let (journal, blobs) = storage(places, key_places(&config, places), clock.clone(), entropy.clone()).await?;
     let canvas = GitCanvas::new(canvas_options(&config, places, env));
     let sandbox = HostSandbox::new(sandbox_options(&config, places, env), clock.clone(), entropy.clone());
     let received = Arc::new(Received::new(env.clone()));
@@ -126,16 +127,27 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources, sent: V
     Ok(House { engine, journal, sandbox, received, guard, live })
 }
 
-/// Opens journal and blobs; recovery reads the disk, so it runs beside the runtime.
+/// Where keyring and root key lie. A relative path of the root key begins at the configuration file.
+#[must_use]
+pub fn key_places(config: &Config, places: &Places) -> KeyPlaces {
+    let keys = places.data.join("keys");
+    let configured = config.security.root_key.as_ref();
+    let root = configured.map(|path| places.config.parent().unwrap_or(&places.data).join(path));
+    KeyPlaces { keyring: keys.join("keyring"), root: root.unwrap_or_else(|| keys.join("root.key")) }
+}
+
+/// Opens keyring, journal and blobs; recovery reads the disk, so it runs beside the runtime.
 async fn storage(
     places: &Places,
+    keys: KeyPlaces,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 ) -> Result<(Arc<dyn Journal>, Arc<dyn BlobStore>), Fault> {
     let (journal, blobs) = (places.journal(), places.data.join("blobs"));
     let open = move || {
-        let journal: Arc<dyn Journal> = Wal::open(tinkerbell_wal::Options::new(journal), clock, entropy.clone())?;
-        let blobs: Arc<dyn BlobStore> = DiskBlobs::open(blobs, entropy)?;
+        let keyring: Arc<dyn Keyring> = FileKeyring::open(keys, clock.clone())?;
+        let journal: Arc<dyn Journal> = Wal::open_sealed(tinkerbell_wal::Options::new(journal), clock, entropy, keyring.clone())?;
+        let blobs: Arc<dyn BlobStore> = DiskBlobs::open(blobs, keyring)?;
         Ok((journal, blobs))
     };
     let ended = |error| Fault::new("TB-DAEMON-001", exit::INTERNAL, format!("the journal's opening ended early: {error}"));

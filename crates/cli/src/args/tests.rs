@@ -77,6 +77,8 @@ fn lines_that_scripts_stand_on_are_read() {
         "wal stat",
         "wal verify",
         "wal dump",
+        "keys ls --json",
+        "keys rotate-root",
         "demo --fast",
         "demo -m a/b",
         "explain TB-API-001",

@@ -15,7 +15,7 @@ mod watch;
 
 pub use offline::offline;
 
-use crate::args::{Args, Command, ConfigCommand, DaemonCommand, Format, OpCommand, WalCommand};
+use crate::args::{Args, Command, ConfigCommand, DaemonCommand, Format, KeysCommand, OpCommand, WalCommand};
 use crate::house::{Chore, House, Rescue};
 use crate::output::Output;
 use serde::Serialize;
@@ -140,6 +140,8 @@ fn chore(command: Command) -> Option<Chore> {
         Command::Wal(WalCommand::Stat { json }) => Chore::WalStat { json },
         Command::Wal(WalCommand::Verify) => Chore::WalVerify,
         Command::Wal(WalCommand::Dump { from, limit, task }) => Chore::WalDump { from, limit, task },
+        Command::Keys(KeysCommand::Ls { json }) => Chore::KeysLs { json },
+        Command::Keys(KeysCommand::RotateRoot) => Chore::KeysRotateRoot,
         Command::Rescue { files, transcript, repair, json, max_bytes } => {
             Chore::Rescue(Rescue { files, transcript, repair, json, max_bytes })
         }

@@ -7,6 +7,7 @@
 mod config;
 mod doctor;
 mod init;
+mod keys;
 mod logs;
 mod repository;
 mod rescue;
@@ -48,6 +49,8 @@ pub async fn run(shop: &Shop<'_>, chore: &Chore, yes: bool, out: &Output) -> Opt
         Chore::ConfigSchema => config::schema(out),
         Chore::ConfigPath => config::path(shop, out),
         Chore::Init => init::init(shop, yes, out).await,
+        Chore::KeysLs { json } => keys::ls(shop, *json, out),
+        Chore::KeysRotateRoot => keys::rotate_root(shop, out),
         Chore::Rescue(wish) => rescue::rescue(shop, wish, out),
         Chore::WalStat { json } => wal::stat(shop, *json, out),
         Chore::WalVerify => wal::verify(shop, out),

@@ -3,12 +3,13 @@
 //! Reads without the lock, beside a daemon that may be writing. Invariant: nothing is changed, and
 //! damage is named with what to do, never passed over.
 
-use super::Shop;
 use super::text::{brief, moment, size};
+use super::{Shop, keys};
 use serde_json::json;
 use tinkerbell_cli::Output;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::event::{self, Action, Event, Observation};
+use tinkerbell_core::port::Keyring;
 use tinkerbell_core::words::{BlobRef, Lsn, TaskId};
 use tinkerbell_wal::inspect::{self, Entry, Filter, Stat};
 
@@ -76,7 +77,9 @@ pub fn dump(shop: &Shop<'_>, from: u64, limit: usize, task: Option<&str>, out: &
     // The journal knows whole ids only; a prefix is looked for in what it lists.
     let by_prefix = prefix.filter(|_| whole.is_none());
     let filter = Filter { from: Lsn(from), limit: if by_prefix.is_some() { usize::MAX } else { limit }, task: whole, own: false };
-    let entries = inspect::dump(&shop.places.journal(), &filter, None)?;
+    // Without its keys the journal can be shown still; what is sealed says so.
+    let keyring = keys::open(shop).inspect_err(|fault| out.talk(&format!("note: {fault}"))).ok();
+    let entries = inspect::dump(&shop.places.journal(), &filter, keyring.as_deref().map(|keys| keys as &dyn Keyring))?;
     let wanted =
         |entry: &&Entry| by_prefix.as_ref().is_none_or(|prefix| entry.task.is_some_and(|task| task.to_string().starts_with(prefix)));
     for entry in entries.iter().filter(wanted).take(limit) {

@@ -21,6 +21,8 @@ pub struct Config {
     pub models: BTreeMap<String, Model>,
     /// Where commands run.
     pub sandbox: Sandbox,
+    /// Keys that seal journal and blobs.
+    pub security: Security,
     /// What a task's worktree holds.
     pub workspace: Workspace,
     /// Default limits of a task.
@@ -67,6 +69,14 @@ pub enum Network {
     None,
     /// The host's network.
     Host,
+}
+
+/// Keys that seal journal and blobs. User configuration only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Security {
+    /// The file with the root key, which wraps the keys of all subjects; made when it is first needed.
+    pub root_key: Option<PathBuf>,
 }
 
 /// What a task's worktree holds.
@@ -143,7 +153,7 @@ const fn key(path: &'static str, meaning: &'static str) -> Key {
 }
 
 /// All keys.
-pub const KEYS: [Key; 30] = [
+pub const KEYS: [Key; 31] = [
     key("model", "default model, provider/model"),
     key("providers.*.wire", "openai | openai-responses | anthropic | gemini | ollama | replay"),
     key("providers.*.base_url", "where it listens"),
@@ -160,6 +170,7 @@ pub const KEYS: [Key; 30] = [
     key("sandbox.level", "auto | full | landlock | none"),
     key("sandbox.network", "none | host"),
     key("sandbox.read", "further directories that commands may read"),
+    key("security.root_key", "file with the root key; keep it apart from backups of the data"),
     key("workspace.carry", "ignored files and directories that a task takes with it"),
     key("workspace.ignored", "skip | keep"),
     key("limits.budget", "money per task, e.g. \"5usd\""),

@@ -5,6 +5,7 @@
 
 mod host;
 mod installation;
+mod keys;
 mod models;
 mod project;
 mod report;
@@ -52,6 +53,7 @@ async fn examine(shop: &Shop<'_>, offline: bool) -> Report {
         daemon,
         places,
         installation::journal(shop),
+        keys::look(shop),
         installation::configuration(shop, &loaded),
         models,
         repository,
