@@ -6,7 +6,7 @@ mod world;
 use std::time::Duration;
 use tinkerbell_core::event::Caps;
 use tinkerbell_core::lifecycle::{Status, Task};
-use tinkerbell_core::port::{Command, Runtime as _, Seen, Submission};
+use tinkerbell_core::port::{BlobStore as _, Command, Runtime as _, Seen, Submission};
 use tinkerbell_core::words::{Lsn, TaskId};
 use tinkerbell_testkit::memory::MemDisk;
 use world::{Script, World};
@@ -280,4 +280,26 @@ async fn nothing_ends_a_task_that_somebody_paused_or_told_meanwhile() {
     engine.command(id, Command::Pause).await.unwrap();
     assert!(engine.inner.record_if(id, event(), still).await.unwrap().is_none());
     assert!(engine.get(&id.to_string()).await.unwrap().task.is_open());
+}
+
+#[tokio::test]
+async fn removing_a_task_drops_its_blobs_and_the_next_start_does_not_miss_them() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let engine = world.engine(&disk, None, Script::effects(1)).await;
+    let mut owners = Vec::new();
+    for goal in ["x", "y"] {
+        let long = Submission { goal: goal.repeat(20_000), ..submission() };
+        let (id, _) = engine.submit(long).await.unwrap();
+        owners.push(until(&engine, id, "finished", |task| task.status == Status::Finished).await.owner());
+    }
+    for owner in &owners {
+        assert!(!disk.list(*owner).await.unwrap().is_empty(), "a long goal is a blob");
+    }
+    engine.command(owners[0].task, Command::Remove { force: false }).await.unwrap();
+    assert!(disk.list(owners[0]).await.unwrap().is_empty());
+    assert!(!disk.list(owners[1]).await.unwrap().is_empty());
+    for _ in 0..2 {
+        let engine = world.engine(&disk, None, Script::effects(1)).await;
+        assert_eq!(listed(&engine).await.iter().map(|task| task.id).collect::<Vec<_>>(), [owners[1].task]);
+    }
 }
