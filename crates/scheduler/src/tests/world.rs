@@ -31,6 +31,8 @@ pub(super) struct Script {
     pub(super) ask_at: Option<u32>,
     pub(super) hang_at: Option<u32>,
     pub(super) hold: u64,
+    /// How often an effect repeats its words; many make a blob.
+    pub(super) talks: usize,
 }
 
 impl Script {
@@ -122,7 +124,7 @@ impl FakeRunner {
 
     fn act(&self, task: TaskId, seq: u32) -> Act {
         let (world, hang, hold) = (self.world.clone(), self.script.hang_at == Some(seq), self.script.hold);
-        let planned = self.script.effects;
+        let (planned, talks) = (self.script.effects, self.script.talks.max(1));
         Box::new(move |attempt| {
             async move {
                 if hang {
@@ -138,7 +140,7 @@ impl FakeRunner {
                 if attempt == Attempt::First || *count == 0 {
                     *count += 1;
                 }
-                let result = ResultSeen { text: format!("effect {seq}"), status: "done".into(), ..ResultSeen::default() };
+                let result = ResultSeen { text: format!("effect {seq}").repeat(talks), status: "done".into(), ..ResultSeen::default() };
                 let (before, after) = ((seq - 1).to_string(), seq.to_string());
                 // The first effect of a task makes its workspace, as in the real house.
                 let prepared = Prepared { checkpoint: "0".into(), ..Prepared::default() };
