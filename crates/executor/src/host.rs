@@ -9,6 +9,7 @@ use crate::probe::{self, Extent, Report};
 use crate::profile::{self, Plan};
 use crate::run::{Run, Standing};
 use crate::unit::{HostUnit, ask, blocking};
+use crate::verdict::{Sweep, Verdict};
 use crate::wire::{Order, Reply, Request};
 use futures_core::future::BoxFuture;
 use std::path::{Path, PathBuf};
@@ -108,10 +109,11 @@ impl HostSandbox {
             note_boot(&options.runs_dir)?;
             match std::fs::create_dir(&run.dir) {
                 Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => match run.settle()? {
-                    Standing::NeverRan | Standing::Absent => {}
-                    _ => return Ok(None),
-                },
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    if !run.settle()?.verdict().may_start() {
+                        return Ok(None);
+                    }
+                }
                 Err(error) => return Err(Error::files(&run.dir)(error)),
             }
             let (cell, absent) = profile::build(&options, &spec, level, plan)?;
@@ -164,18 +166,19 @@ impl HostSandbox {
 
     async fn find(&self, id: RunId) -> Result<Found, Error> {
         let (run, is_new_boot) = (self.run(id), self.is_new_boot.load(Ordering::Relaxed));
-        let standing = blocking(move || match run.settle()? {
-            Standing::Absent | Standing::NeverRan if is_new_boot => {
+        let verdict = blocking(move || {
+            let found = run.settle()?.verdict();
+            let verdict = found.of_known(is_new_boot);
+            if verdict != found {
                 run.mark_lost("the machine was started anew")?;
-                Ok(Standing::Lost)
             }
-            standing => Ok(standing),
+            Ok(verdict)
         })
         .await?;
-        Ok(match standing {
-            Standing::Absent | Standing::NeverRan => Found::NeverRan,
-            Standing::Running | Standing::Ended(_) => Found::Unit(self.unit(id)),
-            Standing::Lost => Found::Lost(self.unit(id)),
+        Ok(match verdict {
+            Verdict::Absent | Verdict::NeverRan => Found::NeverRan,
+            Verdict::Running | Verdict::Ended => Found::Unit(self.unit(id)),
+            Verdict::Lost => Found::Lost(self.unit(id)),
         })
     }
 
@@ -203,16 +206,17 @@ impl HostSandbox {
     /// Ends what a run left that no task knows; says what it was, if anything.
     async fn reap(&self, run: Run) -> Result<Option<&'static str>, Error> {
         let probe = run.clone();
-        match blocking(move || probe.look()).await? {
-            Standing::Running => {
+        let verdict = blocking(move || Ok(probe.look()?.verdict())).await?;
+        match verdict.sweep(run.dir.join("lost").exists()) {
+            Sweep::Stop => {
                 stop_run(Arc::clone(&self.clock), run).await?;
                 Ok(Some("it was running and no task knew it; it was ended"))
             }
-            Standing::Lost if !run.dir.join("lost").exists() => {
+            Sweep::End => {
                 blocking(move || run.settle()).await?;
                 Ok(Some("its keeper was gone; what it left running was ended"))
             }
-            _ => Ok(None),
+            Sweep::Leave => Ok(None),
         }
     }
 
@@ -359,9 +363,21 @@ fn note_boot(runs_dir: &Path) -> Result<(), Error> {
     if runs_dir.join("boot").exists() { Ok(()) } else { write_boot(runs_dir) }
 }
 
+/// Durable before any command begins: where a power cut takes the note away, a run whose directory
+/// went with it would be taken for one that never ran.
 fn write_boot(runs_dir: &Path) -> Result<(), Error> {
+    use std::io::Write as _;
     let path = runs_dir.join("boot");
-    std::fs::write(&path, crate::process::boot_id()).map_err(Error::files(path))
+    // Two first commands may begin at once, each on a thread of its own.
+    let new = runs_dir.join(format!("boot.{:?}", std::thread::current().id()));
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::File::create(&new)?;
+        file.write_all(crate::process::boot_id().as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, &path)?;
+        std::fs::File::open(runs_dir)?.sync_all()
+    };
+    write().map_err(Error::files(path))
 }
 
 /// Removes a tree in which build tools may have made directories read-only.

@@ -19,6 +19,7 @@ mod run;
 mod spool;
 pub mod tools;
 mod unit;
+pub mod verdict;
 mod wire;
 
 pub use cell::landlock_abi;

@@ -1,11 +1,12 @@
 //! A run's directory seen from the daemon: how it stands, and what to do about it.
 //!
-//! This is the reconciliation table. The lock tells whether a keeper lives; files tell the rest.
-//! Invariant: a run whose command may have begun is never called "never ran".
+//! It gathers the evidence for the table in `verdict`. The lock tells whether a keeper lives; files
+//! tell the rest. Invariant: a run whose command may have begun is never called "never ran".
 
 use crate::error::Error;
 use crate::format::{Lock, Lost, Shown, Started, Trailer, VERSION, Versioned};
 use crate::process::{boot_id, is_alive, kill_cgroup, kill_until_gone, marked, signal};
+use crate::verdict::{Evidence, Verdict};
 use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
@@ -45,6 +46,20 @@ pub enum Standing {
     Lost,
 }
 
+impl Standing {
+    /// The row of the table that it is.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        match self {
+            Self::Absent => Verdict::Absent,
+            Self::NeverRan => Verdict::NeverRan,
+            Self::Running => Verdict::Running,
+            Self::Ended(_) => Verdict::Ended,
+            Self::Lost => Verdict::Lost,
+        }
+    }
+}
+
 impl Run {
     /// The run of this name.
     #[must_use]
@@ -58,25 +73,24 @@ impl Run {
     /// # Errors
     /// When a file exists and can not be read, or is of a newer version.
     pub fn look(&self) -> Result<Standing, Error> {
-        if !self.dir.is_dir() {
-            return Ok(Standing::Absent);
+        let mut seen = Evidence { directory: self.dir.is_dir(), ..Evidence::default() };
+        let mut trailer = None;
+        if seen.directory {
+            seen.held = self.is_held()?;
+            trailer = self.read::<Trailer>("trailer")?;
+            seen.trailer = trailer.is_some();
         }
-        // The lock first: a keeper publishes before it lets go, so what is missing after we saw it
-        // free will never come.
-        let is_held = self.is_held()?;
-        if let Some(trailer) = self.read::<Trailer>("trailer")? {
-            return Ok(Standing::Ended(Box::new(trailer)));
+        if seen.directory && !seen.trailer && !seen.held {
+            seen.begun = self.dir.join("lost").exists() || self.started()?.is_some();
+            seen.other_boot = self.read::<Lock>("lock").ok().flatten().is_some_and(|lock| lock.boot_id != boot_id());
         }
-        if is_held {
-            return Ok(Standing::Running);
-        }
-        if self.dir.join("lost").exists() || self.started()?.is_some() {
-            return Ok(Standing::Lost);
-        }
-        // A keeper of an earlier boot may have gone further than what reached the disk.
-        let lock = self.read::<Lock>("lock").ok().flatten();
-        let is_same_boot = lock.is_none_or(|lock| lock.boot_id == boot_id());
-        Ok(if is_same_boot { Standing::NeverRan } else { Standing::Lost })
+        Ok(match Verdict::of(seen) {
+            Verdict::Absent => Standing::Absent,
+            Verdict::NeverRan => Standing::NeverRan,
+            Verdict::Running => Standing::Running,
+            Verdict::Ended => Standing::Ended(Box::new(trailer.unwrap_or_default())),
+            Verdict::Lost => Standing::Lost,
+        })
     }
 
     /// Looks, and ends what a lost keeper left running; blocks for at most some seconds.
