@@ -261,7 +261,8 @@ impl Sandbox for HostSandbox {
 /// Ends one live run: asks its keeper, and deals with a keeper that does not hear.
 async fn stop_run(clock: Arc<dyn Clock>, run: Run) -> Result<(), Error> {
     let probe = run.clone();
-    let is_running = blocking(move || match probe.look() {
+    // Settled, not looked at: a lost keeper leaves a command behind that nobody else will end.
+    let is_running = blocking(move || match probe.settle() {
         Ok(Standing::NeverRan) => Ok(!probe.withdraw()? && probe.look()? == Standing::Running),
         Ok(standing) => Ok(standing == Standing::Running),
         // Damaged files name nobody; the mark in the environment still does.
@@ -276,7 +277,7 @@ async fn stop_run(clock: Arc<dyn Clock>, run: Run) -> Result<(), Error> {
     let rounds = if is_heard { STOP.as_millis() / wait.as_millis() } else { 0 };
     for _ in 0..rounds {
         let probe = run.clone();
-        if blocking(move || probe.look()).await? != Standing::Running {
+        if blocking(move || probe.settle()).await? != Standing::Running {
             return Ok(());
         }
         clock.sleep(wait).await;
