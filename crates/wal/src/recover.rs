@@ -77,10 +77,8 @@ fn remove_unfinished(disk: &dyn Disk) -> Result<(), Error> {
 /// Cuts what stands behind the last batch and makes the last batch durable.
 fn settle(disk: &dyn Disk, segment: &Segment) -> io::Result<u64> {
     let cut = segment.size.saturating_sub(segment.end_offset);
-    let shut = segment.last.is_some_and(|span| span.shutdown);
-    if cut == 0 && shut {
-        return Ok(0);
-    }
+    // Also behind the mark of a clean shutdown: when the sync of the mark itself failed, the mark is
+    // read from the cache and is not on the disk.
     let file = disk.open(&segment.name, Mode::Edit)?;
     if cut > 0 {
         file.truncate(segment.end_offset)?;
