@@ -383,6 +383,8 @@ impl Inner {
         let appended = self.deps.journal.append(records).inspect_err(|fault| {
             if !fault.retryable {
                 world.broken = Some(fault.clone());
+                // A journal can break while nothing is on its way that would tell of it.
+                self.failed.notify_one();
             }
         })?;
         self.newest.fetch_max(appended.last.0, Ordering::Relaxed);
