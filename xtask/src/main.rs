@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test | crash | services | bench`.
+//! The project's chores: `cargo xtask test | crash | sim | services | bench`.
 //!
 //! A chore is a program for developers: it prints, reads the clock and the environment, and starts
 //! other programs. It is no part of the product, and the product never depends on it. Invariant:
@@ -11,6 +11,7 @@ mod crash;
 mod date;
 mod services;
 mod shell;
+mod sim;
 mod suite;
 mod tidy;
 
@@ -24,6 +25,8 @@ usage: cargo xtask <chore>
   services up|down|status llm      the real model for `test --with llm`
   crash [--kills N] [--seed N] [--parallel N] [--peers [--trials N]] [--release]
                                    real kills, for us and for codex, goose, opencode
+  sim [--seed N] [--seconds S] [--base N] [--plant NAME]
+                                   the deterministic simulator
   bench [NAME…] [--no-build]       figures for docs/benchmarks.md; without a name: all
 ";
 
@@ -45,6 +48,7 @@ fn dispatch(words: &[&str]) -> anyhow::Result<ExitCode> {
         ["tidy"] => tidy::run(),
         ["services", rest @ ..] => services::run(rest),
         ["crash", rest @ ..] => crash::run(rest),
+        ["sim", rest @ ..] => sim::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         [] | ["help" | "-h" | "--help"] => {
             print!("{USAGE}");

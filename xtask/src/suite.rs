@@ -8,15 +8,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{crash, services, shell};
+use crate::{crash, services, shell, sim};
 
 /// Kills of the crash matrix; by hand it is run with ten thousand.
 const CRASH_KILLS: u64 = 200;
 
+/// Seconds of fresh histories in the simulator.
+const SIM_SECONDS: u64 = 60;
+/// … and where somebody waits for the tests while writing.
+const SIM_FAST_SECONDS: u64 = 5;
+
 /// What to run.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Only formatting and unit tests: for the loop while writing.
+    /// Only formatting, unit tests and a few histories: for the loop while writing.
     fast: bool,
     /// Also the suite with the real local model.
     llm: bool,
@@ -63,11 +68,12 @@ impl Plan {
 /// Cargo itself cannot be started.
 pub fn run(plan: &Plan) -> Result<ExitCode> {
     type Step = fn(&Plan) -> Result<Outcome>;
-    let steps: [(&'static str, Step); 6] = [
+    let steps: [(&'static str, Step); 7] = [
         ("formatting", formatting),
         ("lints", lints),
         ("tests and house laws", tests),
         ("crash matrix", crash_matrix),
+        ("simulation", simulation),
         ("licences and bans", licences),
         ("real model", real_model),
     ];
@@ -119,6 +125,11 @@ fn crash_matrix(plan: &Plan) -> Result<Outcome> {
         return Ok(Outcome::Skipped("--fast".into()));
     }
     Ok(if crash::kills(CRASH_KILLS)? { Outcome::Passed } else { Outcome::Failed })
+}
+
+fn simulation(plan: &Plan) -> Result<Outcome> {
+    let seconds = if plan.fast { SIM_FAST_SECONDS } else { SIM_SECONDS };
+    Ok(if sim::fresh(seconds)? { Outcome::Passed } else { Outcome::Failed })
 }
 
 fn licences(plan: &Plan) -> Result<Outcome> {

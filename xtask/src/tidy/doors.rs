@@ -84,7 +84,7 @@ const ENVIRONMENT: &[&str] = &["env::var", "env::var_os", "env::vars", "env::var
 
 /// Who may make records for the journal: the language that defines them, the journal, its one
 /// writer, and test equipment.
-const WRITERS: &[&str] = &["core", "wal", "scheduler", "testkit"];
+const WRITERS: &[&str] = &["core", "wal", "scheduler", "testkit", "sim"];
 
 const PORT_METHODS: usize = 7;
 

@@ -1,0 +1,188 @@
+//! One daemon: the real engine on the real journal, wired to the simulated world.
+//!
+//! Invariant: right after its start the engine knows exactly what the ledger adds up to.
+
+use crate::acts::Acts;
+use crate::blobs::LifeBlobs;
+use crate::client;
+use crate::dice::Topic;
+use crate::files::LifeDisk;
+use crate::journal::{SimJournal, flush, read};
+use crate::life::{Death, Life};
+use crate::plant::Plant;
+use crate::runner::SimRunner;
+use crate::sandbox::SimSandbox;
+use crate::stats::Count;
+use crate::time::SimClock;
+use crate::world::World;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tinkerbell_core::code::{Fault, exit};
+use tinkerbell_core::lifecycle::{Status, Task};
+use tinkerbell_core::port::{Canvas, Checkpoint, Difference, Journal as _, MicroCommit, OpenSpec, Opened, Sandbox};
+use tinkerbell_core::words::{GitId, Lsn, Workspace};
+use tinkerbell_scheduler::{Deps, Engine, Options};
+use tinkerbell_testkit::fake::SeedEntropy;
+use tinkerbell_wal::Wal;
+use tokio::sync::Notify;
+
+/// Records read at once.
+const CHUNK: usize = 512;
+
+/// A daemon that serves.
+#[derive(Clone)]
+pub struct House {
+    /// The engine.
+    pub engine: Engine,
+    /// Whose it is.
+    pub life: Arc<Life>,
+}
+
+/// Starts a daemon as the roof does it.
+pub async fn start(world: &Arc<World>, life: &Arc<Life>) -> Result<House, Fault> {
+    let clock = Arc::new(SimClock { time: world.time.clone(), life: life.clone() });
+    life.pass().await;
+    if world.plant == Some(Plant::DroppedTail) {
+        drop_tail(world);
+    }
+    let journal = open_journal(world, life, &clock)?;
+    tokio::spawn(flush(journal.clone(), clock.clone()));
+    check_journal(world, &journal).await?;
+    let sandbox: Arc<dyn Sandbox> = Arc::new(SimSandbox {
+        host: world.host.clone(),
+        life: life.clone(),
+        clock: clock.clone(),
+        dice: world.dice,
+        plant: world.plant,
+        is_new_boot: AtomicBool::new(world.host.is_new_boot()),
+    });
+    let tools = tinkerbell_executor::tools::all(sandbox.clone());
+    let acts = Arc::new(Acts { world: world.clone(), life: life.clone(), clock: clock.clone(), sandbox: sandbox.clone(), tools });
+    let deps = Deps {
+        journal,
+        blobs: Arc::new(LifeBlobs { world: world.clone(), life: life.clone(), clock: clock.clone() }),
+        runner: Arc::new(SimRunner { world: world.clone(), acts, sandbox }),
+        canvas: Arc::new(NoCanvas),
+        clock,
+        entropy: entropy(world, life, 1),
+        admission: Arc::new(|submission| async { Ok(submission) }.boxed()),
+    };
+    let engine = Engine::open(deps, options(world)).await?;
+    let house = House { engine, life: life.clone() };
+    if life.is_alive() {
+        check_tasks(world, &house);
+    }
+    world.count(Count::Start);
+    tokio::spawn(leave_when_broken(world.clone(), house.clone()));
+    Ok(house)
+}
+
+fn options(world: &World) -> Options {
+    Options { running: world.plan.running, watch_slots: 16, boot: u128::from(world.host.boot()) + 1, ..Options::default() }
+}
+
+fn entropy(world: &World, life: &Life, what: u64) -> Arc<SeedEntropy> {
+    Arc::new(SeedEntropy::new(world.dice.roll(Topic::Ids, &[u64::from(life.number), what])))
+}
+
+fn open_journal(world: &Arc<World>, life: &Arc<Life>, clock: &Arc<SimClock>) -> Result<Arc<SimJournal>, Fault> {
+    let disk = LifeDisk { disk: world.disk.clone(), life: life.clone(), plant: world.plant };
+    let options =
+        tinkerbell_wal::Options { segment_bytes: world.plan.segment_bytes, boot_id: [0; 16], ..tinkerbell_wal::Options::new("/simulated") };
+    let wal = Wal::open_stepped(Arc::new(disk), &options, clock.clone(), entropy(world, life, 0))?;
+    Ok(Arc::new(SimJournal { wal, world: world.clone(), life: life.clone(), work: Arc::new(Notify::new()) }))
+}
+
+/// Reads the whole journal and gives it to the oracle.
+async fn check_journal(world: &Arc<World>, journal: &SimJournal) -> Result<(), Fault> {
+    let mut all = Vec::new();
+    let mut from = Lsn(1);
+    loop {
+        let records = journal.read(from, CHUNK).await?;
+        let Some(last) = records.last() else { break };
+        from = last.lsn.next();
+        for record in records {
+            let placed = read(world, &record);
+            all.push((record, placed));
+        }
+    }
+    world.oracle.reopened(all);
+    Ok(())
+}
+
+/// The engine's tasks against those of the ledger. Its drivers have not run yet.
+fn check_tasks(world: &Arc<World>, house: &House) {
+    let mut wanted: Vec<Task> = world.oracle.tasks().into_iter().filter(|task| task.status != Status::Removed).collect();
+    let Some(Ok(mut found)) = client::tasks(house).now_or_never() else {
+        return world.oracle.fail("no list", "the engine does not tell its tasks right after its start");
+    };
+    // A deadline is shown in the wall time of now, which may have jumped since it was set.
+    for task in wanted.iter_mut().chain(&mut found) {
+        task.timer.iter_mut().for_each(|timer| timer.due_wall_ms = 0);
+    }
+    wanted.sort_by_key(|task| task.id);
+    found.sort_by_key(|task| task.id);
+    let differs = wanted.iter().zip(&found).find(|(wanted, found)| wanted != found);
+    if let Some((wanted, found)) = differs {
+        world.oracle.fail("recovered task differs", format!("the ledger gives\n{wanted:#?}\nthe engine has\n{found:#?}"));
+    } else if wanted.len() != found.len() {
+        world.oracle.fail("recovered tasks differ", format!("the ledger has {} tasks, the engine {}", wanted.len(), found.len()));
+    }
+}
+
+/// A journal that takes no more records ends the daemon; the next one replays it.
+async fn leave_when_broken(world: Arc<World>, house: House) {
+    let fault = house.engine.broken().await;
+    if house.life.is_alive() {
+        world.note(|| format!("the daemon leaves: {fault}"));
+        house.life.end(Death::Left);
+    }
+}
+
+/// The planted bug: the journal loses its end before it is opened.
+fn drop_tail(world: &World) {
+    let mut names: Vec<String> = world.disk.list().into_iter().filter(|name| name.ends_with(".wal")).collect();
+    names.sort();
+    for name in names.iter().rev() {
+        let Ok(id) = world.disk.find(name) else { continue };
+        match world.disk.size(id) {
+            Ok(size) if size > 4_096 + 200 => {
+                drop(world.disk.truncate(id, size - 120));
+                return;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The engine asks the canvas for diffs alone, which no client of this world wants.
+struct NoCanvas;
+
+fn none<T>() -> BoxFuture<'static, Result<T, Fault>> {
+    async { Err(Fault::new("TB-CANVAS-001", exit::FAILED, "no canvas here")) }.boxed()
+}
+
+impl Canvas for NoCanvas {
+    fn open(&self, _: OpenSpec) -> BoxFuture<'_, Result<Opened, Fault>> {
+        none()
+    }
+    fn checkpoint(&self, _: Workspace, _: Option<GitId>) -> BoxFuture<'_, Result<Checkpoint, Fault>> {
+        none()
+    }
+    fn restore(&self, _: Workspace, _: GitId) -> BoxFuture<'_, Result<GitId, Fault>> {
+        none()
+    }
+    fn commit(&self, _: Workspace, _: MicroCommit) -> BoxFuture<'_, Result<GitId, Fault>> {
+        none()
+    }
+    fn diff(&self, _: Workspace, _: GitId, _: GitId, _: bool) -> BoxFuture<'_, Result<Difference, Fault>> {
+        none()
+    }
+    fn tip(&self, _: Workspace) -> BoxFuture<'_, Result<GitId, Fault>> {
+        none()
+    }
+    fn remove(&self, _: Workspace) -> BoxFuture<'_, Result<(), Fault>> {
+        none()
+    }
+}
