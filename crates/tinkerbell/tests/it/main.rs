@@ -15,6 +15,7 @@ mod llm;
 mod places;
 mod provider;
 mod repository;
+mod sealed;
 mod torture;
 mod undo;
 mod upgrade;
