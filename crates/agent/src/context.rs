@@ -59,6 +59,8 @@ pub fn render(sources: &Sources<'_>, window_tokens: u64) -> Result<ModelCall, Fa
     };
     let mut call = ModelCall {
         task: sources.task.id,
+        seq: 0,
+        attempt: 0,
         model: sources.card.name.clone(),
         system: prompt::system(sources.card, prepared),
         tools: prompt::tools(sources.card, sources.tools),

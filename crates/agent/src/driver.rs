@@ -27,7 +27,7 @@ use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::coroutine::{Coroutine as _, Wake, Yielded};
 use tinkerbell_core::effect::{Intended, Stall};
 use tinkerbell_core::event::{Action, Observed, Op};
-use tinkerbell_core::lifecycle::Task;
+use tinkerbell_core::lifecycle::{OP_SEQ, Task};
 use tinkerbell_core::model::{ModelCard, ToolMode};
 use tinkerbell_core::money::NanoUsd;
 use tinkerbell_core::port::{BlobStore, Canvas, Effects, Guard, Landing, Model, Runner, Sandbox, Step, Stepped, Tool};
@@ -145,11 +145,17 @@ impl Runner for AgentRunner {
     }
 
     fn quiet(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
-        self.house.deps.sandbox.stop(task)
+        Box::pin(async move {
+            self.house.deps.model.settle(task, OP_SEQ).await;
+            self.house.deps.sandbox.stop(task).await
+        })
     }
 
     fn sweep(&self, known: Vec<RunId>) -> BoxFuture<'_, Result<Vec<(RunId, String)>, Fault>> {
-        self.house.deps.sandbox.sweep(known)
+        Box::pin(async move {
+            self.house.deps.model.sweep(known.clone()).await;
+            self.house.deps.sandbox.sweep(known).await
+        })
     }
 }
 

@@ -7,7 +7,9 @@ use crate::code::Fault;
 use crate::event::{Made, Part};
 use crate::money::{Price, Usage};
 use crate::tool::ToolSpec;
-use crate::words::TaskId;
+use crate::words::{RunId, Seq, TaskId};
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// How a model calls tools.
@@ -81,6 +83,10 @@ pub enum Message {
 pub struct ModelCall {
     /// The task, for affinity and for the environment that carries its key.
     pub task: TaskId,
+    /// The effect that asks.
+    pub seq: Seq,
+    /// Counts the requests within the effect: one that was made smaller, or made again, is another.
+    pub attempt: u32,
     /// The model, `provider/model`.
     pub model: String,
     /// The byte-stable prefix: identity, rules, AGENTS.md, environment.
@@ -97,6 +103,46 @@ pub struct ModelCall {
     pub stall: Duration,
 }
 
+impl ModelCall {
+    /// Its name among all calls.
+    #[must_use]
+    pub const fn id(&self) -> CallId {
+        CallId { task: self.task, seq: self.seq, attempt: self.attempt }
+    }
+}
+
+/// Names a call for ever: a daemon that comes back names the same one again, and an answer that was
+/// given meanwhile is found under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId {
+    /// The task.
+    pub task: TaskId,
+    /// The effect.
+    pub seq: Seq,
+    /// The request within it, from 0.
+    pub attempt: u32,
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.task, self.seq, self.attempt)
+    }
+}
+
+/// A text that names no call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is no call's id")]
+pub struct BadCallId;
+
+impl FromStr for CallId {
+    type Err = BadCallId;
+    fn from_str(text: &str) -> Result<Self, BadCallId> {
+        let (effect, attempt) = text.rsplit_once('-').ok_or(BadCallId)?;
+        let effect: RunId = effect.parse().map_err(|_| BadCallId)?;
+        Ok(Self { task: effect.task, seq: effect.seq, attempt: attempt.parse().map_err(|_| BadCallId)? })
+    }
+}
+
 /// What a stream of an answer brings.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ModelEvent {
@@ -110,6 +156,8 @@ pub enum ModelEvent {
         why: String,
         /// How long the wait is.
         wait: Duration,
+        /// What the provider said that the failed try used; nothing where it said nothing.
+        spent: Usage,
     },
     /// The whole answer; always the last event.
     Done(Box<Completion>),
@@ -130,6 +178,23 @@ pub struct Completion {
     pub stop: StopReason,
     /// Failed tries before it.
     pub retries: u32,
+    /// What the provider said that those used.
+    pub lost: Usage,
+}
+
+/// What is known of a call that ended without an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// What cut it off, in words.
+    pub why: String,
+    /// The text that had come.
+    pub text: String,
+    /// What it used.
+    pub usage: Usage,
+    /// Whether a part of the usage is our estimate.
+    pub estimated: bool,
+    /// Whether it happened just now, and not before this call of [`crate::port::Model::complete`].
+    pub is_new: bool,
 }
 
 /// Why an answer stopped.
@@ -170,7 +235,25 @@ pub enum ModelError {
         /// Tokens that fit, as far as known.
         limit: Option<u64>,
     },
+    /// It was cut off and will never be whole. The same request under the next attempt is a new call.
+    #[error("the call was cut off: {}", .0.why)]
+    Cut(Box<Cut>),
     /// Anything else, with its code and what to do.
     #[error(transparent)]
     Fault(#[from] Fault),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_calls_name_is_read_back() {
+        let id = CallId { task: TaskId(0x2a), seq: 7, attempt: 3 };
+        assert_eq!(id.to_string(), "0000000000000000000000000000002a-7-3");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in ["", "-", "7", "0000000000000000000000000000002a-7", "0000000000000000000000000000002a-x-3"] {
+            assert_eq!(text.parse::<CallId>(), Err(BadCallId), "{text}");
+        }
+    }
 }

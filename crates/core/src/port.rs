@@ -37,8 +37,20 @@ pub trait Model: Send + Sync {
     /// When no such provider or model is configured; the fault says how to add one.
     fn card(&self, model: &str) -> Result<ModelCard, Fault>;
     /// Asks, with bounded retries; the stream ends after `Done` or the first error. Dropping the
-    /// stream closes the connection.
+    /// stream closes the connection. A call whose answer is kept under its id is not made again:
+    /// its events come once more, from the first.
     fn complete(&self, call: ModelCall) -> BoxStream<'static, Result<ModelEvent, ModelError>>;
+    /// Lets go of what is kept of the task's calls by effects before `before`, whose observations
+    /// are durable; a call among them that still runs is cancelled. Failing costs only space.
+    fn settle(&self, task: TaskId, before: Seq) -> BoxFuture<'_, ()> {
+        let (_, _) = (task, before);
+        Box::pin(std::future::ready(()))
+    }
+    /// Lets go of every kept or running call by an effect that is not among `open`.
+    fn sweep(&self, open: Vec<RunId>) -> BoxFuture<'_, ()> {
+        drop(open);
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// One tool.
@@ -417,9 +429,10 @@ pub trait Runner: Send + Sync {
     fn step(&self, step: Step, effects: Arc<dyn Effects>) -> BoxFuture<'_, Result<Stepped, Stall>>;
     /// Does one operation of the user (undo, land, remove…) while the task stands still.
     fn operate(&self, task: Task, op: Op, intended: Intended, effects: Arc<dyn Effects>) -> BoxFuture<'_, Result<Observed, Stall>>;
-    /// Ends all commands of the task.
+    /// Ends all commands and model calls of the task.
     fn quiet(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Finds commands that no open task knows, and ends them.
+    /// Finds commands and kept model calls that are not among `known`, and ends them; tells of the
+    /// commands.
     fn sweep(&self, known: Vec<RunId>) -> BoxFuture<'_, Result<Vec<(RunId, String)>, Fault>>;
 }
 

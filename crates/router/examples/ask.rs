@@ -58,6 +58,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let router = Router::new(options, env, Arc::new(Patient));
     let call = ModelCall {
         task: TaskId(1),
+        seq: 1,
+        attempt: 0,
         model: name,
         system: "You are a careful programmer.".to_owned(),
         tools: TOOLS.to_vec(),

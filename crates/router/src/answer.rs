@@ -67,7 +67,7 @@ pub fn assemble(raw: Raw, call: &ModelCall, target: &Target, mode: Mode, lenient
         output: tokens(raw.text.len() + raw.reasoning.len() + calls.iter().map(|call| call.args.len()).sum::<usize>()),
         ..Usage::default()
     });
-    Ok(Completion { parts, made: made(&raw.heard, target), usage, estimated, stop, retries: 0 })
+    Ok(Completion { parts, made: made(&raw.heard, target), usage, estimated, stop, retries: 0, lost: Usage::default() })
 }
 
 fn stop_reason(raw: &Raw, target: &Target) -> Result<StopReason, Failure> {
@@ -92,7 +92,8 @@ fn made(heard: &Heard, target: &Target) -> Made {
     }
 }
 
-fn usage(raw: &Raw) -> Option<Usage> {
+/// What the provider said that a stream used.
+pub fn usage(raw: &Raw) -> Option<Usage> {
     raw.heard.usage.or_else(|| {
         let told = raw.end.as_ref()?.captured_usage.as_ref()?;
         let number = |value: Option<i32>| value.and_then(|tokens| u64::try_from(tokens).ok()).unwrap_or(0);

@@ -15,6 +15,7 @@ use genai::chat::{ChatStream, ChatStreamEvent};
 use std::sync::Arc;
 use std::time::Duration;
 use tinkerbell_core::model::{Completion, ModelCall, ModelError, ModelEvent, StopReason};
+use tinkerbell_core::money::Usage;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, timeout_at};
 use tracing::instrument::{WithDispatch, WithSubscriber as _};
@@ -25,6 +26,14 @@ const MOST_BYTES: usize = 8 * 1024 * 1024;
 
 /// What the reader of the stream gets.
 pub type Item = Result<ModelEvent, ModelError>;
+
+/// A try that gave no answer.
+pub struct Lost {
+    /// Why.
+    pub failure: Failure,
+    /// What the provider said that it used.
+    pub spent: Usage,
+}
 
 /// One try.
 pub struct Try<'a> {
@@ -50,16 +59,18 @@ impl Try<'_> {
     /// Asks. Pieces of text go to `out` as they come.
     ///
     /// # Errors
-    /// Why this try gave no whole answer.
-    pub async fn run(&self, out: Option<&Sender<Item>>) -> Result<Completion, Failure> {
+    /// Why this try gave no whole answer, and what it used.
+    pub async fn run(&self, out: Option<&Sender<Item>>) -> Result<Completion, Lost> {
         let ear = Arc::new(Ear::new(self.target.wire));
         let request = render::request(self.call, self.target, self.mode);
         let options = render::options(self.call, self.target, self.mode).with_raw_frame_sink_arc(ear.clone());
         let service = render::service(self.target, self.key);
         let opened = unheard(self.client.exec_chat_stream(service, request, Some(&options))).await;
-        let stream = opened.map_err(|error| self.failure(&error, &ear))?.stream;
-        let raw = self.read(stream, &ear, out).await?;
-        answer::assemble(raw, self.call, self.target, self.mode, self.lenient)
+        let stream = opened.map_err(|error| Lost { failure: self.failure(&error, &ear), spent: Usage::default() })?.stream;
+        let read = self.read(stream, &ear, out).await;
+        let raw = read.map_err(|failure| Lost { failure, spent: ear.heard().usage.unwrap_or_default() })?;
+        let spent = answer::usage(&raw).unwrap_or_default();
+        answer::assemble(raw, self.call, self.target, self.mode, self.lenient).map_err(|failure| Lost { failure, spent })
     }
 
     async fn read(&self, mut stream: ChatStream, ear: &Ear, out: Option<&Sender<Item>>) -> Result<Raw, Failure> {

@@ -93,6 +93,21 @@ pub fn no_client(detail: &str) -> Fault {
         .hint("install the system's CA certificates (package ca-certificates), or set SSL_CERT_FILE to a bundle")
 }
 
+/// The process that speaks to providers says nothing, or nothing that can be used.
+pub fn courier_mute(detail: &str) -> Fault {
+    Fault::new("TB-ROUTER-020", exit::UNAVAILABLE, format!("the courier gives no answer{}", tail(detail)))
+        .hint("`tinkerbell resume TASK` goes on; what it has of the answer is kept")
+        .hint("`tinkerbell doctor` shows the courier")
+        .transient()
+}
+
+/// The answer can not be written down as it comes.
+pub fn spool(detail: &str) -> Fault {
+    Fault::new("TB-ROUTER-022", exit::UNAVAILABLE, format!("the model's answer can not be kept on disk{}", tail(detail)))
+        .hint("make room in the data directory, then `tinkerbell resume TASK`")
+        .transient()
+}
+
 fn tail(detail: &str) -> String {
     if detail.is_empty() { String::new() } else { format!(": {detail}") }
 }

@@ -10,6 +10,8 @@ mod attempt;
 mod catalog;
 mod classify;
 mod client;
+pub mod courier;
+mod desk;
 mod detect;
 mod driven;
 mod fault;

@@ -75,6 +75,13 @@ impl Wire {
             Self::Replay => "replay",
         }
     }
+
+    /// The wire of a name.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        let all = [Self::Openai, Self::OpenaiResponses, Self::Anthropic, Self::Gemini, Self::Ollama, Self::Replay];
+        all.into_iter().find(|wire| wire.name() == name)
+    }
 }
 
 /// How a model calls tools.
@@ -105,6 +112,27 @@ pub enum Reasoning {
     High,
     /// As much as it can.
     Max,
+}
+
+impl Reasoning {
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::On => "on",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Max => "max",
+        }
+    }
+
+    /// The degree of a name.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::Off, Self::On, Self::Low, Self::Medium, Self::High, Self::Max].into_iter().find(|degree| degree.name() == name)
+    }
 }
 
 /// What is known of one model. Prices are US dollars per million tokens.

@@ -80,6 +80,8 @@ fn name(target: &Target) -> String {
 pub fn question(call: &ModelCall) -> ModelCall {
     ModelCall {
         task: call.task,
+        seq: call.seq,
+        attempt: call.attempt,
         model: call.model.clone(),
         system: "You can use tools.".to_owned(),
         tools: vec![PING],

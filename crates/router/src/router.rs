@@ -1,37 +1,34 @@
 //! The router: the port `Model` over everything else in this crate.
 //!
-//! Resolves a name, asks, and asks again where that can help. It keeps no conversation: all it
-//! remembers are clients and what it found out about servers. Invariant: every stream it gives
-//! ends, and ends with `Done` or one error.
+//! Resolves a name and has the question asked: by the courier, which outlives the daemon, or where
+//! there is none in this process. It keeps no conversation. Invariant: every stream it gives ends,
+//! and ends with `Done` or one error.
 
-use crate::attempt::{Item, Try};
+use crate::attempt::Item;
 use crate::catalog;
-use crate::classify::Failure;
-use crate::client::Clients;
+use crate::courier::{Carried, CourierOptions, Link};
+use crate::desk::{Desk, NETWORK, Order, fits};
 use crate::detect::Detection;
 use crate::driven::Driven;
 use crate::fault;
 use crate::options::{Options, Wire};
-use crate::probe::{self, Probes};
-use crate::provider::{Environment, Target, resolve};
-use crate::render::Mode;
+use crate::provider::{Environment, Target, key_variables, resolve};
 use crate::replay;
-use crate::retry::{self, Next};
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::BoxStream;
-use genai::Client;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
 use tinkerbell_core::clock::Clock;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::event::PartKind;
-use tinkerbell_core::model::{Completion, ModelCall, ModelCard, ModelError, ModelEvent, ToolMode};
+use tinkerbell_core::model::{Completion, ModelCall, ModelCard, ModelError, ModelEvent};
 use tinkerbell_core::money::Price;
 use tinkerbell_core::port::Model;
+use tinkerbell_core::words::{RunId, Seq, TaskId};
 use tokio::sync::mpsc::{Sender, channel};
 
-/// Pieces on their way to a slow reader; the provider is held back by TCP beyond that.
+/// Pieces on their way to a slow reader; beyond that whoever sends them is held back.
 const PIECES: usize = 64;
 
 /// Models by name; cheap to share.
@@ -43,25 +40,43 @@ struct Inner {
     options: RwLock<Arc<Options>>,
     env: Environment,
     clock: Arc<dyn Clock>,
-    clients: Clients,
-    probes: Probes,
+    desk: Arc<Desk>,
+    link: Option<Arc<Link>>,
     recordings: Mutex<HashMap<String, Bytes>>,
 }
 
 impl Router {
-    /// Makes a router. Contacts nobody, and makes no client yet.
+    /// Makes a router that asks in this process. Contacts nobody, and makes no client yet.
     #[must_use]
     pub fn new(options: Options, env: Environment, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let probes = Probes::open(options.cache_dir.as_ref());
-        let inner = Inner {
-            options: RwLock::new(Arc::new(options)),
-            env,
-            clock,
-            clients: Clients::default(),
-            probes,
-            recordings: Mutex::default(),
-        };
+        Self::make(options, env, clock, None)
+    }
+
+    /// Makes a router whose calls go through a courier; it is started with the first one.
+    #[must_use]
+    pub fn with_courier(options: Options, env: Environment, clock: Arc<dyn Clock>, courier: CourierOptions) -> Arc<Self> {
+        let link = Link::new(courier, clock.clone());
+        Self::make(options, env, clock, Some(link))
+    }
+
+    fn make(options: Options, env: Environment, clock: Arc<dyn Clock>, link: Option<Arc<Link>>) -> Arc<Self> {
+        let desk = Desk::new(options.cache_dir.as_ref(), clock.clone());
+        let inner = Inner { options: RwLock::new(Arc::new(options)), env, clock, desk, link, recordings: Mutex::default() };
         Arc::new(Self { inner: Arc::new(inner) })
+    }
+
+    /// The daemon is about to end: from now on calls that it drops go on in the courier.
+    pub fn leave(&self) {
+        if let Some(link) = &self.inner.link {
+            link.leave();
+        }
+    }
+
+    /// Lets a courier without calls end, and waits a moment until it has.
+    pub async fn farewell(&self) {
+        if let Some(link) = &self.inner.link {
+            link.farewell().await;
+        }
     }
 
     /// Takes new options; calls under way go on with the old ones.
@@ -126,6 +141,24 @@ impl Model for Router {
         };
         Box::pin(Driven::new(rx, Box::pin(work)))
     }
+
+    fn settle(&self, task: TaskId, before: Seq) -> BoxFuture<'_, ()> {
+        async move {
+            if let Some(link) = &self.inner.link {
+                link.settle(task, before).await;
+            }
+        }
+        .boxed()
+    }
+
+    fn sweep(&self, open: Vec<RunId>) -> BoxFuture<'_, ()> {
+        async move {
+            if let Some(link) = &self.inner.link {
+                link.sweep(open).await;
+            }
+        }
+        .boxed()
+    }
 }
 
 impl Inner {
@@ -142,12 +175,30 @@ impl Inner {
         if target.wire == Wire::Replay {
             return self.replay(call, &target, out).await;
         }
+        let order = || self.order(call, target);
+        let Some(link) = &self.link else { return self.desk.answer(&order()?, out).await };
+        match link.carry(call.id(), order, out).await? {
+            Carried::Answer(done) => Ok(*done),
+            Carried::Alone(order) => self.desk.answer(&order, out).await,
+        }
+    }
+
+    /// All that a call needs, as it stands now.
+    fn order(&self, call: &ModelCall, target: Target) -> Result<Order, ModelError> {
         let key = self.key(&target)?;
-        let client = self.clients.get(&target, &self.env)?;
         fits(call, &target)?;
-        let asking = Asking { inner: self, call, target: &target, client, key };
-        let mode = asking.mode(out).await?;
-        asking.ask(call, mode, Some(out)).await
+        let options = self.options();
+        let values = |names: &mut dyn Iterator<Item = String>| -> Vec<(String, String)> {
+            names.filter_map(|name| (self.env)(&name).map(|value| (name, value))).collect()
+        };
+        Ok(Order {
+            call: call.clone(),
+            target,
+            key,
+            network: values(&mut NETWORK.iter().map(|name| (*name).to_owned())),
+            secrets: values(&mut key_variables(&options).into_iter()),
+            pacing: options.pacing,
+        })
     }
 
     fn key(&self, target: &Target) -> Result<Option<String>, ModelError> {
@@ -184,98 +235,4 @@ impl Inner {
         }
         Ok(completion)
     }
-}
-
-/// Ollama cuts a long prompt without a word, so it is refused here.
-fn fits(call: &ModelCall, target: &Target) -> Result<(), ModelError> {
-    let needed = crate::answer::estimate_input(call);
-    if target.wire == Wire::Ollama && needed > target.card.context_tokens {
-        return Err(ModelError::TooLong { limit: Some(target.card.context_tokens) });
-    }
-    Ok(())
-}
-
-/// One call with all its tries.
-struct Asking<'a> {
-    inner: &'a Inner,
-    call: &'a ModelCall,
-    target: &'a Target,
-    client: Client,
-    key: Option<String>,
-}
-
-impl Asking<'_> {
-    /// How tools are to be called; asks the model once where nobody said.
-    async fn mode(&self, out: &Sender<Item>) -> Result<Mode, ModelError> {
-        match self.target.card.tools {
-            ToolMode::Native => return Ok(Mode::Native),
-            ToolMode::JsonSchema => return Ok(Mode::Union),
-            ToolMode::Auto => {}
-        }
-        if let Some(mode) = self.inner.probes.get(self.target) {
-            return Ok(mode);
-        }
-        let question = probe::question(self.call);
-        let mode = match self.attempt(&question, Mode::Native, None, false).await {
-            Ok(answer) => probe::verdict(&answer),
-            Err(Failure::Malformed(_)) => Mode::Union,
-            Err(Failure::Request(status, _) | Failure::Busy { status, after: None, .. }) if probe::is_refusal(self.target.wire, status) => {
-                Mode::Union
-            }
-            // The server is not well: the question itself goes the long way, with all its tries.
-            Err(_) => probe::verdict(&self.ask(&question, Mode::Native, Some(out)).await?),
-        };
-        self.inner.probes.put(self.target, mode).await;
-        Ok(mode)
-    }
-
-    async fn attempt(&self, call: &ModelCall, mode: Mode, out: Option<&Sender<Item>>, lenient: bool) -> Result<Completion, Failure> {
-        let one = Try {
-            call,
-            target: self.target,
-            mode,
-            client: &self.client,
-            key: self.key.as_deref(),
-            wall_ms: self.inner.clock.now().wall_ms,
-            pacing: self.inner.options().pacing,
-            lenient,
-        };
-        one.run(out).await
-    }
-
-    async fn ask(&self, call: &ModelCall, mode: Mode, out: Option<&Sender<Item>>) -> Result<Completion, ModelError> {
-        let pacing = self.inner.options().pacing;
-        let seed = seed(call);
-        let mut tried = 0_u32;
-        let mut lenient = false;
-        loop {
-            let failure = match self.attempt(call, mode, out, lenient).await {
-                Ok(completion) => return Ok(Completion { retries: tried, ..completion }),
-                Err(failure) => failure,
-            };
-            tried += 1;
-            // The second useless answer in a row is shown to the model itself.
-            lenient = matches!(failure, Failure::Malformed(_));
-            match retry::next(&failure, tried, self.target, pacing, seed) {
-                Next::Stop(error) => return Err(error),
-                Next::Wait(wait) => {
-                    tell(out, failure.line(), wait).await;
-                    self.inner.clock.sleep(wait).await;
-                }
-            }
-        }
-    }
-}
-
-async fn tell(out: Option<&Sender<Item>>, why: String, wait: Duration) {
-    if let Some(out) = out {
-        // Without a reader there is nobody to tell.
-        drop(out.send(Ok(ModelEvent::Retrying { why, wait })).await);
-    }
-}
-
-/// Spreads the waits of different tasks and steps; the same call waits the same.
-fn seed(call: &ModelCall) -> u64 {
-    let task = (call.task.0 >> 64) as u64 ^ call.task.0 as u64;
-    task.wrapping_add(call.messages.len() as u64)
 }

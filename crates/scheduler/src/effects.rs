@@ -75,14 +75,21 @@ impl TaskEffects {
         unpack(&*deps.blobs, record.ok_or_else(missing)?).await.map_err(Stall::Broken)?.ok_or_else(missing)
     }
 
-    /// Journals what precedes the act; a repeated try replaces an earlier reservation.
+    /// Journals what precedes the act. What was reserved for a try that was cut off still holds, for
+    /// its answer may be there already; only when more is needed now, it is replaced.
     async fn announce(&self, intended: &Intended, attempt: Attempt) -> Result<(), Stall> {
         let asks = matches!(intended.action, Action::Ask(_));
         let reserves = intended.hold > NanoUsd(0) || intended.hold_tokens > 0;
         let mut events = Vec::new();
         let mut task = self.task();
-        if attempt == Attempt::Recover && task.held.remove(&intended.seq).is_some() {
-            events.push(Event::Released(Released { seq: intended.seq, why: "the call was cut off and is made again".into() }));
+        if attempt == Attempt::Recover
+            && let Some((money, tokens)) = task.held.get(&intended.seq).copied()
+        {
+            if money >= intended.hold && tokens >= intended.hold_tokens {
+                return Ok(());
+            }
+            task.held.remove(&intended.seq);
+            events.push(Event::Released(Released { seq: intended.seq, why: "more is needed than was reserved".into() }));
         }
         if attempt == Attempt::First && intended.seq < OP_SEQ {
             events.push(Event::StateSaved(StateSaved { state: intended.state.to_vec(), seq: intended.seq }));

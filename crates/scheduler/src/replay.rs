@@ -3,7 +3,7 @@
 //! Nothing is guessed: a record that can not be read refuses the start. Invariant: after `fold`,
 //! the world is what it was when the last durable record was written.
 
-use crate::engine::{Deps, Engine, World, fold as fold_one};
+use crate::engine::{Deps, Engine, Slot, World, fold as fold_one};
 use crate::record::{BLOB_MISSING, unpack};
 use std::collections::{BTreeMap, BTreeSet};
 use tinkerbell_core::code::Fault;
@@ -94,16 +94,17 @@ pub(crate) async fn resume(engine: &Engine) -> Result<(), Fault> {
 
 async fn reap(engine: &Engine) -> Result<(), Fault> {
     let inner = &engine.inner;
-    let known: Vec<RunId> = inner
-        .lock()
-        .slots
-        .values()
-        .flat_map(|slot| slot.runs.iter().map(|seq| RunId { task: slot.task.id, seq: *seq }).collect::<Vec<_>>())
-        .collect();
+    let known: Vec<RunId> = inner.lock().slots.values().flat_map(known).collect();
     for (run, text) in inner.deps.runner.sweep(known).await? {
         tracing::warn!(%run, text, "ended a command that no task knows");
         let event = Event::OrphanReaped(OrphanReaped { run: run.to_string(), text });
         inner.record(run.task, vec![event]).await?.durable().await?;
     }
     Ok(())
+}
+
+/// Effects whose outcome may still be found outside: the commands, and the open question to a model.
+fn known(slot: &Slot) -> Vec<RunId> {
+    let asked = slot.task.open.as_ref().filter(|_| slot.task.is_open()).map(|(_, intent)| intent.seq);
+    slot.runs.iter().copied().chain(asked).map(|seq| RunId { task: slot.task.id, seq }).collect()
 }

@@ -216,8 +216,10 @@ async fn live(life: &Life, opening: Opening) -> Result<Ended, Fault> {
         None => {
             manager.stopping();
             stop.cancel();
+            house.leave();
             house.engine.stand_still(LAST_WORDS).await;
             let ended = house.engine.shutdown(PATIENCE).await;
+            farewell(&house).await;
             if tokio::time::timeout(PATIENCE, server).await.is_err() {
                 tracing::warn!("some clients did not go; their connections are cut");
             }
@@ -225,6 +227,13 @@ async fn live(life: &Life, opening: Opening) -> Result<Ended, Fault> {
             ended.map(|()| Ended::Stopped)
         }
         Some(closing) => Ok(close(life, &house, (stop, server), closing, upgrades).await),
+    }
+}
+
+/// Lets the courier go, if it has nothing to carry.
+async fn farewell(house: &House) {
+    if tokio::time::timeout(PATIENCE, house.farewell()).await.is_err() {
+        tracing::warn!("the courier gave no answer; it ends by itself when nobody needs it");
     }
 }
 
@@ -337,6 +346,7 @@ async fn close(
         tracing::warn!("some requests took too long; their connections are cut");
     }
     let runs = house.engine.open_runs();
+    house.leave();
     if let Err(fault) = house.engine.shutdown(PATIENCE).await {
         // The next process replays what is on disk, as after a crash.
         tracing::error!(%fault, "the journal was not closed in order");

@@ -7,6 +7,7 @@
 mod chores;
 mod clock;
 mod config;
+mod courier;
 mod daemon;
 mod demo;
 mod environment;
@@ -37,6 +38,9 @@ fn main() -> ExitCode {
     // Keepers and sandbox stages come first: they need a process with a single thread.
     if let Some(code) = tinkerbell_executor::early_main(&argv) {
         return ExitCode::from(u8::try_from(code).unwrap_or(exit::INTERNAL));
+    }
+    if let Some(code) = courier::early_main(&argv) {
+        return ExitCode::from(code);
     }
     panic::install();
     let [leaves, handed] = [LEAVES, HANDED].map(|word| argv.iter().any(|arg| arg == word));

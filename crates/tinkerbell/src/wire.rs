@@ -104,7 +104,8 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources, sent: V
     let received = Arc::new(Received::new(env.clone()));
     received.take(sent);
     let keys = received.clone();
-    let router = Router::new(router_options(&config, places), Arc::new(move |name| keys.get(name)), clock.clone());
+    let keys: tinkerbell_router::Environment = Arc::new(move |name| keys.get(name));
+    let router = Router::with_courier(router_options(&config, places), keys, clock.clone(), crate::courier::options(places, env));
     let guard = Arc::new(PolicyGuard::new());
     guard.set_secrets(received.secrets(&tinkerbell_router::key_variables(&router_options(&config, places))));
     let live = Live::new(sources, env.clone(), places.clone(), router.clone(), loaded);
@@ -290,6 +291,16 @@ impl House {
         // A provider may name another variable for its key now.
         self.guard.set_secrets(self.received.secrets(&self.live.key_variables()));
         Ok(changed.line())
+    }
+
+    /// The daemon ends: answers that are being given go on in the courier.
+    pub fn leave(&self) {
+        self.live.router.leave();
+    }
+
+    /// Lets the courier end, too, when it carries nothing.
+    pub async fn farewell(&self) {
+        self.live.router.farewell().await;
     }
 
     /// Whether any task is open, so that the daemon should stay.

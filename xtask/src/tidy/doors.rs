@@ -42,7 +42,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
-    ("crc32c", &["wal", "executor", "blobs", "security"]),
+    ("crc32c", &["wal", "executor", "router", "blobs", "security"]),
     ("crypto", &["wal", "blobs", "security"]),
     ("dialoguer", &["cli"]),
     ("etcetera", &["tinkerbell"]),

@@ -1,6 +1,7 @@
 //! Ask: renders the request, reserves its ceiling, streams the answer, records it.
 //!
-//! A provider that is down ends the try, not the task: retryable faults leave the intent open.
+//! A provider that is down ends the try, not the task: retryable faults leave the intent open. An
+//! answer that came while no daemon lived is found under its call's number.
 //! Invariant: the request is rendered from records up to the intent's `through` and from nothing else.
 
 use super::stage::{Stage, broken};
@@ -10,22 +11,28 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::effect::{Acted, Intended, LiveDelta, Past, Stall};
-use tinkerbell_core::event::{Ask, Observation, Observed, Part, PartKind, Reply};
-use tinkerbell_core::model::{Completion, ModelCall, ModelCard, ModelError, ModelEvent, StopReason};
-use tinkerbell_core::money::NanoUsd;
+use tinkerbell_core::event::{Ask, LostTry, Observation, Observed, Part, PartKind, Reply};
+use tinkerbell_core::lifecycle::check_caps;
+use tinkerbell_core::model::{Completion, Cut, ModelCall, ModelCard, ModelError, ModelEvent, StopReason};
+use tinkerbell_core::money::{NanoUsd, Usage};
+use tinkerbell_core::text::cap_tokens;
 use tinkerbell_core::words::{Lsn, Seq};
 
 /// Times that a request is made smaller because the provider says that it does not fit.
 const SHRINKS: u32 = 3;
+/// Most requests of one effect: cut-off ones of earlier days are walked over, which costs nothing.
+const ATTEMPTS: u32 = 64;
+/// Most text of a cut-off try that is recorded, in tokens; the whole of it was shown.
+const CUT_TOKENS: u32 = 2_000;
 
 pub async fn perform(stage: Arc<Stage>, mut intended: Intended, ask: Ask) -> Result<Observed, Stall> {
     let card = stage.card.clone().map_err(broken)?;
     let past = stage.effects.past(Lsn(0)).await?;
+    let seq = intended.seq;
     let call = build(&stage, &card, &past, &ask, card.context_tokens).map_err(broken)?;
     let input = tokens(&call).saturating_mul(stage.house.factor(&card.name)) / 1_000;
     intended.hold = card.price.map_or(NanoUsd(0), |price| price.ceiling(input, call.max_output_tokens));
     intended.hold_tokens = input.saturating_add(call.max_output_tokens);
-    let seq = intended.seq;
     let asking = Asking { stage: stage.clone(), card, past, ask, seq };
     stage.once(intended, move |_| asking.run(call)).await
 }
@@ -43,23 +50,41 @@ struct Asking {
     seq: Seq,
 }
 
+/// What cut-off requests of the effect have cost.
+#[derive(Default)]
+struct Lost {
+    tries: Vec<LostTry>,
+    usage: Usage,
+    /// Those that were cut off while we listened.
+    new: u32,
+}
+
 impl Asking {
+    /// Asks until there is an answer. Requests are numbered, and an earlier daemon numbered them the
+    /// same: each that it made is found again under its number, answered, refused or cut off.
     async fn run(self, mut call: ModelCall) -> Result<Acted, Stall> {
         let started = self.stage.house.deps.clock.now();
         let mut window = self.card.context_tokens;
-        for _ in 0..=SHRINKS {
+        let mut lost = Lost::default();
+        let mut shrinks = 0;
+        for attempt in 0..ATTEMPTS {
+            call.seq = self.seq;
+            call.attempt = attempt;
             let estimated = tokens(&call);
-            match self.complete(call).await {
+            match self.complete(call.clone()).await {
                 Ok(completion) => {
                     if !completion.estimated {
                         self.stage.house.learn_factor(&self.card.name, estimated, completion.usage.input);
                     }
                     let wall_ms = self.stage.house.deps.clock.now().mono_ms.saturating_sub(started.mono_ms);
-                    return Ok(self.acted(completion, wall_ms));
+                    return Ok(self.acted(completion, lost, wall_ms));
                 }
                 Err(ModelError::NeedsKey(name)) => return Err(Stall::Key(name)),
                 Err(ModelError::Fault(fault)) => return Err(broken(fault)),
+                Err(ModelError::Cut(cut)) => self.again(*cut, &mut lost)?,
+                Err(ModelError::TooLong { .. }) if shrinks == SHRINKS => break,
                 Err(ModelError::TooLong { limit }) => {
+                    shrinks += 1;
                     // Three quarters of what was refused, or what the provider says that it takes.
                     let smaller = estimated.saturating_add(self.ask.max_output_tokens).saturating_mul(3) / 4;
                     window = limit.filter(|limit| *limit < window).unwrap_or(smaller).min(smaller);
@@ -71,13 +96,39 @@ impl Asking {
         Err(broken(Fault::new("TB-AGENT-003", exit::FAILED, message).hint("set `context_tokens` of the model in the configuration")))
     }
 
+    /// Notes a request that was cut off. It is made again once; what it cost must fit beside what is
+    /// reserved for the new one.
+    fn again(&self, cut: Cut, lost: &mut Lost) -> Result<(), Stall> {
+        lost.new += u32::from(cut.is_new);
+        if lost.new > 1 {
+            let fault = Fault::new("TB-ROUTER-021", exit::UNAVAILABLE, format!("the model's answer was cut off twice: {}", cut.why));
+            return Err(broken(
+                fault.hint("`tinkerbell resume TASK` asks again").hint("`tinkerbell doctor` shows the courier").transient(),
+            ));
+        }
+        lost.usage = lost.usage.plus(cut.usage);
+        let cost = self.card.price.map_or(NanoUsd(0), |price| price.cost(lost.usage));
+        let now_ms = self.stage.house.deps.clock.now().wall_ms;
+        check_caps(&self.stage.effects.task(), now_ms, (cost, lost.usage.total()), false).map_err(Stall::Budget)?;
+        let why = format!("{}; it is asked again", cut.why);
+        self.stage.live(self.seq, LiveDelta::Retrying { why, wait_ms: 0 });
+        lost.tries.push(LostTry {
+            why: cut.why,
+            input_tokens: cut.usage.input,
+            output_tokens: cut.usage.output,
+            estimated: cut.estimated,
+            text: cap_tokens(&self.stage.clean(&cut.text), CUT_TOKENS).text,
+        });
+        Ok(())
+    }
+
     async fn complete(&self, call: ModelCall) -> Result<Completion, ModelError> {
         let mut stream = self.stage.house.deps.model.complete(call);
         while let Some(event) = stream.next().await {
             match event? {
                 ModelEvent::Text(text) => self.stage.live(self.seq, LiveDelta::Text(self.stage.clean(&text))),
                 ModelEvent::Reasoning(text) => self.stage.live(self.seq, LiveDelta::Reasoning(self.stage.clean(&text))),
-                ModelEvent::Retrying { why, wait } => {
+                ModelEvent::Retrying { why, wait, .. } => {
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     self.stage.live(self.seq, LiveDelta::Retrying { why, wait_ms });
                 }
@@ -88,14 +139,23 @@ impl Asking {
         Err(ModelError::Fault(fault.hint("`tinkerbell resume TASK` asks again").transient()))
     }
 
-    fn acted(&self, mut completion: Completion, wall_ms: u64) -> Acted {
+    fn acted(&self, mut completion: Completion, mut lost: Lost, wall_ms: u64) -> Acted {
         // A cut answer may end within a call: it is never read as one.
         let whole = completion.stop != StopReason::Length;
         if whole && crate::rescue::rescue(&mut completion.parts) {
             completion.stop = StopReason::Calls;
         }
         let usage = completion.usage;
-        let cost = self.card.price.map(|price| price.cost(usage));
+        if completion.lost != Usage::default() {
+            lost.usage = lost.usage.plus(completion.lost);
+            lost.tries.push(LostTry {
+                why: format!("{} failed tries", completion.retries),
+                input_tokens: completion.lost.input,
+                output_tokens: completion.lost.output,
+                ..LostTry::default()
+            });
+        }
+        let cost = self.card.price.map(|price| price.cost(usage).plus(price.cost(lost.usage)));
         let reply = Reply {
             parts: self.parts(completion.parts),
             made: Some(completion.made),
@@ -108,8 +168,10 @@ impl Asking {
             nano_usd: cost.map(|cost| cost.0),
             wall_ms,
             retries: completion.retries,
+            lost: lost.tries,
         };
-        Acted { observation: Observation::Reply(reply), spent: Some((cost.unwrap_or_default(), usage)), op: None }
+        let spent = (cost.unwrap_or_default(), usage.plus(lost.usage));
+        Acted { observation: Observation::Reply(reply), spent: Some(spent), op: None }
     }
 
     /// The parts as they are recorded: without secrets in words, and with an id of its own for each call.

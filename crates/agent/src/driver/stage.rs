@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::effect::{Act, Acted, Attempt, Fence, Intended, Live, LiveDelta, Past, Stall};
 use tinkerbell_core::event::{FileChange, Observed};
-use tinkerbell_core::lifecycle::Task;
+use tinkerbell_core::lifecycle::{OP_SEQ, Task};
 use tinkerbell_core::model::ModelCard;
 use tinkerbell_core::port::{Effects, Found};
 use tinkerbell_core::text::cap_tokens;
@@ -51,7 +51,16 @@ impl Stage {
         F: FnOnce(Attempt) -> R + Send + 'static,
         R: Future<Output = Result<Acted, Stall>> + Send + 'static,
     {
-        let act: Act = Box::new(move |attempt| Box::pin(act(attempt)));
+        let (model, task, seq) = (self.house.deps.model.clone(), self.task.id, intended.seq);
+        let act: Act = Box::new(move |attempt| {
+            Box::pin(async move {
+                // The intent is durable, and with it every observation before it.
+                if seq < OP_SEQ {
+                    model.settle(task, seq).await;
+                }
+                act(attempt).await
+            })
+        });
         self.effects.once(intended, act).await
     }
 

@@ -265,8 +265,20 @@ fn reply_item(reply: &event::Reply) -> ItemCompleted {
     item.usage = Some(Usage { input_tokens: reply.input_tokens, cached_tokens: reply.cached_tokens, output_tokens: reply.output_tokens });
     item.cost_micros = reply.nano_usd.map(|n| NanoUsd(n).micros());
     item.retries = reply.retries;
+    item.notes = reply.lost.iter().map(lost_note).collect();
     item.wall_ms = Some(reply.wall_ms);
     item
+}
+
+/// A try that was paid in vain, in one line, with what it had said.
+fn lost_note(lost: &event::LostTry) -> String {
+    let about = if lost.estimated { "about " } else { "" };
+    let tokens = lost.input_tokens.saturating_add(lost.output_tokens);
+    let mut note = format!("paid without an answer, {about}{tokens} tokens: {}", lost.why);
+    if !lost.text.is_empty() {
+        note.push_str(&format!("; it had said: {}", lost.text));
+    }
+    note
 }
 
 fn result_item(seq: u32, result: &event::ResultSeen, facts: &Facts) -> ItemCompleted {

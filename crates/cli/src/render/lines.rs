@@ -164,17 +164,20 @@ fn headline(item: &ItemCompleted) -> String {
 }
 
 fn message_lines(item: &ItemCompleted, depth: Depth, signs: Signs) -> Vec<Line> {
+    let mut out: Vec<Line> = item.notes.iter().map(|note| Line::new(Tone::Look, signs.dot, one_line(note, WIDE))).collect();
     if item.text.trim().is_empty() {
-        return Vec::new();
+        return out;
     }
     let (sign, who) = if item.role.as_deref() == Some("user") { (signs.ask, "you: ") } else { (signs.says, "") };
     if !depth.messages {
-        return vec![Line::new(Tone::Plain, sign, format!("{who}{}", one_line(&item.text, WIDE)))];
+        out.push(Line::new(Tone::Plain, sign, format!("{who}{}", one_line(&item.text, WIDE))));
+        return out;
     }
     let text = visible(item.text.trim());
     let mut rest = text.lines();
-    let first = Line::new(Tone::Plain, sign, format!("{who}{}", rest.next().unwrap_or_default()));
-    std::iter::once(first).chain(rest.map(|line| Line { tone: Tone::Plain, ..Line::more(line) })).collect()
+    out.push(Line::new(Tone::Plain, sign, format!("{who}{}", rest.next().unwrap_or_default())));
+    out.extend(rest.map(|line| Line { tone: Tone::Plain, ..Line::more(line) }));
+    out
 }
 
 /// The last lines of an output, where the reason mostly stands.

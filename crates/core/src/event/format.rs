@@ -6,7 +6,8 @@
 mod observed;
 
 pub use observed::{
-    Committed, Failed, FileChange, Made, Observation, Observed, Operated, Part, PartKind, PlanStep, Prepared, Reply, ResultSeen, Verdict,
+    Committed, Failed, FileChange, LostTry, Made, Observation, Observed, Operated, Part, PartKind, PlanStep, Prepared, Reply, ResultSeen,
+    Verdict,
 };
 
 /// The envelope of every event record.

@@ -8,8 +8,8 @@ pub mod format;
 mod tests;
 
 pub use format::{
-    Action, ApprovalAsked, ApprovalGiven, Ask, Call, Caps, Commit, Committed, Entry, Event, Failed, FileChange, Finished, Intent, Made,
-    Observation, Observed, Op, OpDone, Operated, OrphanReaped, Part, PartKind, Paused, PlanStep, Prepare, Prepared, Released, Reply,
+    Action, ApprovalAsked, ApprovalGiven, Ask, Call, Caps, Commit, Committed, Entry, Event, Failed, FileChange, Finished, Intent, LostTry,
+    Made, Observation, Observed, Op, OpDone, Operated, OrphanReaped, Part, PartKind, Paused, PlanStep, Prepare, Prepared, Released, Reply,
     Reserved, ResultSeen, Settled, Signal, Started, StateSaved, Submitted, Timer, TimerFired, Verdict, Verify,
 };
 

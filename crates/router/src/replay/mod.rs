@@ -62,5 +62,6 @@ fn completion(turn: Turn, due: usize, call: &ModelCall, target: &Target) -> Comp
         estimated: told.is_none(),
         usage: told.unwrap_or_else(|| Usage { input: answer::estimate_input(call), output, ..Usage::default() }),
         retries: 0,
+        lost: Usage::default(),
     }
 }

@@ -172,7 +172,7 @@ async fn retry_after_is_what_is_waited() {
     let mut stream = router.complete(goal());
     let mut waits = Vec::new();
     while let Some(Ok(event)) = futures_util::StreamExt::next(&mut stream).await {
-        if let tinkerbell_core::model::ModelEvent::Retrying { wait, why } = event {
+        if let tinkerbell_core::model::ModelEvent::Retrying { wait, why, .. } = event {
             waits.push((wait, why));
         }
     }

@@ -56,6 +56,8 @@ pub fn router(options: Options) -> Arc<Router> {
 pub fn call(messages: Vec<Message>) -> ModelCall {
     ModelCall {
         task: TaskId(7),
+        seq: 1,
+        attempt: 0,
         model: "local/m".to_owned(),
         system: "You are a builder.".to_owned(),
         tools: TOOLS.to_vec(),

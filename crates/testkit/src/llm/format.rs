@@ -85,6 +85,11 @@ pub enum Fault {
     Garbage,
     /// Frames that are no JSON.
     BadFrames,
+    /// The frames up to this byte, then heartbeats until `release` is called, then the rest.
+    Hold {
+        /// How many.
+        bytes: usize,
+    },
     /// So many bytes, then nothing but heartbeats.
     Stall {
         /// How many.

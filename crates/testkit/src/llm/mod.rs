@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// How long a stalled answer stays open.
@@ -98,6 +99,7 @@ struct State {
     met: Mutex<HashMap<usize, usize>>,
     gone: Mutex<Vec<String>>,
     taken: Mutex<Vec<usize>>,
+    gate: watch::Sender<bool>,
 }
 
 /// The server; it ends when this is dropped.
@@ -145,6 +147,7 @@ impl Scripted {
             met: Mutex::default(),
             gone: Mutex::default(),
             taken: Mutex::default(),
+            gate: watch::Sender::new(false),
         });
         let serving = tokio::spawn(accept(listener, state.clone()));
         Ok(Self { address, state, serving })
@@ -173,6 +176,11 @@ impl Scripted {
     #[must_use]
     pub fn taken(&self) -> Vec<usize> {
         self.state.taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets answers that are held go on, those to come included.
+    pub fn release(&self) {
+        self.state.gate.send_replace(true);
     }
 
     /// Questions that came in so far, in order.
@@ -216,8 +224,8 @@ async fn answer(socket: &mut TcpStream, state: &State, request: Request) -> io::
     let fault = meet(state, number, turn);
     tokio::time::sleep(Duration::from_millis(turn.delay_ms)).await;
     let asked = Asked { body: &request.body, bytes: request.bytes.len(), number };
-    play(socket, dialect, turn, fault.as_ref(), &asked).await?;
-    if fault.is_none() && http::is_taken(socket).await {
+    play(socket, state, dialect, (turn, fault.as_ref()), &asked).await?;
+    if matches!(fault, None | Some(Fault::Hold { .. })) && http::is_taken(socket).await {
         state.taken.lock().unwrap_or_else(PoisonError::into_inner).push(number);
     }
     Ok(())
@@ -232,7 +240,13 @@ fn meet(state: &State, number: usize, turn: &Turn) -> Option<Fault> {
     fault.cloned()
 }
 
-async fn play(socket: &mut TcpStream, dialect: Dialect, turn: &Turn, fault: Option<&Fault>, asked: &Asked<'_>) -> io::Result<()> {
+async fn play(
+    socket: &mut TcpStream,
+    state: &State,
+    dialect: Dialect,
+    (turn, fault): (&Turn, Option<&Fault>),
+    asked: &Asked<'_>,
+) -> io::Result<()> {
     match fault {
         Some(Fault::Status { status, retry_after, body }) => {
             let plain = || json!({"error": {"type": "scripted", "message": format!("scripted status {status}")}}).to_string();
@@ -252,6 +266,21 @@ async fn play(socket: &mut TcpStream, dialect: Dialect, turn: &Turn, fault: Opti
         Some(Fault::Cut { bytes, quiet }) => {
             http::chunk(socket, body.as_bytes().get(..*bytes).unwrap_or(body.as_bytes())).await?;
             if *quiet { http::end(socket).await } else { Ok(()) }
+        }
+        Some(Fault::Hold { bytes }) => {
+            // Whole frames only: a heartbeat in the middle of one would break it.
+            let begun = body.get(..*bytes).unwrap_or(&body);
+            let (first, rest) = body.split_at(begun.rfind("\n\n").map_or(0, |at| at + 2));
+            http::chunk(socket, first.as_bytes()).await?;
+            let mut gate = state.gate.subscribe();
+            tokio::select! {
+                // The gate lives as long as the server.
+                opened = gate.wait_for(|open| *open) => drop(opened.map_err(io::Error::other)?),
+                // Heartbeats find out when the client goes.
+                gone = heartbeats(socket) => gone?,
+            }
+            http::chunk(socket, rest.as_bytes()).await?;
+            http::end(socket).await
         }
         Some(Fault::Stall { bytes }) => {
             http::chunk(socket, body.as_bytes().get(..*bytes).unwrap_or_default()).await?;

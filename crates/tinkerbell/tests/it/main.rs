@@ -8,6 +8,7 @@
 
 mod attack;
 mod bad_input;
+mod courier;
 mod durable;
 mod home;
 mod limits;

@@ -216,6 +216,7 @@ fn completion(line: &str) -> Completion {
         estimated: false,
         stop: if says { StopReason::End } else { StopReason::Calls },
         retries: 0,
+        lost: Usage::default(),
     }
 }
 

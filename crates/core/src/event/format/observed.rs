@@ -123,6 +123,29 @@ pub struct Reply {
     /// Failed tries before this answer.
     #[prost(uint32, tag = "11")]
     pub retries: u32,
+    /// Tries that were paid and gave no answer; `nano_usd` counts them, the tokens above do not.
+    #[prost(message, repeated, tag = "12")]
+    pub lost: Vec<LostTry>,
+}
+
+/// A try of a model call that cost something and gave no answer.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct LostTry {
+    /// What became of it, in words.
+    #[prost(string, tag = "1")]
+    pub why: String,
+    /// Input tokens.
+    #[prost(uint64, tag = "2")]
+    pub input_tokens: u64,
+    /// Output tokens.
+    #[prost(uint64, tag = "3")]
+    pub output_tokens: u64,
+    /// Whether a part of that is our estimate.
+    #[prost(bool, tag = "4")]
+    pub estimated: bool,
+    /// The text that had come, as far as it is kept.
+    #[prost(string, tag = "5")]
+    pub text: String,
 }
 
 /// A piece of an answer.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tinkerbell_api::Client;
 use tinkerbell_api::wire::DaemonView;
 use tinkerbell_core::code::Fault;
+use tinkerbell_router::courier::{CourierState, courier_state};
 use tinkerbell_wal::inspect;
 
 /// Longest wait for the daemon.
@@ -50,7 +51,21 @@ pub async fn daemon(shop: &Shop<'_>) -> Group {
         }
     }];
     findings.push(Finding::good("socket", socket.display().to_string()));
+    findings.push(courier(shop));
     Group { name: "Daemon", findings }
+}
+
+/// The process that speaks to providers and keeps answers while no daemon lives.
+fn courier(shop: &Shop<'_>) -> Finding {
+    match courier_state(&shop.places.data) {
+        CourierState::Lives(pid) => Finding::good("courier", format!("process {pid} speaks to providers")),
+        CourierState::Rests => Finding::good("courier", "not running; the first call to a provider starts it"),
+        CourierState::Refused(why) => Finding::look(
+            "courier",
+            format!("{why}; the daemon speaks to providers itself, and an answer that is being given dies with it"),
+            format!("look into {}; the next call tries again", shop.places.state.join("courier.log").display()),
+        ),
+    }
 }
 
 fn restart(pid: u32) -> String {
@@ -83,7 +98,14 @@ pub fn places(shop: &Shop<'_>) -> Group {
         .map(|(name, dir)| directory(name, dir, uid))
         .collect();
     findings.push(space(&places.data));
-    let sizes = [("worktrees", "work"), ("checkpoints", "checkpoints"), ("spools", "runs"), ("blobs", "blobs"), ("homes", "homes")];
+    let sizes = [
+        ("worktrees", "work"),
+        ("checkpoints", "checkpoints"),
+        ("spools", "runs"),
+        ("answers", "calls"),
+        ("blobs", "blobs"),
+        ("homes", "homes"),
+    ];
     let mut left = MOST_FILES;
     let sizes: Vec<String> =
         sizes.into_iter().map(|(name, dir)| format!("{name} {}", size(bytes_below(&places.data.join(dir), &mut left)))).collect();
