@@ -106,6 +106,7 @@ pub fn of_fault(fault: &Fault, clean: &dyn Fn(&str) -> String) -> Failure {
         message: clean(&fault.message),
         hints: fault.hints.iter().map(|hint| clean(hint)).collect(),
         retryable: fault.retryable,
+        retry_after_ms: fault.retry_after_ms,
     }
 }
 
@@ -153,6 +154,7 @@ fn error(failed: Failure, words: &Words) -> ModelError {
         message: failed.message,
         hints: failed.hints,
         retryable: failed.retryable,
+        retry_after_ms: failed.retry_after_ms,
     })
 }
 

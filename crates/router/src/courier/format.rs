@@ -145,6 +145,9 @@ pub struct Failure {
     /// Whether it may pass.
     #[prost(bool, tag = "6")]
     pub retryable: bool,
+    /// When it may pass, in milliseconds, where the provider said so.
+    #[prost(uint64, optional, tag = "7")]
+    pub retry_after_ms: Option<u64>,
 }
 
 /// The prompt does not fit.

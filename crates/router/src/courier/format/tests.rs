@@ -40,6 +40,7 @@ fn all() -> (Head, Vec<Event>) {
         message: "busy".into(),
         hints: vec!["wait".into()],
         retryable: true,
+        retry_after_ms: Some(60_000),
     };
     let retrying = Retrying { why: "rate limit (429)".into(), wait_ms: 1_500, spent: Some(tokens(5)) };
     let kinds = [
