@@ -295,12 +295,12 @@ impl House {
 
     /// The daemon ends: answers that are being given go on in the courier.
     pub fn leave(&self) {
-        self.live.router.leave();
+        self.live.router().leave();
     }
 
     /// Lets the courier end, too, when it carries nothing.
     pub async fn farewell(&self) {
-        self.live.router.farewell().await;
+        self.live.router().farewell().await;
     }
 
     /// Whether any task is open, so that the daemon should stay.
