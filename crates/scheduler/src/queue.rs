@@ -243,6 +243,7 @@ impl Queue {
         let group = self.group(tenant, priority);
         if let Some(member) = self.members.get_mut(key.index()) {
             (member.group, member.account) = (group, Account::default());
+            member.account.enter(self.groups.get(group as usize).map_or(0, |group| group.ring.now));
         }
         if state == State::Ready {
             self.enqueue(key.0, ready_ms, false);

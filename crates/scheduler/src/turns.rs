@@ -67,6 +67,12 @@ impl Turns {
         }
     }
 
+    /// Tasks that hold a slot.
+    #[cfg(test)]
+    pub(crate) const fn running(&self) -> usize {
+        self.queue.running()
+    }
+
     fn sit(&mut self, key: Key, seat: Seat) {
         if self.seats.len() <= key.index() {
             self.seats.resize_with(key.index() + 1, || Seat::Working);

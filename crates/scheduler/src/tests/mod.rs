@@ -1,6 +1,8 @@
 //! The engine against a world that counts: crash at every record, and what the user can do.
 
 mod service;
+mod turns;
+mod waiting;
 mod world;
 
 use std::time::Duration;

@@ -17,7 +17,7 @@ use tinkerbell_core::event::{Action, Ask, Call, FileChange, Finished, Observatio
 use tinkerbell_core::lifecycle::Task;
 use tinkerbell_core::money::{NanoUsd, Usage};
 use tinkerbell_core::port::{
-    Canvas, Checkpoint, Difference, Effects, MicroCommit, OpenSpec, Opened, Runner, Runtime as _, Seen, Step, Stepped,
+    Canvas, Checkpoint, Difference, Effects, Journal, MicroCommit, OpenSpec, Opened, Runner, Runtime as _, Seen, Step, Stepped,
 };
 use tinkerbell_core::words::{GitId, Lsn, RunId, TaskId, Workspace};
 use tinkerbell_testkit::fake::{FakeClock, SeedEntropy};
@@ -51,20 +51,35 @@ pub(super) struct World {
     seed: Arc<AtomicU32>,
     /// How quieting goes: 0 at once, 1 when released, 2 not at all.
     quieting: Arc<AtomicU32>,
+    /// What each act fails with meanwhile.
+    pub(super) down: Arc<Mutex<Option<Fault>>>,
+    /// The tasks that acted, in order.
+    order: Arc<Mutex<Vec<TaskId>>>,
 }
 
 impl World {
     pub(super) async fn engine(&self, disk: &MemDisk, fuse: Option<usize>, script: Script) -> Engine {
+        let options = Options { watch_slots: 8, ..Options::default() };
+        self.engine_on(disk.journal(fuse), disk, script, (&FakeClock::new(), options)).await
+    }
+
+    pub(super) async fn engine_on(
+        &self,
+        journal: Arc<dyn Journal>,
+        disk: &MemDisk,
+        script: Script,
+        (clock, options): (&FakeClock, Options),
+    ) -> Engine {
         let deps = Deps {
-            journal: disk.journal(fuse),
+            journal,
             blobs: Arc::new(disk.clone()),
             runner: Arc::new(FakeRunner { world: self.clone(), script }),
             canvas: Arc::new(NoCanvas),
-            clock: Arc::new(FakeClock::new()),
+            clock: Arc::new(clock.clone()),
             entropy: Arc::new(SeedEntropy::new(u64::from(self.seed.fetch_add(1, Ordering::SeqCst)))),
             admission: Arc::new(|submission| async { Ok(submission) }.boxed()),
         };
-        Engine::open(deps, Options { watch_slots: 8, ..Options::default() }).await.unwrap()
+        Engine::open(deps, options).await.unwrap()
     }
 
     pub(super) fn counts(&self, task: TaskId) -> Vec<u32> {
@@ -73,6 +88,11 @@ impl World {
         let newest = done.keys().filter(|(id, _)| *id == task).map(|(_, seq)| *seq).max().unwrap_or(0);
         // Key 0 holds how many effects the script has.
         (1..=newest.max(of(0))).map(of).collect()
+    }
+
+    /// The tasks that acted since this was last asked, in order.
+    pub(super) fn order(&self) -> Vec<TaskId> {
+        std::mem::take(&mut self.order.lock().unwrap())
     }
 
     pub(super) fn quiets(&self) -> u32 {
@@ -86,6 +106,11 @@ impl World {
     pub(super) fn release(&self) {
         self.free.store(true, Ordering::SeqCst);
         self.freed.notify_waiters();
+    }
+
+    /// Lets acts hang again that are yet to come.
+    pub(super) fn hold(&self) {
+        self.free.store(false, Ordering::SeqCst);
     }
 
     /// Lets everything run that can.
@@ -133,6 +158,10 @@ impl FakeRunner {
                         freed.await;
                     }
                 }
+                if let Some(fault) = world.down.lock().unwrap().clone() {
+                    return Err(Stall::Broken(fault));
+                }
+                world.order.lock().unwrap().push(task);
                 let mut done = world.done.lock().unwrap();
                 done.insert((task, 0), planned);
                 let count = done.entry((task, seq)).or_insert(0);
