@@ -72,6 +72,7 @@ impl Engine {
         let deadline = self.inner.deps.clock.sleep(patience);
         // Both branches are cancel safe.
         tokio::select! {
+            biased;
             ended = asking.wait_for(|count| *count == 0) => ended.map_or(0, |count| *count),
             () = deadline => *self.inner.asking.borrow(),
         }
