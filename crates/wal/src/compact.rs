@@ -17,6 +17,7 @@ pub(crate) use measure::{Keeps, Measured, measure};
 pub(crate) use plan::plan;
 pub(crate) use rewrite::{put_in_place, rewrite};
 
+use crate::depot::Depot;
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::flush::lock;
@@ -55,6 +56,8 @@ pub(crate) struct Bench {
     pub(crate) index: Arc<Mutex<Index>>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) gate: Gate,
+    /// Where old files go.
+    pub(crate) depot: Arc<Depot>,
 }
 
 impl Bench {

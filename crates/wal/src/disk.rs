@@ -31,6 +31,16 @@ pub enum Lock {
     },
 }
 
+/// What a disk is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ground {
+    /// Bytes that may still be written.
+    pub free_bytes: u64,
+    /// Whether a sync of bytes that lie in space filled before is cheaper than one that makes the
+    /// file longer. Not so where writing copies (btrfs, ZFS) or syncing is free (tmpfs).
+    pub preallocate: bool,
+}
+
 /// One directory of files.
 pub trait Disk: Send + Sync {
     /// Where it is, for messages.
@@ -47,6 +57,10 @@ pub trait Disk: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations, renames and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
+    /// What it is like. A disk that does not tell has endless space.
+    fn ground(&self) -> io::Result<Ground> {
+        Ok(Ground { free_bytes: u64::MAX, preallocate: true })
+    }
 }
 
 /// One open file.
@@ -61,6 +75,11 @@ pub trait DiskFile: Send + Sync {
     fn truncate(&self, len: u64) -> io::Result<()>;
     /// The file's length.
     fn size(&self) -> io::Result<u64>;
+    /// Takes space so that the file is at least `len` long and writing in it needs no more; what is
+    /// new reads as zeros. Where the disk can not promise that, the error is `Unsupported`.
+    fn allocate(&self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// Reads `len` bytes at `offset`, fewer only at the end of the file.
@@ -199,7 +218,18 @@ impl Disk for RealDisk {
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
     }
+
+    fn ground(&self) -> io::Result<Ground> {
+        let facts = rustix::fs::statfs(&self.dir)?;
+        let block = u64::try_from(facts.f_bsize).unwrap_or(4096);
+        let preallocate = !APPENDING.contains(&u64::try_from(facts.f_type).unwrap_or(0));
+        Ok(Ground { free_bytes: facts.f_bavail.saturating_mul(block), preallocate })
+    }
 }
+
+/// File systems on which filling ahead gains nothing, by their numbers in `statfs(2)`: tmpfs,
+/// ramfs, btrfs, ZFS, bcachefs.
+const APPENDING: [u64; 5] = [0x0102_1994, 0x8584_58f6, 0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e];
 
 struct RealFile(File);
 
@@ -222,5 +252,12 @@ impl DiskFile for RealFile {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, len).map_err(|errno| match errno {
+            rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS => io::ErrorKind::Unsupported.into(),
+            errno => errno.into(),
+        })
     }
 }

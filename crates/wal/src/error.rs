@@ -42,7 +42,7 @@ pub enum Error {
         source: io::Error,
     },
     /// No space for a batch; nothing of it was kept.
-    #[error("the disk that holds the journal is full: {needed} bytes were needed in {file}")]
+    #[error("the disk that holds the journal is full: {needed} bytes were needed in {file} (os error 28)")]
     DiskFull {
         /// Size of the batch that did not fit.
         needed: u64,

@@ -61,7 +61,7 @@ impl Flusher {
     pub(crate) fn step(&mut self) -> (bool, bool) {
         match self.queue.try_take() {
             Some(work) => (true, self.act(work)),
-            None => (self.rest(), false),
+            None => (self.rest() || self.writer.tools.depot.work(), false),
         }
     }
 
@@ -103,7 +103,7 @@ impl Flusher {
         for chunk in &mut batch.chunks {
             body.append(&mut chunk.bytes);
         }
-        match self.writer.write(batch.first, body, batch.records as u64) {
+        match self.writer.write(batch.first, &mut body, batch.records as u64) {
             Ok(span) => {
                 lock(&self.index).add(self.writer.segment(), &span);
                 self.queue.done(batch);
@@ -137,6 +137,8 @@ impl Flusher {
         };
         // Waits for compaction to finish what it does to files; it hears that the journal closes.
         *lock(&self.gate) = true;
+        // Before the lock is given free: the next one to open it finds a quiet directory.
+        self.writer.tools.depot.end();
         if result.is_ok() && !self.queue.is_poisoned() {
             lock(&self.held).take();
         }

@@ -6,6 +6,7 @@
 use crate::archive::Archived;
 use crate::checkpoint;
 use crate::compact::{Bench, Gate, Worth};
+use crate::depot::Depot;
 use crate::disk::{Disk, Lock, RealDisk};
 use crate::error::Error;
 use crate::flush::{Flusher, Held, lock};
@@ -30,8 +31,8 @@ use tokio::sync::oneshot;
 
 /// Who makes the flusher go.
 enum Drive {
-    /// A thread of its own.
-    Thread(JoinHandle<()>),
+    /// A thread of its own, and one for the depot.
+    Threads([JoinHandle<()>; 2]),
     /// Whoever calls [`Wal::step`].
     Stepped(Box<Flusher>),
     /// It has ended.
@@ -54,6 +55,7 @@ pub struct Wal {
     queue: Arc<Queue>,
     index: Arc<Mutex<Index>>,
     disk: Arc<dyn Disk>,
+    depot: Arc<Depot>,
     held: Held,
     epoch: u64,
     limits: Limits,
@@ -119,8 +121,11 @@ impl Wal {
     ) -> Result<Arc<Self>, Error> {
         let path = disk.path().to_owned();
         Self::start(disk, options, Tickers { clock, entropy, keyring }, move |flusher| {
-            let thread = std::thread::Builder::new().name("wal-flusher".to_owned()).spawn(move || flusher.run());
-            thread.map(Drive::Thread).map_err(|e| Error::io("start the flusher for", path, e))
+            let depot = Arc::clone(&flusher.writer.tools.depot);
+            let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+            let flusher = thread("wal-flusher").spawn(move || flusher.run()).map_err(|e| Error::io("start the flusher for", &path, e))?;
+            let depot = thread("wal-depot").spawn(move || depot.run()).map_err(|e| Error::io("start the depot of", &path, e))?;
+            Ok(Drive::Threads([flusher, depot]))
         })
     }
 
@@ -153,9 +158,11 @@ impl Wal {
         let epoch = epoch.saturating_add(1);
         let (keyring, clock) = (tickers.keyring, Arc::clone(&tickers.clock));
         let sealer = Sealer::new(keyring.clone());
-        let tools = Tools { disk: Arc::clone(&disk), clock: tickers.clock, entropy: tickers.entropy, sealer };
+        let depot = Arc::new(Depot::open(&disk, &tickers.clock, options)?);
+        let tools = Tools { disk: Arc::clone(&disk), clock: tickers.clock, entropy: tickers.entropy, sealer, depot: Arc::clone(&depot) };
         let writer = Writer::start(tools, options, epoch, next, head)?;
-        remove_empty(&*disk, &empty)?;
+        // Empty segments of earlier openings tell nothing that the new one does not tell.
+        empty.iter().try_for_each(|name| depot.retire(name))?;
         let limits = Limits { batch_bytes: options.batch_bytes, batch_records: options.batch_records, queue_bytes: options.queue_bytes };
         let flusher = Flusher {
             queue: Arc::new(Queue::new(next, limits)),
@@ -169,10 +176,16 @@ impl Wal {
         let (queue, index, held) = (Arc::clone(&flusher.queue), Arc::clone(&flusher.index), Arc::clone(&flusher.held));
         let drive = drive(flusher)?;
         let stepped = matches!(drive, Drive::Stepped(_));
-        let bench = Bench { disk: Arc::clone(&disk), index: Arc::clone(&index), queue: Arc::clone(&queue), gate: Arc::clone(&gate) };
+        let bench = Bench {
+            disk: Arc::clone(&disk),
+            index: Arc::clone(&index),
+            queue: Arc::clone(&queue),
+            gate: Arc::clone(&gate),
+            depot: Arc::clone(&depot),
+        };
         let house = Housekeeping::new(bench, Worth::of(options), clock, stepped);
         let drive = Mutex::new(drive);
-        Ok(Arc::new(Self { queue, index, disk, held, epoch, limits, recovery: report, keyring, stepped, drive, gate, house }))
+        Ok(Arc::new(Self { queue, index, disk, depot, held, epoch, limits, recovery: report, keyring, stepped, drive, gate, house }))
     }
 
     /// Does one thing that the flusher's thread would do: takes a waiting batch, writes, syncs and
@@ -208,6 +221,12 @@ impl Wal {
     /// it can not be written, or when the journal is closed.
     pub async fn archive_sealed(&self) -> Result<Archived, Fault> {
         self.house.archive_sealed().await
+    /// Where freed segments go.
+    #[cfg(test)]
+    pub(crate) fn depot(&self) -> &Depot {
+        &self.depot
+    }
+
     }
 
     /// Does what blocks on the disk off the runtime; in a stepped journal, at once.
@@ -254,14 +273,6 @@ impl Wal {
     }
 }
 
-/// Empty segments of earlier openings tell nothing that the new one does not tell.
-fn remove_empty(disk: &dyn Disk, empty: &[String]) -> Result<(), Error> {
-    for name in empty {
-        disk.remove(name).map_err(|e| Error::io("remove", disk.path().join(name), e))?;
-    }
-    Ok(())
-}
-
 impl Journal for Wal {
     fn append(&self, records: Vec<NewRecord>) -> Result<Appended, Fault> {
         if records.is_empty() {
@@ -287,7 +298,11 @@ impl Journal for Wal {
 
     fn state(&self) -> JournalState {
         let tip = Lsn(lock(&self.index).tip());
-        let room = self.queue.newest().map_or_else(|error| Room::ReadOnly(error.to_string()), |_| Room::Ample);
+        let room = match self.queue.newest() {
+            Err(error) => Room::ReadOnly(error.to_string()),
+            Ok(_) if self.depot.is_spent() => Room::Reserve,
+            Ok(_) => Room::Ample,
+        };
         JournalState { tip, epoch: self.epoch, bytes: lock(&self.index).bytes(), room }
     }
 
@@ -323,10 +338,14 @@ impl Drop for Wal {
     fn drop(&mut self) {
         self.queue.close(false, None);
         let drive = std::mem::replace(&mut *lock(&self.drive), Drive::Ended);
-        if let Drive::Thread(thread) = drive
-            && thread.join().is_err()
-        {
-            tracing::error!("the journal's flusher had panicked");
+        self.depot.end();
+        if let Drive::Threads(threads) = drive {
+            for thread in threads {
+                let name = thread.thread().name().unwrap_or_default().to_owned();
+                if thread.join().is_err() {
+                    tracing::error!(name, "a thread of the journal had panicked");
+                }
+            }
         }
         *lock(&self.gate) = true;
         lock(&self.held).take();

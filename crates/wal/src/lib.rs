@@ -17,6 +17,7 @@
 pub mod archive;
 mod checkpoint;
 mod compact;
+mod depot;
 pub mod disk;
 mod error;
 mod flush;

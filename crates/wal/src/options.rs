@@ -21,12 +21,19 @@ pub struct Options {
     pub compact_bytes: u64,
     /// A segment is compacted when more than this share of it, in percent, is not needed any more.
     pub compact_dead_percent: u8,
+    /// Whether segments are filled with zeros ahead of the records and reused, so that a sync writes
+    /// no metadata; `None` lets the file system's kind decide.
+    pub preallocate: Option<bool>,
+    /// Space that is kept for finishing work on a full disk; 0 for none. It is taken only from a
+    /// disk that has four times as much free.
+    pub reserve_bytes: u64,
     /// The kernel's boot id, noted in trailers so that monotonic times can be compared.
     pub boot_id: [u8; 16],
 }
 
 impl Options {
-    /// The defaults: segments of 64 MiB, batches of 4 MiB or 4096 records, a queue of 64 MiB.
+    /// The defaults: segments of 64 MiB, batches of 4 MiB or 4096 records, a queue of 64 MiB,
+    /// a reserve of 256 MiB.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
@@ -37,6 +44,8 @@ impl Options {
             queue_bytes: 64 << 20,
             compact_bytes: 64 << 20,
             compact_dead_percent: 50,
+            preallocate: None,
+            reserve_bytes: 256 << 20,
             boot_id: boot_id(),
         }
     }

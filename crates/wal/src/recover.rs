@@ -48,10 +48,12 @@ pub(crate) fn recover(disk: &dyn Disk) -> Result<Recovered, Error> {
         disk.remove(name).map_err(|e| Error::io("remove", disk.path().join(name), e))?;
     }
     let clean = found.clean();
-    let cut_bytes = match found.segments.last().filter(|last| last.dropped.is_none()) {
+    let left = match found.segments.last().filter(|last| last.dropped.is_none()) {
         Some(last) => settle(disk, last).map_err(|e| Error::io("repair", disk.path().join(&last.name), e))?,
         None => 0,
     };
+    // What was filled ahead is cut as well, but it was never anybody's.
+    let cut_bytes = if found.torn.is_some() { left } else { 0 };
     if let Some(why) = &found.torn {
         tracing::warn!(cut_bytes, next = found.next, why, "cut an unacknowledged tail of the journal");
     }

@@ -33,7 +33,7 @@ pub(crate) struct Span {
 /// What follows the last batch that stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Nothing, or zeros only.
+    /// Nothing that was written into this segment: zeros, or bytes of an earlier use of the file.
     Clean,
     /// Bytes that were never acknowledged.
     Torn {
@@ -81,8 +81,9 @@ pub(crate) fn scan(bytes: &[u8], header: &Header, on_batch: &mut dyn FnMut(Span,
                 found.end_offset = span.offset.saturating_add(span.len);
             }
             Step::Bad(end) => {
-                let blank = rest.iter().all(|byte| *byte == 0);
-                found.end = if blank { End::Clean } else { end };
+                // What was filled ahead, or what an earlier use of the file left, tells nothing.
+                let leftover = matches!(end, End::Torn { .. }) && find(rest, header.incarnation.to_le_bytes()).is_none();
+                found.end = if leftover { End::Clean } else { end };
                 break;
             }
         }

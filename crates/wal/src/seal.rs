@@ -54,6 +54,11 @@ impl Sealer {
         Self { keyring, incarnation: 0, tries: 0, keys: HashMap::new() }
     }
 
+    /// Whether it seals anything.
+    pub(crate) const fn seals(&self) -> bool {
+        self.keyring.is_some()
+    }
+
     /// Seals all frames of [`push`] in a batch that is about to be stamped with `first_lsn` and
     /// `incarnation`. The batch must not have been sealed before: whoever writes one again seals
     /// its plain bytes again.

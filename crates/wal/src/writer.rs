@@ -4,9 +4,10 @@
 //! one before returned, it lies wholly in one segment, and after any doubt about a sync it is not
 //! called again.
 
+use crate::depot::Depot;
 use crate::disk::{Disk, DiskFile, Mode, write_full};
 use crate::error::Error;
-use crate::format::{FRAME_BYTES, Frame, HEADER_BYTES, Head, Header, KIND_FIRST_USER, KIND_SHUTDOWN, Slot, Trailer, stamp};
+use crate::format::{FRAME_BYTES, Frame, HEADER_BYTES, Head, Header, KIND_FIRST_USER, KIND_SHUTDOWN, SLOT_BYTES, Slot, Trailer, stamp};
 use crate::options::Options;
 use crate::scan::{Span, frames};
 use crate::seal::Sealer;
@@ -21,6 +22,7 @@ pub(crate) struct Tools {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) sealer: Sealer,
+    pub(crate) depot: Arc<Depot>,
 }
 
 /// Where the journal stands on disk.
@@ -31,6 +33,12 @@ pub(crate) struct Writer {
     epoch: u64,
     incarnation: u64,
     offset: u64,
+    /// No batch passes this offset, unless it is the segment's first.
+    limit: u64,
+    /// Up to here the file holds zeros or bytes of an earlier use.
+    filled: u64,
+    /// What is filled at once; it grows with the segment.
+    stride: u64,
     /// The newest durable number in this segment; 0 while it is empty.
     durable: u64,
     /// The last watermark slot that was written.
@@ -39,6 +47,9 @@ pub(crate) struct Writer {
     segment_bytes: u64,
     boot_id: [u8; 16],
 }
+
+/// What is filled ahead of the records at least and at most.
+const STRIDE: (u64, u64) = (64 << 10, 1 << 20);
 
 /// Why a batch was not written.
 #[derive(Debug)]
@@ -49,22 +60,35 @@ pub(crate) enum WriteError {
     Doubt(String),
 }
 
+/// A file that has become a segment.
+struct Segment {
+    name: String,
+    file: Box<dyn DiskFile>,
+    incarnation: u64,
+    /// How far the file is filled, and how far it may be written.
+    filled: u64,
+    limit: u64,
+}
+
 impl Writer {
     /// Starts the first segment of an epoch.
     pub(crate) fn start(tools: Tools, options: &Options, epoch: u64, next: u64, head: Head) -> Result<Self, Error> {
         let header = header(&tools, options.boot_id, epoch, next, head);
-        let (name, file) = create(&*tools.disk, &header).map_err(|e| match e {
+        let made = create(&*tools.disk, &header, options.segment_bytes).map_err(|e| match e {
             e if is_full(&e) => Error::DiskFull { needed: HEADER_BYTES as u64, file: segment_name(epoch, next) },
             e => Error::io("create a segment in", tools.disk.path(), e),
         })?;
         Ok(Self {
-            file,
-            name,
+            slot: empty_slot(made.incarnation),
+            file: made.file,
+            name: made.name,
             epoch,
-            incarnation: header.incarnation,
+            incarnation: made.incarnation,
             offset: HEADER_BYTES as u64,
+            limit: made.limit,
+            filled: made.filled,
+            stride: STRIDE.0,
             durable: 0,
-            slot: empty_slot(header.incarnation),
             head,
             segment_bytes: options.segment_bytes,
             boot_id: options.boot_id,
@@ -72,13 +96,30 @@ impl Writer {
         })
     }
 
-    /// Writes frames that have no numbers yet as one batch and makes them durable. `body` is plain:
-    /// a batch that is written again is given as it was appended and is sealed anew.
-    pub(crate) fn write(&mut self, first: u64, mut body: Vec<u8>, records: u64) -> Result<Span, WriteError> {
+    /// Writes frames that have no numbers yet as one batch and makes them durable; when the disk is
+    /// full, in the reserve. `body` is plain: a batch that is written again is given as it was
+    /// appended and is sealed anew. After a failure it holds what it held before.
+    pub(crate) fn write(&mut self, first: u64, body: &mut Vec<u8>, records: u64) -> Result<Span, WriteError> {
         self.roll(first, body.len())?;
+        match self.attempt(first, body, records) {
+            Err(WriteError::Full(Error::DiskFull { .. })) if self.enter_reserve(first)? => self.attempt(first, body, records),
+            other => other,
+        }
+    }
+
+    fn attempt(&mut self, first: u64, body: &mut Vec<u8>, records: u64) -> Result<Span, WriteError> {
+        let len = body.len();
+        let plain = self.tools.sealer.seals().then(|| body.clone());
+        self.finish(first, body, records).inspect_err(|_| match plain {
+            Some(plain) => *body = plain,
+            None => body.truncate(len),
+        })
+    }
+
+    fn finish(&mut self, first: u64, body: &mut Vec<u8>, records: u64) -> Result<Span, WriteError> {
         let shape = || WriteError::Doubt("a batch could not be encoded".to_owned());
-        self.tools.sealer.seal(&mut body, first, self.incarnation).map_err(WriteError::Full)?;
-        stamp(&mut body, first, self.incarnation).ok_or_else(shape)?;
+        self.tools.sealer.seal(body, first, self.incarnation).map_err(WriteError::Full)?;
+        stamp(body, first, self.incarnation).ok_or_else(shape)?;
         let now = self.tools.clock.now();
         let trailer = Trailer {
             acked: first.saturating_sub(1),
@@ -88,13 +129,16 @@ impl Writer {
             boot_id: self.boot_id,
             head: self.head,
         };
-        let span = self.span(&body, first, &trailer);
-        let head = trailer.push(&mut body, &self.head, self.incarnation).ok_or_else(shape)?;
-        self.put(&body)?;
+        let span = self.span(body, first, &trailer);
+        let head = trailer.push(body, &self.head, self.incarnation).ok_or_else(shape)?;
+        self.put(body)?;
         self.head = head;
         let len = body.len() as u64;
         self.offset = self.offset.saturating_add(len);
         self.durable = span.last;
+        if self.offset.saturating_mul(2) > self.limit {
+            self.tools.depot.want();
+        }
         Ok(Span { len, ..span })
     }
 
@@ -103,7 +147,14 @@ impl Writer {
         let mut body = Vec::with_capacity(FRAME_BYTES);
         let payload = self.epoch.to_le_bytes();
         Frame { lsn, incarnation: 0, kind: KIND_SHUTDOWN, schema: 1, flags: 0, key_id: 0, task: 0, payload: &payload }.push(&mut body);
-        self.write(lsn, body, 1)
+        let span = self.write(lsn, &mut body, 1)?;
+        // What was filled ahead is given back; should it stay, it is only zeros behind the mark.
+        if self.filled > self.offset
+            && let Err(error) = self.file.truncate(self.offset)
+        {
+            tracing::debug!(%error, "the space behind the last record stays with the journal");
+        }
+        Ok(span)
     }
 
     /// Notes in the segment's header what is durable, so that damage to it is never taken for a
@@ -113,9 +164,11 @@ impl Writer {
             return Ok(());
         }
         let slot = Slot { sequence: self.slot.sequence.saturating_add(1), acked: self.durable, ..self.slot };
-        write_full(&*self.file, slot.offset(), &slot.encode())
-            .and_then(|()| self.file.sync())
-            .map_err(|e| WriteError::Doubt(format!("writing the watermark of {} failed: {e}", self.name)))?;
+        write_full(&*self.file, slot.offset(), &slot.encode()).and_then(|()| self.file.sync()).map_err(|e| match e {
+            // Where writing copies, even this needs space. Nothing is in doubt: the slot has its own sector.
+            e if is_full(&e) => WriteError::Full(Error::DiskFull { needed: SLOT_BYTES as u64, file: self.name.clone() }),
+            e => WriteError::Doubt(format!("writing the watermark of {} failed: {e}", self.name)),
+        })?;
         self.slot = slot;
         Ok(())
     }
@@ -133,43 +186,86 @@ impl Writer {
         Span { offset: self.offset, first, last, tip, records, ..Span::default() }
     }
 
-    fn put(&self, bytes: &[u8]) -> Result<(), WriteError> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         if let Err(e) = write_full(&*self.file, self.offset, bytes) {
             if !is_full(&e) {
                 return Err(WriteError::Doubt(format!("writing {} failed: {e}", self.name)));
             }
             // Nothing was synced, so nothing is in doubt once the half batch is gone for good: its
             // numbers are used again, and its sectors must not mix with theirs after a power cut.
+            self.filled = self.offset;
             self.file
                 .truncate(self.offset)
                 .and_then(|()| self.file.sync())
                 .map_err(|e| WriteError::Doubt(format!("taking a half batch back from {} failed: {e}", self.name)))?;
             return Err(WriteError::Full(Error::DiskFull { needed: bytes.len() as u64, file: self.name.clone() }));
         }
+        self.fill_ahead(bytes.len() as u64);
         // Never retried: after a failure the kernel may call the pages clean and a second sync
         // would succeed without writing anything.
         self.file.sync().map_err(|e| WriteError::Doubt(format!("syncing {} failed: {e}", self.name)))
     }
 
+    /// Writes zeros behind a batch that reached the end of what was filled; they become durable
+    /// with it, and the next syncs need not make the file longer.
+    fn fill_ahead(&mut self, written: u64) {
+        let end = self.offset.saturating_add(written);
+        if !self.tools.depot.preallocates() || end <= self.filled {
+            return;
+        }
+        self.filled = end;
+        let room = usize::try_from(self.limit.saturating_sub(end).min(self.stride)).unwrap_or(0);
+        self.stride = self.stride.saturating_mul(2).min(STRIDE.1);
+        match write_full(&*self.file, end, &vec![0; room]) {
+            Ok(()) => self.filled = end.saturating_add(room as u64),
+            // The batch itself is written; whether the disk is in order is for its sync to say.
+            Err(error) => tracing::debug!(%error, "the journal's segment was not filled ahead"),
+        }
+    }
+
     /// Begins a new segment when the batch would not fit in this one any more.
     fn roll(&mut self, first: u64, needed: usize) -> Result<(), WriteError> {
         let empty = self.offset <= HEADER_BYTES as u64;
-        if empty || self.offset.saturating_add(needed as u64) <= self.segment_bytes {
+        let needed = needed as u64;
+        if empty || self.offset.saturating_add(needed) <= self.limit {
             return Ok(());
         }
         let header = header(&self.tools, self.boot_id, self.epoch, first, self.head);
-        let (name, file) = create(&*self.tools.disk, &header).map_err(|e| {
-            let file = segment_name(self.epoch, first);
-            if is_full(&e) {
-                return WriteError::Full(Error::DiskFull { needed: HEADER_BYTES as u64, file });
+        let disk = &*self.tools.disk;
+        let made = match self.tools.depot.take_spare() {
+            Some(spare) => reuse(disk, &header, &spare, self.segment_bytes),
+            None => create(disk, &header, self.segment_bytes),
+        };
+        match made {
+            Ok(segment) => self.enter(segment),
+            Err(e) if is_full(&e) => {
+                if !self.enter_reserve(first)? {
+                    return Err(WriteError::Full(Error::DiskFull { needed, file: segment_name(self.epoch, first) }));
+                }
             }
-            WriteError::Doubt(format!("creating segment {file} failed: {e}"))
-        })?;
-        (self.name, self.file) = (name, file);
-        self.incarnation = header.incarnation;
-        self.offset = HEADER_BYTES as u64;
-        (self.durable, self.slot) = (0, empty_slot(header.incarnation));
+            Err(e) => return Err(WriteError::Doubt(format!("creating segment {} failed: {e}", segment_name(self.epoch, first)))),
+        }
         Ok(())
+    }
+
+    /// Makes the reserve a segment; `false` when there is none any more.
+    fn enter_reserve(&mut self, first: u64) -> Result<bool, WriteError> {
+        let Some((name, size_bytes)) = self.tools.depot.take_reserve() else { return Ok(false) };
+        let header = header(&self.tools, self.boot_id, self.epoch, first, self.head);
+        tracing::warn!(size_bytes, "the disk is full; the journal goes on in its reserve");
+        let segment = reuse(&*self.tools.disk, &header, &name, size_bytes)
+            .map_err(|e| WriteError::Doubt(format!("making the reserve segment {} failed: {e}", segment_name(self.epoch, first))))?;
+        self.enter(segment);
+        Ok(true)
+    }
+
+    fn enter(&mut self, segment: Segment) {
+        self.file = segment.file;
+        self.name = segment.name;
+        self.incarnation = segment.incarnation;
+        (self.filled, self.limit) = (segment.filled, segment.limit);
+        self.offset = HEADER_BYTES as u64;
+        (self.durable, self.slot) = (0, empty_slot(segment.incarnation));
     }
 }
 
@@ -183,18 +279,38 @@ fn header(tools: &Tools, boot_id: [u8; 16], epoch: u64, first_lsn: u64, chain: H
     Header { epoch, first_lsn, incarnation, chain, created_ms: tools.clock.now().wall_ms, boot_id }
 }
 
+/// A file that is about to become a segment.
+struct Draft<'a> {
+    name: &'a str,
+    file: Box<dyn DiskFile>,
+    filled: u64,
+}
+
 /// A segment gets its name only once its header is durable: a named segment is never half made.
-fn create(disk: &dyn Disk, header: &Header) -> io::Result<(String, Box<dyn DiskFile>)> {
+fn create(disk: &dyn Disk, header: &Header, limit: u64) -> io::Result<Segment> {
+    let name = format!("{}{NEW_SUFFIX}", segment_name(header.epoch, header.first_lsn));
+    let file = disk.open(&name, Mode::Create)?;
+    publish(disk, header, Draft { name: &name, file, filled: HEADER_BYTES as u64 }, limit)
+}
+
+/// Makes a segment of a file that is as long as it shall be. What it holds from an earlier use stays
+/// behind the new header and carries another incarnation.
+fn reuse(disk: &dyn Disk, header: &Header, name: &str, limit: u64) -> io::Result<Segment> {
+    let file = disk.open(name, Mode::Edit)?;
+    let filled = file.size()?;
+    publish(disk, header, Draft { name, file, filled }, limit)
+}
+
+fn publish(disk: &dyn Disk, header: &Header, draft: Draft<'_>, limit: u64) -> io::Result<Segment> {
+    let Draft { name: from, file, filled } = draft;
     let name = segment_name(header.epoch, header.first_lsn);
-    let new = format!("{name}{NEW_SUFFIX}");
-    let file = disk.open(&new, Mode::Create)?;
     write_full(&*file, 0, &header.encode())?;
     file.sync()?;
-    disk.rename(&new, &name)?;
+    disk.rename(from, &name)?;
     // From here on the name may be durable, so a full disk is no harmless failure any more: a batch
     // that went into the old segment instead would contradict the new one.
     disk.sync_dir().map_err(io::Error::other)?;
-    Ok((name, file))
+    Ok(Segment { name, file, incarnation: header.incarnation, filled, limit })
 }
 
 pub(crate) fn is_full(error: &io::Error) -> bool {

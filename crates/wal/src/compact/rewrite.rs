@@ -197,14 +197,10 @@ pub(crate) fn put_in_place(bench: &Bench, mut fresh: Fresh, group: &[Measured]) 
     bench.disk.sync_dir().map_err(|e| Error::io("sync", bench.disk.path(), e))?;
     lock(&bench.index).replace(fresh.segment.first, fresh.segment.end, name, &fresh.spans);
     for segment in group {
-        remove(&*bench.disk, &segment.name);
+        // A file that stays is removed at the next opening, which goes by the compacted one.
+        if let Err(error) = bench.depot.retire(&segment.name) {
+            tracing::warn!(%error, file = segment.name, "a compacted segment's old file stays until the journal is opened again");
+        }
     }
     Ok(fresh.segment)
-}
-
-/// A file that stays is removed at the next opening, which goes by the compacted one.
-fn remove(disk: &dyn Disk, name: &str) {
-    if let Err(error) = disk.remove(name) {
-        tracing::warn!(%error, file = name, "a compacted segment's old file stays until the journal is opened again");
-    }
 }

@@ -1,6 +1,6 @@
 //! A disk in memory that notes every act, fails on request, and can be cut at any moment.
 
-use crate::disk::{Disk, DiskFile, Lock, Mode};
+use crate::disk::{Disk, DiskFile, Ground, Lock, Mode};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -26,6 +26,8 @@ pub struct Faults {
     pub write: Option<i32>,
     /// Bytes that still fit; then `ENOSPC`.
     pub space: Option<usize>,
+    /// Bytes that all files may take together; then `ENOSPC`.
+    pub capacity: Option<usize>,
     /// Most bytes that one write takes.
     pub short: Option<usize>,
     /// Syncs wait.
@@ -67,6 +69,14 @@ impl MemDisk {
         self.with(|mem| mem.names.iter().map(|(name, id)| (name.clone(), mem.files[*id].clone())).collect())
     }
 
+    /// Puts a file beside the others, as if it had always been there.
+    pub fn put(&self, name: &str, bytes: Vec<u8>) {
+        self.with(|mem| {
+            mem.names.insert(name.to_owned(), mem.files.len());
+            mem.files.push(bytes);
+        });
+    }
+
     pub fn from_files(files: &BTreeMap<String, Vec<u8>>) -> Self {
         let disk = Self::default();
         disk.with(|mem| {
@@ -87,6 +97,13 @@ impl MemDisk {
 }
 
 impl Mem {
+    /// How far the file may grow.
+    fn end(&self, id: usize) -> usize {
+        let Some(capacity) = self.faults.capacity else { return usize::MAX };
+        let others: usize = self.names.values().filter(|other| **other != id).map(|other| self.files[*other].len()).sum();
+        capacity.saturating_sub(others).max(self.files[id].len())
+    }
+
     fn file(&mut self, id: usize) -> &mut Vec<u8> {
         if self.files.len() <= id {
             self.files.resize(id + 1, Vec::new());
@@ -165,6 +182,13 @@ impl Disk for MemDisk {
         self.with(|mem| mem.act(Op::SyncDir));
         Ok(())
     }
+    fn ground(&self) -> io::Result<Ground> {
+        Ok(self.with(|mem| {
+            let used: usize = mem.names.values().map(|id| mem.files[*id].len()).sum();
+            let free = mem.faults.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(used));
+            Ground { free_bytes: free as u64, preallocate: true }
+        }))
+    }
 }
 
 struct Unlock(MemDisk);
@@ -195,6 +219,10 @@ impl DiskFile for MemFile {
                 return Err(io::Error::from_raw_os_error(errno));
             }
             let mut n = bytes.len().min(mem.faults.short.unwrap_or(usize::MAX));
+            n = n.min(mem.end(self.id).saturating_sub(offset as usize));
+            if n == 0 && !bytes.is_empty() {
+                return Err(io::Error::from_raw_os_error(28));
+            }
             if let Some(space) = &mut mem.faults.space {
                 n = n.min(*space);
                 *space -= n;
@@ -218,6 +246,17 @@ impl DiskFile for MemFile {
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.disk.with(|mem| mem.act(Op::Truncate { id: self.id, len: len as usize }));
         Ok(())
+    }
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.disk.with(|mem| {
+            if mem.end(self.id) < len as usize {
+                return Err(io::Error::from_raw_os_error(28));
+            }
+            if mem.files[self.id].len() < len as usize {
+                mem.act(Op::Truncate { id: self.id, len: len as usize });
+            }
+            Ok(())
+        })
     }
     fn size(&self) -> io::Result<u64> {
         Ok(self.disk.with(|mem| mem.files[self.id].len() as u64))

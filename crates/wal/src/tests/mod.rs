@@ -5,6 +5,7 @@ mod churn;
 mod compact;
 mod crash;
 mod damage;
+mod depot;
 mod faults;
 mod format;
 mod memory;
@@ -28,7 +29,7 @@ use tinkerbell_testkit::fake::{FakeClock, SeedEntropy};
 
 /// Small segments, so that a short trace crosses several.
 fn options() -> Options {
-    Options { segment_bytes: 6 * 1024, boot_id: [0xb0; 16], ..Options::new("/nowhere") }
+    Options { segment_bytes: 6 * 1024, preallocate: Some(false), reserve_bytes: 0, boot_id: [0xb0; 16], ..Options::new("/nowhere") }
 }
 
 fn open_with(disk: &MemDisk, options: &Options, seed: u64) -> Result<Arc<Wal>, Error> {

@@ -13,7 +13,7 @@ use tinkerbell_testkit::contract;
 use tinkerbell_testkit::fake::{FakeClock, SeedEntropy};
 
 fn open(dir: &Path, seed: u64) -> Result<Arc<Wal>, Fault> {
-    let options = Options { segment_bytes: 100_000, ..Options::new(dir) };
+    let options = Options { segment_bytes: 100_000, preallocate: Some(false), reserve_bytes: 0, ..Options::new(dir) };
     Wal::open(options, Arc::new(FakeClock::new()), Arc::new(SeedEntropy::new(seed)))
 }
 

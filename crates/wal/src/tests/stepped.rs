@@ -2,9 +2,10 @@
 
 use super::memory::MemDisk;
 use super::{append, open_with, options, record, recovered};
-use crate::Wal;
+use crate::{Options, Wal};
 use bytes::Bytes;
 use std::sync::Arc;
+use tinkerbell_core::code::Fault;
 use tinkerbell_core::port::{Journal, Room};
 use tinkerbell_core::words::Lsn;
 use tinkerbell_testkit::fake::{FakeClock, SeedEntropy};
@@ -14,7 +15,18 @@ pub(super) fn stepped(disk: &MemDisk, seed: u64) -> Arc<Wal> {
 }
 
 pub(super) fn stepped_at(disk: &MemDisk, seed: u64, clock: &FakeClock) -> Arc<Wal> {
-    Wal::open_stepped(Arc::new(disk.clone()), &options(), Arc::new(clock.clone()), Arc::new(SeedEntropy::new(seed))).unwrap()
+    stepped_with(disk, &options(), seed, clock)
+}
+
+pub(super) fn stepped_with(disk: &MemDisk, options: &Options, seed: u64, clock: &FakeClock) -> Arc<Wal> {
+    Wal::open_stepped(Arc::new(disk.clone()), options, Arc::new(clock.clone()), Arc::new(SeedEntropy::new(seed))).unwrap()
+}
+
+/// Appends, works until nothing is left to do, and gives what the caller hears.
+pub(super) fn put_now(wal: &Wal, text: &str, size: usize) -> Result<(), Fault> {
+    let durable = wal.append(vec![record(text, size)])?.durable;
+    while wal.step() {}
+    now(durable).expect("it was answered")
 }
 
 /// Polls once, without a runtime.
