@@ -3,12 +3,13 @@
 //! Read-only and without the lock: a daemon may be running, whose half-written last batch then
 //! looks torn. Invariant: nothing in the directory is changed.
 
-use crate::disk::{Disk, RealDisk};
+use crate::depot::{RESERVE, SPARE};
+use crate::disk::{Disk, Mode, RealDisk};
 use crate::error::Error;
 use crate::format::{FLAG_BATCH_END, FLAG_BLOB, KIND_FIRST_USER, Trailer};
 use crate::scan::frames;
 use crate::seal::{Opened, Opener};
-use crate::survey::{Survey, survey};
+use crate::survey::{NEW_SUFFIX, Survey, survey};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io;
@@ -44,6 +45,14 @@ pub struct Stat {
     pub watermark: Lsn,
     /// The first damage, as a message; what lies behind it was not counted.
     pub damage: Option<String>,
+    /// Whole segment files that stand ready.
+    pub spares: usize,
+    /// Size of the reserve that stands ready; `None` when it is in use or was never taken.
+    pub reserve_bytes: Option<u64>,
+    /// What the disk has free.
+    pub free_bytes: u64,
+    /// Whether this file system makes a journal fill its segments ahead of the records.
+    pub preallocates: bool,
 }
 
 /// One segment in figures.
@@ -143,6 +152,9 @@ pub struct Entry {
 /// When the directory or a segment can not be read. Damage is part of the answer, not an error.
 pub fn stat(dir: &Path) -> Result<Stat, Error> {
     let found = look(dir, &mut |_, _, _| {})?;
+    let disk = RealDisk::existing(dir.to_owned());
+    let failed = |e| Error::io("read the directory", dir, e);
+    let (names, ground) = (disk.list().map_err(failed)?, disk.ground().map_err(failed)?);
     let segments: Vec<SegmentStat> = found
         .segments
         .iter()
@@ -171,6 +183,10 @@ pub fn stat(dir: &Path) -> Result<Stat, Error> {
         watermark: Lsn(found.segments.iter().map(|segment| segment.watermark).max().unwrap_or(0)),
         damage: found.damage.map(|damage| damage.to_string()),
         segments,
+        spares: names.iter().filter(|name| name.starts_with(SPARE) && !name.ends_with(NEW_SUFFIX)).count(),
+        reserve_bytes: disk.open(RESERVE, Mode::Read).and_then(|file| file.size()).ok(),
+        free_bytes: ground.free_bytes,
+        preallocates: ground.preallocate,
     })
 }
 

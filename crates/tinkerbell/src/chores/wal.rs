@@ -115,6 +115,12 @@ fn lines(stat: &Stat) -> Vec<String> {
         format!("size      {} in {} segments", size(stat.size_bytes), stat.segments.len()),
         format!("opened    {} times", stat.epoch),
         format!("watermark {}", if stat.watermark.0 == 0 { "none yet".to_owned() } else { format!("up to {}", stat.watermark) }),
+        format!(
+            "syncs     {}",
+            if stat.preallocates { "in space filled ahead" } else { "as the file grows: this file system gains nothing by filling ahead" }
+        ),
+        format!("spares    {}", stat.spares),
+        format!("reserve   {}", reserve(stat)),
         format!("state     {state}"),
     ];
     lines.extend(stat.segments.iter().map(|segment| {
@@ -131,6 +137,14 @@ fn lines(stat: &Stat) -> Vec<String> {
     lines
 }
 
+fn reserve(stat: &Stat) -> String {
+    let free = size(stat.free_bytes);
+    match stat.reserve_bytes {
+        Some(bytes) => format!("{} stand ready for a full disk, which has {free} free", size(bytes)),
+        None => format!("none: the disk has {free} free, a daemon takes one when there is four times its size, or is using it up"),
+    }
+}
+
 fn as_json(stat: &Stat) -> serde_json::Value {
     let segments: Vec<_> = stat
         .segments
@@ -141,7 +155,9 @@ fn as_json(stat: &Stat) -> serde_json::Value {
         })
         .collect();
     json!({"tip": stat.tip.0, "next": stat.next.0, "epoch": stat.epoch, "batches": stat.batches, "records": stat.records,
-        "size_bytes": stat.size_bytes, "clean": stat.clean, "torn_bytes": stat.torn_bytes, "watermark": stat.watermark.0, "damage": stat.damage, "segments": segments})
+        "size_bytes": stat.size_bytes, "clean": stat.clean, "torn_bytes": stat.torn_bytes, "watermark": stat.watermark.0,
+        "spares": stat.spares, "reserve_bytes": stat.reserve_bytes, "free_bytes": stat.free_bytes, "preallocates": stat.preallocates,
+        "damage": stat.damage, "segments": segments})
 }
 
 /// One record: number, time, task, event, details.

@@ -139,7 +139,7 @@ async fn any_history_keeps_what_is_needed() {
 }
 
 fn at(dir: &Path, openings: u64) -> Arc<Wal> {
-    let small = Options { segment_bytes: 256 << 10, compact_bytes: 1 << 20, ..Options::new(dir) };
+    let small = Options { segment_bytes: 256 << 10, compact_bytes: 1 << 20, reserve_bytes: 0, ..Options::new(dir) };
     Wal::open(small, Arc::new(FakeClock::new()), Arc::new(SeedEntropy::new(openings))).unwrap()
 }
 
