@@ -63,6 +63,8 @@ struct State {
     not_before_ms: u64,
     number: u64,
     ended: bool,
+    /// Whether compaction has to wait for the next opening.
+    held: bool,
 }
 
 /// The depot of one journal.
@@ -146,6 +148,16 @@ impl Depot {
         drop(state);
         self.wake.notify_one();
         Some((RESERVE.to_owned(), self.plan.reserve_bytes))
+    }
+
+    /// Keeps compaction from running before the next opening.
+    pub(crate) fn hold_compaction(&self) {
+        lock(&self.state).held = true;
+    }
+
+    /// Whether compaction has to wait for the next opening.
+    pub(crate) fn holds_compaction(&self) -> bool {
+        lock(&self.state).held
     }
 
     /// Takes a segment that nobody needs any more: it becomes a spare, or is removed. The change of

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -75,6 +76,11 @@ pub trait DiskFile: Send + Sync {
     fn truncate(&self, len: u64) -> io::Result<()>;
     /// The file's length.
     fn size(&self) -> io::Result<u64>;
+    /// As `read_at`, from the medium itself where the disk can: after a failed sync what is cached
+    /// may never have been written.
+    fn read_direct(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_at(offset, buf)
+    }
     /// Takes space so that the file is at least `len` long and writing in it needs no more; what is
     /// new reads as zeros. Where the disk can not promise that, the error is `Unsupported`.
     fn allocate(&self, _len: u64) -> io::Result<()> {
@@ -231,6 +237,9 @@ impl Disk for RealDisk {
 /// ramfs, btrfs, ZFS, bcachefs.
 const APPENDING: [u64; 5] = [0x0102_1994, 0x8584_58f6, 0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e];
 
+/// What direct reading is aligned to.
+const BLOCK: u64 = 4096;
+
 struct RealFile(File);
 
 impl DiskFile for RealFile {
@@ -252,6 +261,26 @@ impl DiskFile for RealFile {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn read_direct(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let again = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap_or(0);
+        // Not every file system can (tmpfs); then the cache is the medium.
+        let Ok(direct) = OpenOptions::new().read(true).custom_flags(flags).open(again) else { return self.read_at(offset, buf) };
+        let start = offset - offset % BLOCK;
+        let skip = usize::try_from(offset - start).unwrap_or(0);
+        let block = usize::try_from(BLOCK).unwrap_or(4096);
+        let len = (skip + buf.len()).next_multiple_of(block);
+        let mut room = vec![0; len + block];
+        let shift = room.as_ptr().align_offset(block);
+        let aligned = room.get_mut(shift..).and_then(|room| room.get_mut(..len)).unwrap_or_default();
+        let read = direct.read_at(aligned, start)?.saturating_sub(skip).min(buf.len());
+        match (buf.get_mut(..read), aligned.get(skip..).and_then(|bytes| bytes.get(..read))) {
+            (Some(to), Some(from)) => to.copy_from_slice(from),
+            _ => return Ok(0),
+        }
+        Ok(read)
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {

@@ -75,7 +75,7 @@ impl Flusher {
             return false;
         }
         self.note_due_ms = None;
-        match self.writer.note() {
+        match self.healing(Writer::note) {
             Ok(()) => {}
             Err(WriteError::Full(error)) => tracing::warn!(%error, "no watermark was written"),
             Err(WriteError::Doubt(why)) => {
@@ -98,12 +98,30 @@ impl Flusher {
         false
     }
 
+    /// Does what writes; when the disk fails it does it once more in a new segment. Until then
+    /// nobody hears anything, and a second failure in a row is the end.
+    fn healing<T>(&mut self, mut act: impl FnMut(&mut Writer) -> Result<T, WriteError>) -> Result<T, WriteError> {
+        let why = match act(&mut self.writer) {
+            Err(WriteError::Doubt(why)) => why,
+            other => return other,
+        };
+        tracing::error!(why, "the disk failed under the journal");
+        match self.writer.heal() {
+            Ok(()) => act(&mut self.writer).map_err(|error| match error {
+                WriteError::Doubt(again) => WriteError::Doubt(format!("{why}; and again in a new segment: {again}")),
+                full => full,
+            }),
+            Err(more) => Err(WriteError::Doubt(format!("{why}; {more}"))),
+        }
+    }
+
     fn flush(&mut self, mut batch: Batch) {
         let mut body = Vec::with_capacity(batch.bytes.saturating_add(crate::format::TRAILER_FRAME_BYTES));
         for chunk in &mut batch.chunks {
             body.append(&mut chunk.bytes);
         }
-        match self.writer.write(batch.first, &mut body, batch.records as u64) {
+        let records = batch.records as u64;
+        match self.healing(|writer| writer.write(batch.first, &mut body, records)) {
             Ok(span) => {
                 lock(&self.index).add(self.writer.segment(), &span);
                 self.queue.done(batch);
@@ -123,7 +141,8 @@ impl Flusher {
     /// A poisoned journal keeps its lock until it is dropped: the process that owns it still acts
     /// on tasks, and a second one must not.
     fn end(&mut self, mark: bool) {
-        let result = match mark.then(|| self.writer.mark(self.queue.mark_number())) {
+        let number = self.queue.mark_number();
+        let result = match mark.then(|| self.healing(|writer| writer.mark(number))) {
             Some(Ok(span)) => {
                 lock(&self.index).add(self.writer.segment(), &span);
                 Ok(())

@@ -70,6 +70,16 @@ pub(crate) struct Header {
     pub(crate) chain: Head,
     pub(crate) created_ms: u64,
     pub(crate) boot_id: [u8; 16],
+    /// The segment that failed and that this one goes on from.
+    pub(crate) seals: Option<Seal>,
+}
+
+/// The end of a segment whose sync failed: what stands in it behind `last` never counts again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seal {
+    pub(crate) incarnation: u64,
+    /// The last number that was acknowledged in it.
+    pub(crate) last: u64,
 }
 
 /// Why bytes are not a header or a frame.
@@ -97,6 +107,10 @@ impl Header {
         out.extend_from_slice(&self.chain);
         out.extend_from_slice(&self.created_ms.to_le_bytes());
         out.extend_from_slice(&self.boot_id);
+        if let Some(seal) = self.seals {
+            out.extend_from_slice(&seal.incarnation.to_le_bytes());
+            out.extend_from_slice(&seal.last.to_le_bytes());
+        }
         out.resize(HEADER_BYTES, 0);
         let sum = header_checksum(&out).to_le_bytes();
         if let Some(slot) = out.get_mut(CHECKED..CHECKED + 4) {
@@ -131,6 +145,7 @@ impl Header {
             chain: cursor.take()?,
             created_ms: cursor.u64()?,
             boot_id: cursor.take()?,
+            seals: Some(Seal { incarnation: cursor.u64()?, last: cursor.u64()? }).filter(|seal| seal.last > 0),
         })
     }
 }

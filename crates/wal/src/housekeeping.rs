@@ -53,6 +53,9 @@ impl Housekeeping {
     /// A future that is dropped before a run's retirement record is durable has not touched that run.
     pub(crate) async fn compact(&self, needed: Needed) -> Result<Compaction, Fault> {
         let turn = self.turn.lock().await;
+        if self.bench.depot.holds_compaction() {
+            return Ok(Compaction::default());
+        }
         let (of, noted) = (needed.clone(), self.noted.load(Ordering::Relaxed));
         let mut segments = self.act(move |bench| compact::measure(bench, &of, noted)).await?;
         let (mut done, mut left) = (Compaction::default(), self.worth.call_bytes);

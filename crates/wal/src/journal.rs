@@ -221,12 +221,12 @@ impl Wal {
     /// it can not be written, or when the journal is closed.
     pub async fn archive_sealed(&self) -> Result<Archived, Fault> {
         self.house.archive_sealed().await
+    }
+
     /// Where freed segments go.
     #[cfg(test)]
     pub(crate) fn depot(&self) -> &Depot {
         &self.depot
-    }
-
     }
 
     /// Does what blocks on the disk off the runtime; in a stepped journal, at once.

@@ -47,6 +47,7 @@ pub(crate) fn recover(disk: &dyn Disk) -> Result<Recovered, Error> {
     for name in &found.superseded {
         disk.remove(name).map_err(|e| Error::io("remove", disk.path().join(name), e))?;
     }
+    found.segments.iter().filter(|segment| segment.sealed.is_some()).try_for_each(|segment| cut_sealed(disk, segment))?;
     let clean = found.clean();
     let left = match found.segments.last().filter(|last| last.dropped.is_none()) {
         Some(last) => settle(disk, last).map_err(|e| Error::io("repair", disk.path().join(&last.name), e))?,
@@ -74,6 +75,19 @@ fn remove_unfinished(disk: &dyn Disk) -> Result<(), Error> {
         disk.remove(name).map_err(|e| Error::io("remove", disk.path().join(name), e))?;
     }
     Ok(())
+}
+
+/// Cuts a segment that failed where it was sealed. The seal alone ends it as well, but it goes with
+/// the segment that carries it.
+fn cut_sealed(disk: &dyn Disk, segment: &Segment) -> Result<(), Error> {
+    if segment.size <= segment.end_offset {
+        return Ok(());
+    }
+    let cut = disk.open(&segment.name, Mode::Edit).and_then(|file| {
+        file.truncate(segment.end_offset)?;
+        file.sync()
+    });
+    cut.map_err(|e| Error::io("repair", disk.path().join(&segment.name), e))
 }
 
 /// Cuts what stands behind the last batch and makes the last batch durable.

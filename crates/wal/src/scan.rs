@@ -65,12 +65,14 @@ enum Step {
     Bad(End),
 }
 
-/// Walks a whole segment and hands each batch that stands to `on_batch` with its bytes.
-pub(crate) fn scan(bytes: &[u8], header: &Header, on_batch: &mut dyn FnMut(Span, &[u8])) -> Scanned {
+/// Walks a whole segment and hands each batch that stands to `on_batch` with its bytes. What lies
+/// behind number `sealed` does not count, whatever it is.
+pub(crate) fn scan(bytes: &[u8], header: &Header, sealed: Option<u64>, on_batch: &mut dyn FnMut(Span, &[u8])) -> Scanned {
     let watermark = watermark(bytes, header.incarnation);
     let mut found = Scanned { next: header.first_lsn, head: header.chain, end_offset: HEADER_BYTES as u64, watermark, end: End::Clean };
     let mut rest = bytes.get(HEADER_BYTES..).unwrap_or_default();
-    while !rest.is_empty() {
+    let ends = |next: u64| sealed.is_some_and(|last| next > last);
+    while !rest.is_empty() && !ends(found.next) {
         match batch(rest, header.incarnation, &found) {
             Step::Batch(span, head) => {
                 let (whole, tail) = split(rest, span.len);
@@ -88,6 +90,7 @@ pub(crate) fn scan(bytes: &[u8], header: &Header, on_batch: &mut dyn FnMut(Span,
             }
         }
     }
+    let watermark = watermark.max(sealed.unwrap_or(0));
     if found.end == End::Clean && found.next <= watermark {
         let why = format!("record {} is missing, and records up to {watermark} were acknowledged", found.next);
         found.end = End::Corrupt { offset: found.end_offset, lsn: found.next, why };

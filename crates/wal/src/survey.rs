@@ -10,6 +10,7 @@ use crate::disk::{Disk, Mode, read_full, read_into};
 use crate::error::Error;
 use crate::format::{GENESIS, HEADER_BYTES, Head, Header, Invalid};
 use crate::scan::{End, Span, scan};
+use std::collections::HashMap;
 use std::io;
 
 /// Ending of a segment's name.
@@ -36,6 +37,8 @@ pub(crate) struct Segment {
     pub(crate) watermark: u64,
     /// Records that compaction dropped from it; `None` when it is as it was written.
     pub(crate) dropped: Option<u64>,
+    /// The number behind which it does not count, because its sync failed and another one goes on.
+    pub(crate) sealed: Option<u64>,
 }
 
 /// A journal as found.
@@ -53,6 +56,8 @@ pub(crate) struct Survey {
     /// Files that a compacted segment stands for and whose removal was cut short.
     pub(crate) superseded: Vec<String>,
     vouching: Vouching,
+    /// Segments that failed, by incarnation, and where they end.
+    sealed: HashMap<u64, u64>,
 }
 
 impl Survey {
@@ -85,6 +90,7 @@ pub(crate) fn survey(disk: &dyn Disk, on_batch: &mut dyn FnMut(&str, Span, &[u8]
         damage: None,
         superseded,
         vouching: Vouching::default(),
+        sealed: sealed(disk, &names)?,
     };
     for name in names {
         match one(disk, &name, &mut found, on_batch) {
@@ -98,6 +104,20 @@ pub(crate) fn survey(disk: &dyn Disk, on_batch: &mut dyn FnMut(&str, Span, &[u8]
     }
     found.damage = found.damage.or_else(|| found.vouching.damage());
     Ok(found)
+}
+
+/// The seals come first, because they stand in later segments than what they end.
+fn sealed(disk: &dyn Disk, names: &[String]) -> Result<HashMap<u64, u64>, Error> {
+    let mut sealed = HashMap::new();
+    for name in names.iter().filter(|name| Range::of_name(name).is_none()) {
+        let file = disk.open(name, Mode::Read);
+        let front = file.and_then(|file| read_full(&*file, 0, HEADER_BYTES)).map_err(|e| Error::io("read", disk.path().join(name), e))?;
+        // A damaged header is told when its segment is read.
+        if let Some(seal) = Header::decode(&front).ok().and_then(|header| header.seals) {
+            sealed.insert(seal.incarnation, seal.last);
+        }
+    }
+    Ok(sealed)
 }
 
 fn one(disk: &dyn Disk, name: &str, found: &mut Survey, on_batch: &mut dyn FnMut(&str, Span, &[u8])) -> Result<(), Error> {
@@ -118,11 +138,13 @@ fn one(disk: &dyn Disk, name: &str, found: &mut Survey, on_batch: &mut dyn FnMut
         last: None,
         watermark: 0,
         dropped: None,
+        sealed: None,
         header,
     };
     let mut tip = found.tip;
     let vouching = &mut found.vouching;
-    let scanned = scan(&bytes, &segment.header, &mut |span, whole| {
+    segment.sealed = found.sealed.get(&segment.header.incarnation).copied();
+    let scanned = scan(&bytes, &segment.header, segment.sealed, &mut |span, whole| {
         segment.batches += 1;
         segment.records += span.records;
         segment.last = Some(span);
@@ -150,7 +172,7 @@ fn one(disk: &dyn Disk, name: &str, found: &mut Survey, on_batch: &mut dyn FnMut
 fn compacted(name: &str, bytes: &[u8], found: &mut Survey, on_batch: &mut dyn FnMut(&str, Span, &[u8])) -> Result<(), Error> {
     let kept = compacted_header(name, bytes, found.next)?;
     let Kept { range, chain, created_ms, .. } = kept;
-    let header = Header { epoch: range.epoch, first_lsn: range.first, incarnation: 0, chain, created_ms, boot_id: [0; 16] };
+    let header = Header { epoch: range.epoch, first_lsn: range.first, incarnation: 0, chain, created_ms, boot_id: [0; 16], seals: None };
     follows(name, &header, found)?;
     let spans = stretches(name, bytes, &kept)?;
     for span in &spans {
@@ -171,6 +193,7 @@ fn compacted(name: &str, bytes: &[u8], found: &mut Survey, on_batch: &mut dyn Fn
         last: spans.last().copied(),
         watermark: 0,
         dropped: Some(kept.dropped),
+        sealed: None,
         header,
     });
     found.epoch = found.epoch.max(range.epoch);

@@ -1,13 +1,15 @@
 //! Batches into segments: the only code that writes records to the disk.
 //!
 //! It knows nothing of callers or queues. Invariant: a batch is written only after the sync of the
-//! one before returned, it lies wholly in one segment, and after any doubt about a sync it is not
-//! called again.
+//! one before returned, it lies wholly in one segment, and after any doubt about a sync nothing is
+//! written to that segment again: `heal` ends it and begins another one.
 
 use crate::depot::Depot;
 use crate::disk::{Disk, DiskFile, Mode, write_full};
 use crate::error::Error;
-use crate::format::{FRAME_BYTES, Frame, HEADER_BYTES, Head, Header, KIND_FIRST_USER, KIND_SHUTDOWN, SLOT_BYTES, Slot, Trailer, stamp};
+use crate::format::{
+    FRAME_BYTES, Frame, HEADER_BYTES, Head, Header, KIND_FIRST_USER, KIND_SHUTDOWN, SLOT_BYTES, Seal, Slot, Trailer, stamp,
+};
 use crate::options::Options;
 use crate::scan::{Span, frames};
 use crate::seal::Sealer;
@@ -39,8 +41,12 @@ pub(crate) struct Writer {
     filled: u64,
     /// What is filled at once; it grows with the segment.
     stride: u64,
+    /// The number of the next batch.
+    next: u64,
     /// The newest durable number in this segment; 0 while it is empty.
     durable: u64,
+    /// Where this segment's last batch lies, and its length.
+    last: (u64, u64),
     /// The last watermark slot that was written.
     slot: Slot,
     head: Head,
@@ -88,7 +94,9 @@ impl Writer {
             limit: made.limit,
             filled: made.filled,
             stride: STRIDE.0,
+            next,
             durable: 0,
+            last: (0, 0),
             head,
             segment_bytes: options.segment_bytes,
             boot_id: options.boot_id,
@@ -134,8 +142,10 @@ impl Writer {
         self.put(body)?;
         self.head = head;
         let len = body.len() as u64;
+        self.last = (self.offset, len);
         self.offset = self.offset.saturating_add(len);
         self.durable = span.last;
+        self.next = span.last.saturating_add(1);
         if self.offset.saturating_mul(2) > self.limit {
             self.tools.depot.want();
         }
@@ -266,6 +276,50 @@ impl Writer {
         (self.filled, self.limit) = (segment.filled, segment.limit);
         self.offset = HEADER_BYTES as u64;
         (self.durable, self.slot) = (0, empty_slot(segment.incarnation));
+        self.last = (0, 0);
+    }
+
+    /// After a failed write or sync: makes sure that what was acknowledged last is on the medium,
+    /// ends the segment there for ever, and begins a new one. The error says why it can not go on.
+    pub(crate) fn heal(&mut self) -> Result<(), String> {
+        self.read_back().map_err(|why| format!("the last acknowledged batch in {} can not be read back: {why}", self.name))?;
+        let seals = (self.durable > 0).then_some(Seal { incarnation: self.incarnation, last: self.durable });
+        let header = Header { seals, ..header(&self.tools, self.boot_id, self.epoch, self.next, self.head) };
+        let disk = &*self.tools.disk;
+        let segment = create(disk, &header, self.segment_bytes)
+            .map_err(|e| format!("a new segment {} could not be made: {e}", segment_name(self.epoch, self.next)))?;
+        // The seal ends the failed segment already; that its rest is gone matters only to
+        // compaction, which must not take the seal away before.
+        let cut = seals.is_none() || self.file.truncate(self.offset).and_then(|()| self.file.sync()).is_ok();
+        if !cut {
+            self.tools.depot.hold_compaction();
+        }
+        tracing::warn!(failed = self.name, now = segment.name, last = self.durable, "the journal goes on in a new segment");
+        self.enter(segment);
+        Ok(())
+    }
+
+    fn read_back(&self) -> Result<(), String> {
+        let (offset, len) = self.last;
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        let mut done = 0;
+        while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_direct(offset.saturating_add(done as u64), rest) {
+                Ok(0) => return Err("the file is too short".to_owned()),
+                Ok(n) => done += n,
+                Err(e) => return Err(e.to_string()),
+            }
+        }
+        if len == 0 {
+            return Ok(());
+        }
+        let mut trailer = None;
+        for (_, frame) in frames(&bytes) {
+            let frame = frame.map_err(|invalid| invalid.to_string())?;
+            trailer = Trailer::decode(frame.payload).filter(|_| frame.is_trailer() && frame.incarnation == self.incarnation);
+        }
+        let stands = trailer.is_some_and(|trailer| trailer.head == self.head);
+        if stands { Ok(()) } else { Err("it is not what was written".to_owned()) }
     }
 }
 
@@ -276,7 +330,7 @@ const fn empty_slot(incarnation: u64) -> Slot {
 fn header(tools: &Tools, boot_id: [u8; 16], epoch: u64, first_lsn: u64, chain: Head) -> Header {
     let random = tools.entropy.id();
     let incarnation = u64::try_from(random & u128::from(u64::MAX)).unwrap_or_default();
-    Header { epoch, first_lsn, incarnation, chain, created_ms: tools.clock.now().wall_ms, boot_id }
+    Header { epoch, first_lsn, incarnation, chain, created_ms: tools.clock.now().wall_ms, boot_id, seals: None }
 }
 
 /// A file that is about to become a segment.

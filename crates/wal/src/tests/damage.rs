@@ -150,7 +150,7 @@ async fn stale_bytes_of_an_earlier_use_of_the_file_never_validate() {
 
 /// A journal of one batch, made by hand.
 fn forged(flags: u8, kind: u16) -> MemDisk {
-    let header = Header { epoch: 1, first_lsn: 1, incarnation: 5, chain: GENESIS, created_ms: 0, boot_id: [0; 16] };
+    let header = Header { epoch: 1, first_lsn: 1, incarnation: 5, chain: GENESIS, created_ms: 0, boot_id: [0; 16], seals: None };
     let mut body = Vec::new();
     Frame { lsn: 1, incarnation: 5, kind, schema: 1, flags, key_id: 0, task: 0, payload: b"sealed" }.push(&mut body);
     stamp(&mut body, 1, 5).unwrap();

@@ -13,7 +13,7 @@ use tinkerbell_testkit::fake::FakeClock;
 
 #[test]
 fn a_header_survives_its_bytes_and_begins_with_empty_slots() {
-    let header = Header { epoch: 3, first_lsn: 9, incarnation: 0xfeed, chain: [7; 32], created_ms: 11, boot_id: [5; 16] };
+    let header = Header { epoch: 3, first_lsn: 9, incarnation: 0xfeed, chain: [7; 32], created_ms: 11, boot_id: [5; 16], seals: None };
     let bytes = header.encode();
     assert_eq!(bytes.len(), 4096);
     assert!(bytes[1024..2048].iter().all(|byte| *byte == 0));

@@ -22,6 +22,10 @@ pub enum Op {
 pub struct Faults {
     /// Syncs of files fail from now on.
     pub sync: bool,
+    /// So many of the next syncs fail; what they were to make durable stays in the cache.
+    pub failing_syncs: usize,
+    /// What reading from the medium gives is not what was written.
+    pub lost: bool,
     /// Writes fail with this errno.
     pub write: Option<i32>,
     /// Bytes that still fit; then `ENOSPC`.
@@ -237,7 +241,9 @@ impl DiskFile for MemFile {
     fn sync(&self) -> io::Result<()> {
         let (mutex, wake) = &*self.disk.0;
         let mut mem = wake.wait_while(mutex.lock().unwrap(), |mem| mem.faults.hold).unwrap();
-        if mem.faults.sync {
+        let failing = mem.faults.failing_syncs > 0;
+        mem.faults.failing_syncs = mem.faults.failing_syncs.saturating_sub(1);
+        if mem.faults.sync || failing {
             return Err(io::Error::from_raw_os_error(5));
         }
         mem.act(Op::Sync { id: self.id });
@@ -246,6 +252,13 @@ impl DiskFile for MemFile {
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.disk.with(|mem| mem.act(Op::Truncate { id: self.id, len: len as usize }));
         Ok(())
+    }
+    fn read_direct(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        if self.disk.with(|mem| mem.faults.lost) {
+            buf.fill(0);
+            return Ok(buf.len());
+        }
+        self.read_at(offset, buf)
     }
     fn allocate(&self, len: u64) -> io::Result<()> {
         self.disk.with(|mem| {

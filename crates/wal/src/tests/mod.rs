@@ -8,6 +8,7 @@ mod damage;
 mod depot;
 mod faults;
 mod format;
+mod heal;
 mod memory;
 mod real;
 mod seal;
