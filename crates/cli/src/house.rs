@@ -49,6 +49,20 @@ pub enum Chore {
         /// Lines from the end.
         lines: usize,
     },
+    /// Let the service manager start the daemon.
+    DaemonInstall {
+        /// For the whole machine.
+        system: bool,
+        /// Only say what would be done.
+        dry_run: bool,
+    },
+    /// Take that back.
+    DaemonUninstall {
+        /// For the whole machine.
+        system: bool,
+        /// Only say what would be done.
+        dry_run: bool,
+    },
     /// Examine the installation.
     Doctor {
         /// As JSON.

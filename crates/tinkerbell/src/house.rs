@@ -5,6 +5,7 @@
 
 use crate::Hidden;
 use crate::chores;
+use crate::chores::install::{self, Wish};
 use crate::config::{self, Sources};
 use crate::daemon::{self, Life};
 use crate::demo;
@@ -92,6 +93,15 @@ impl Roof {
                 let sources = self.sources(&places);
                 let cwd = std::env::current_dir().ok();
                 let shop = chores::Shop { places: &places, env: &self.env, sources: &sources, cwd: cwd.as_deref() };
+                match other {
+                    Chore::DaemonInstall { system, dry_run } => {
+                        return install::install(&shop, Wish { exe: &self.exe, system, dry_run }, &out).await;
+                    }
+                    Chore::DaemonUninstall { system, dry_run } => {
+                        return install::uninstall(&shop, Wish { exe: &self.exe, system, dry_run }, &out);
+                    }
+                    _ => {}
+                }
                 let unknown = || Err(Fault::new("TB-BUG-001", exit::INTERNAL, format!("nobody does {other:?}")));
                 chores::run(&shop, &other, self.yes, &out).await.unwrap_or_else(unknown)
             }

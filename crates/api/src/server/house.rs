@@ -51,6 +51,7 @@ pub(super) async fn status(State(state): State<ServerState>) -> Result<Json<Daem
         keepers: facts.keepers,
         rss_bytes: facts.rss_bytes,
         notices: facts.notices,
+        pending: facts.pending,
         upgrade: facts.upgrade,
         tasks: counted.total,
         open_tasks: counted.open,

@@ -84,6 +84,8 @@ pub struct DaemonStatus {
     pub rss_bytes: u64,
     /// What a person should know, one line each: a refused configuration, keys that wait for a restart.
     pub notices: Vec<String>,
+    /// Keys of the configuration whose new values wait for a restart.
+    pub pending: Vec<String>,
     /// The upgrade under way, or the newest one.
     pub upgrade: Option<UpgradeView>,
     /// Sandbox level of commands, once known.

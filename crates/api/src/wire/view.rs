@@ -229,6 +229,9 @@ pub struct DaemonView {
     /// What a person should know, one line each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
+    /// Keys of the configuration whose new values wait for a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<String>,
     /// The upgrade under way, or the one that this process came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeView>,

@@ -48,6 +48,24 @@ pub enum DaemonCommand {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Let the service manager start the daemon, at login or at boot
+    Install {
+        /// For the whole machine instead of for you; needs root
+        #[arg(long)]
+        system: bool,
+        /// Only print what would be written and run
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Take back what `daemon install` did; data stays
+    Uninstall {
+        /// For the whole machine instead of for you; needs root
+        #[arg(long)]
+        system: bool,
+        /// Only print what would be removed and run
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Read the configuration again; a mistake leaves the old values in force
     Reload,
 }

@@ -131,6 +131,8 @@ fn chore(command: Command) -> Option<Chore> {
     Some(match command {
         Command::Daemon(DaemonCommand::Start { foreground }) => Chore::DaemonStart { foreground },
         Command::Daemon(DaemonCommand::Logs { follow, lines }) => Chore::DaemonLogs { follow, lines },
+        Command::Daemon(DaemonCommand::Install { system, dry_run }) => Chore::DaemonInstall { system, dry_run },
+        Command::Daemon(DaemonCommand::Uninstall { system, dry_run }) => Chore::DaemonUninstall { system, dry_run },
         Command::Init => Chore::Init,
         Command::Doctor { json, offline } => Chore::Doctor { json, offline },
         Command::Config(ConfigCommand::Show { origin, json }) => Chore::ConfigShow { origin, json },

@@ -8,14 +8,18 @@ use super::repository;
 use crate::config::{self, Config, Loaded, Origin};
 use crate::wire;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+use tinkerbell_api::Client;
 use tinkerbell_cli::{Output, Tone, render_fault};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::event::Caps;
 use tinkerbell_router::Router;
 
+/// Longest wait for a running daemon, which knows what it uses.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// What holds where nobody said anything; as TOML.
 const BUILT_IN: [(&str, &str); 13] = [
     ("limits.budget", "\"5usd\""),
@@ -37,7 +41,11 @@ const BUILT_IN: [(&str, &str); 13] = [
 ///
 /// # Errors
 /// The first mistake in a layer or in the project's file.
-pub fn show(shop: &Shop<'_>, origin: bool, json: bool, out: &Output) -> Result<u8, Fault> {
+pub async fn show(shop: &Shop<'_>, origin: bool, json: bool, out: &Output) -> Result<u8, Fault> {
+    print(shop, (origin, json), &pending(shop).await, out)
+}
+
+fn print(shop: &Shop<'_>, (origin, json): (bool, bool), pending: &BTreeSet<String>, out: &Output) -> Result<u8, Fault> {
     let loaded = config::load(shop.sources, shop.env)?;
     loaded.warnings.iter().for_each(|warning| out.talk(&format!("warning: {warning}")));
     let values = values(shop, &loaded)?;
@@ -49,15 +57,23 @@ pub fn show(shop: &Shop<'_>, origin: bool, json: bool, out: &Output) -> Result<u
     let width = values.iter().map(|(key, value)| key.len() + value.value.len() + 3).filter(|len| *len < 60).max().unwrap_or(0);
     for (key, value) in &values {
         let line = tinkerbell_cli::visible(&format!("{key} = {}", value.value));
+        let waits = if pending.contains(key) { "  # counts after a restart of the daemon" } else { "" };
         if origin {
             let over = if value.over.is_empty() { String::new() } else { format!(" (over {})", value.over.join(", ")) };
             let place = out.on_data(Tone::Dim, &tinkerbell_cli::visible(&format!("# {}{over}", value.place)));
-            out.data(&format!("{line:<width$}  {place}"));
+            out.data(&format!("{line:<width$}  {place}{waits}"));
         } else {
-            out.data(&line);
+            out.data(&format!("{line}{waits}"));
         }
     }
     Ok(exit::DONE)
+}
+
+/// Keys whose values the running daemon does not use yet; none where no daemon answers.
+async fn pending(shop: &Shop<'_>) -> BTreeSet<String> {
+    let asked = async { Client::connect(shop.places.socket()).await?.daemon().await };
+    let view = tokio::time::timeout(PATIENCE, asked).await.ok().and_then(Result::ok);
+    view.map(|view| view.pending.iter().map(|key| spelled(key)).collect()).unwrap_or_default()
 }
 
 fn as_json(value: &Origin, with_origin: bool) -> serde_json::Value {

@@ -7,6 +7,7 @@
 mod config;
 mod doctor;
 mod init;
+pub mod install;
 mod keys;
 mod logs;
 mod repository;
@@ -41,10 +42,10 @@ pub struct Shop<'a> {
 /// The chore's own fault, to be shown by the caller.
 pub async fn run(shop: &Shop<'_>, chore: &Chore, yes: bool, out: &Output) -> Option<Result<u8, Fault>> {
     Some(match chore {
-        Chore::DaemonStart { .. } | Chore::Demo { .. } => return None,
+        Chore::DaemonStart { .. } | Chore::DaemonInstall { .. } | Chore::DaemonUninstall { .. } | Chore::Demo { .. } => return None,
         Chore::DaemonLogs { follow, lines } => logs::logs(shop, *follow, *lines, out).await,
         Chore::Doctor { json, offline } => doctor::doctor(shop, *json, *offline, out).await,
-        Chore::ConfigShow { origin, json } => config::show(shop, *origin, *json, out),
+        Chore::ConfigShow { origin, json } => config::show(shop, *origin, *json, out).await,
         Chore::ConfigValidate => config::validate(shop, out),
         Chore::ConfigSchema => config::schema(out),
         Chore::ConfigPath => config::path(shop, out),

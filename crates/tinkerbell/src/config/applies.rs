@@ -15,13 +15,15 @@ pub enum Applies {
 }
 
 /// Each key or section, by the beginning of its dotted path.
-const TABLE: [(&str, Applies); 8] = [
+const TABLE: [(&str, Applies); 10] = [
     ("model", Applies::NextTask),
     ("providers", Applies::Live),
     ("models", Applies::Live),
     ("sandbox", Applies::Restart),
     ("workspace", Applies::Restart),
     ("limits", Applies::NextTask),
+    ("scheduler", Applies::Restart),
+    ("security", Applies::Restart),
     ("verify", Applies::NextTask),
     ("version", Applies::Live),
 ];

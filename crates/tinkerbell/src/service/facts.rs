@@ -80,6 +80,7 @@ impl Daemon for Facts {
             keepers: house.sandbox.alive(&house.engine.open_runs()) as u64,
             rss_bytes: rss_bytes(),
             notices: notices(house, &journal.room),
+            pending: house.live.pending(),
             upgrade: self.of.upgrades.view(),
             level: self.level.get().cloned(),
             data_dir: self.of.data.clone(),

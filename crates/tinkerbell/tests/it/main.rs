@@ -17,6 +17,7 @@ mod places;
 mod provider;
 mod repository;
 mod sealed;
+mod service;
 mod torture;
 mod undo;
 mod upgrade;

@@ -5,7 +5,8 @@ use super::*;
 
 fn shown(bench: &Bench, origin: bool) -> String {
     let heard = Heard::new();
-    assert_eq!(show(&bench.shop(), origin, false, &heard.out), Ok(exit::DONE));
+    let pending = BTreeSet::from(["workspace.ignored".to_owned()]);
+    assert_eq!(print(&bench.shop(), (origin, false), &pending, &heard.out), Ok(exit::DONE));
     bench.plain(&heard.data())
 }
 
@@ -42,9 +43,10 @@ fn plain_values_are_toml_again() {
     let text = shown(&bench(), false);
     let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("{error}: {text}"));
     assert_eq!(table["limits"]["max_steps"].as_integer(), Some(50));
+    assert!(text.contains("workspace.ignored = \"skip\"  # counts after a restart of the daemon\n"), "{text}");
     assert_eq!(table["models"]["local/q"]["context_tokens"].as_integer(), Some(32_768));
     let heard = Heard::new();
-    show(&bench().shop(), true, true, &heard.out).unwrap();
+    print(&bench().shop(), (true, true), &BTreeSet::new(), &heard.out).unwrap();
     let json: serde_json::Value = serde_json::from_str(&heard.data()).unwrap();
     assert_eq!((json["limits.max_steps"]["value"].as_u64(), json["sandbox.level"]["origin"].as_str()), (Some(50), Some("built-in")));
 }

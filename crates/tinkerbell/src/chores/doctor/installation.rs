@@ -32,6 +32,7 @@ pub async fn daemon(shop: &Shop<'_>) -> Group {
     let socket = shop.places.socket();
     let holder = service::holder(&shop.places.data);
     let asked = tokio::time::timeout(PATIENCE, async { Client::connect(&socket).await?.daemon().await }).await;
+    let notices: Vec<String> = asked.iter().flatten().flat_map(|view| view.notices.clone()).collect();
     let mut findings = vec![match (asked, holder) {
         (Ok(Ok(view)), _) => running(shop, &view),
         (Ok(Err(fault)), None) if fault.code.0 == "TB-API-001" => {
@@ -50,6 +51,10 @@ pub async fn daemon(shop: &Shop<'_>) -> Group {
             )
         }
     }];
+    findings.extend(notices.into_iter().map(|notice| {
+        let (what, text) = notice.split_once(": ").unwrap_or(("notice", &notice));
+        Finding::look(what, text.to_owned(), "tinkerbell daemon logs   has when it began; tinkerbell config validate   checks the files")
+    }));
     findings.push(Finding::good("socket", socket.display().to_string()));
     findings.push(courier(shop));
     Group { name: "Daemon", findings }
