@@ -175,7 +175,7 @@ async fn hammer(path: PathBuf, repo: PathBuf, met: Arc<Met>, number: usize) {
         let began = Instant::now();
         let answer = async {
             let client = Client::connect(&path).await?;
-            if turn.is_multiple_of(50) {
+            if turn % 20 == 3 {
                 let request =
                     SubmitRequest { goal: format!("task {turn} of {number}"), cwd: repo.display().to_string(), ..SubmitRequest::default() };
                 client.submit(&request, Some(&format!("{number}-{turn}"))).await?;
