@@ -3,8 +3,9 @@
 //! Invariant: an act starts only after its intent is durable, and an effect with a recorded
 //! observation returns that record without acting.
 
-use crate::engine::{Inner, Slot};
-use crate::record::unpack;
+use crate::engine::Inner;
+use crate::past::ReadPast;
+use crate::slot::Slot;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use tinkerbell_core::event::{Action, ApprovalAsked, Event, Intent, Observed, Pla
 use tinkerbell_core::lifecycle::{OP_SEQ, Task, check_caps};
 use tinkerbell_core::money::NanoUsd;
 use tinkerbell_core::port::{Effects, Room, Seen};
-use tinkerbell_core::words::{Lsn, Seq, TaskId};
+use tinkerbell_core::words::{Lsn, TaskId};
 
 /// The effects of one task under one lease.
 pub(crate) struct TaskEffects {
@@ -25,15 +26,6 @@ pub(crate) struct TaskEffects {
     read: tokio::sync::Mutex<ReadPast>,
     /// Events of this lease that the past will want, kept so that it need not wait for the disk.
     fresh: Mutex<BTreeMap<Lsn, Event>>,
-}
-
-#[derive(Default)]
-struct ReadPast {
-    items: Vec<Past>,
-    /// How many entries of the slot's past have been taken.
-    cursor: usize,
-    /// Intents whose observation has not been met yet.
-    open: Vec<(Lsn, Seq, Action)>,
 }
 
 /// What the journal knows of an effect before it is acted.
@@ -69,10 +61,8 @@ impl TaskEffects {
     }
 
     async fn recorded(&self, lsn: Lsn) -> Result<Placed, Stall> {
-        let deps = &self.inner.deps;
-        let record = deps.journal.read(lsn, 1).await.map_err(Stall::Broken)?.into_iter().next();
         let missing = || Stall::Broken(Fault::new("TB-SCHED-003", exit::INTERNAL, format!("record {lsn} is missing from the journal")));
-        unpack(&*deps.blobs, record.ok_or_else(missing)?).await.map_err(Stall::Broken)?.ok_or_else(missing)
+        crate::rest::read(&self.inner.deps, lsn).await.map_err(Stall::Broken)?.ok_or_else(missing)
     }
 
     /// Journals what precedes the act. What was reserved for a try that was cut off still holds, for
@@ -197,20 +187,16 @@ impl Effects for TaskEffects {
     fn past(&self, after: Lsn) -> BoxFuture<'_, Result<Vec<Past>, Stall>> {
         async move {
             let mut read = self.read.lock().await;
-            let new: Vec<Lsn> = {
-                let world = self.inner.lock();
-                let slot = world.slots.get(&self.task).ok_or(Stall::Stopped)?;
-                slot.past.get(read.cursor..).unwrap_or_default().to_vec()
-            };
-            for lsn in new {
+            let history = self.inner.lock().slots.get(&self.task).map(|slot| slot.history.clone()).ok_or(Stall::Stopped)?;
+            for lsn in read.wanted(&self.inner.deps, &history).await.map_err(Stall::Broken)? {
                 let fresh = self.fresh().remove(&lsn);
                 let event = match fresh {
-                    Some(event) => event,
-                    None => self.durable_event(lsn).await?,
+                    Some(event) => Some(event),
+                    None => self.durable_event(&mut read, lsn).await?,
                 };
                 read.take(lsn, event);
             }
-            Ok(read.items.iter().filter(|past| place(past) > after).cloned().collect())
+            Ok(read.after(after))
         }
         .boxed()
     }
@@ -250,7 +236,7 @@ impl Effects for TaskEffects {
         let world = self.inner.lock();
         match world.slots.get(&self.task) {
             Some(slot) => slot.task.clone(),
-            // A lease exists only for a task in the map, and tasks never leave it.
+            // A lease exists only for a task in memory, and a task that is driven stays there.
             None => Task::new(self.task, Lsn(0), 0, tinkerbell_core::event::Submitted::default()),
         }
     }
@@ -266,38 +252,11 @@ impl TaskEffects {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn durable_event(&self, lsn: Lsn) -> Result<Event, Stall> {
+    async fn durable_event(&self, read: &mut ReadPast, lsn: Lsn) -> Result<Option<Event>, Stall> {
         let mut durable = self.inner.durable.subscribe();
         if durable.wait_for(|tip| *tip >= lsn).await.is_err() {
             return Err(Stall::Stopped);
         }
-        Ok(self.recorded(lsn).await?.event)
-    }
-}
-
-impl ReadPast {
-    /// Adds one event of the task's past, in journal order.
-    fn take(&mut self, lsn: Lsn, event: Event) {
-        self.cursor += 1;
-        match event {
-            Event::Intent(intent) => self.open.extend(intent.action.map(|action| (lsn, intent.seq, action))),
-            Event::Observed(observed) => {
-                let at = self.open.iter().position(|(_, seq, _)| *seq == observed.seq);
-                if let (Some(at), Some(observation)) = (at, observed.observation) {
-                    let (intent_lsn, seq, action) = self.open.swap_remove(at);
-                    self.items.push(Past::Effect { lsn, intent_lsn, seq, action, observation });
-                }
-            }
-            Event::Signal(signal) => {
-                self.items.push(Past::Note { lsn, text: signal.text, from_user: signal.kind == "tell" });
-            }
-            _ => {}
-        }
-    }
-}
-
-fn place(past: &Past) -> Lsn {
-    match past {
-        Past::Effect { lsn, .. } | Past::Note { lsn, .. } => *lsn,
+        read.event(&self.inner.deps, lsn).await.map_err(Stall::Broken)
     }
 }

@@ -4,20 +4,24 @@
 //! a wait. Invariant: the map is the fold of what was queued to the journal, in journal order.
 
 use crate::admission::{Census, INBOX_SLOTS};
+use crate::keys::Keys;
 use crate::record;
+use crate::slot::{PAGE, Slot};
+use crate::table::Table;
 use crate::timers::Timers;
 use crate::turns::Turns;
+use crate::upkeep::Upkeep;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tinkerbell_core::clock::{Clock, Entropy};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::coroutine::Wake;
-use tinkerbell_core::event::{Action, Event, Observation, Placed};
-use tinkerbell_core::lifecycle::{OP_SEQ, Task};
+use tinkerbell_core::event::{Event, Placed};
+use tinkerbell_core::lifecycle::Task;
 use tinkerbell_core::port::{BlobStore, Canvas, Journal, NewRecord, Runner, Seen, Submission};
 use tinkerbell_core::words::{Lsn, Owner, Seq, Subject, TaskId};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
@@ -66,6 +70,20 @@ pub struct Options {
     pub boot: u128,
     /// Events that a slow watcher may fall behind before it must read the journal again.
     pub watch_slots: usize,
+    /// A task that stands still leaves memory after this long.
+    pub rest_after: Duration,
+    /// Tasks that stand still and may stay in memory; beyond it the longest unused leave at once.
+    pub resting: usize,
+    /// Records after which the next checkpoint is due.
+    pub checkpoint_records: u64,
+    /// Growth of the journal in bytes after which the next checkpoint is due.
+    pub checkpoint_bytes: u64,
+    /// Growth of the journal in bytes after which compaction is due; 0 for never.
+    pub compact_bytes: u64,
+    /// History records of one task that are kept.
+    pub history: u64,
+    /// Appends that may wait for the disk before writers wait.
+    pub writing: usize,
 }
 
 impl Default for Options {
@@ -79,59 +97,14 @@ impl Default for Options {
             per_workspace: 0,
             boot: 0,
             watch_slots: 4_096,
+            rest_after: Duration::from_secs(60),
+            resting: 4_096,
+            checkpoint_records: 20_000,
+            checkpoint_bytes: 32 << 20,
+            compact_bytes: 128 << 20,
+            history: 100_000,
+            writing: 4_096,
         }
-    }
-}
-
-/// A task and what the engine keeps beside it.
-pub(crate) struct Slot {
-    pub(crate) task: Task,
-    /// Its first record.
-    pub(crate) first: Lsn,
-    /// Records that make up its past: intents, observations, words. In journal order.
-    pub(crate) past: Vec<Lsn>,
-    /// Where the observation of each effect stands.
-    pub(crate) observed: BTreeMap<Seq, Lsn>,
-    /// Effects that may have left a command behind.
-    pub(crate) runs: Vec<Seq>,
-    /// Stops the driver.
-    pub(crate) driver: Option<CancellationToken>,
-    /// One user operation at a time.
-    pub(crate) gate: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Slot {
-    pub(crate) fn new(task: Task, first: Lsn) -> Self {
-        Self { task, first, past: Vec::new(), observed: BTreeMap::new(), runs: Vec::new(), driver: None, gate: Arc::default() }
-    }
-
-    /// Folds one event in, and remembers where it stands.
-    pub(crate) fn apply(&mut self, placed: &Placed) {
-        match &placed.event {
-            Event::Intent(intent) if intent.seq < OP_SEQ => {
-                self.past.push(placed.lsn);
-                if matches!(intent.action, Some(Action::Call(_) | Action::Verify(_))) {
-                    self.runs.push(intent.seq);
-                }
-            }
-            Event::Observed(observed) => {
-                self.observed.insert(observed.seq, placed.lsn);
-                // Only what goes on in the background may still have a keeper.
-                if !matches!(&observed.observation, Some(Observation::Result(result)) if result.status == "running") {
-                    self.runs.retain(|seq| *seq != observed.seq);
-                }
-                if observed.seq < OP_SEQ {
-                    self.past.push(placed.lsn);
-                }
-            }
-            Event::Signal(signal) if matches!(signal.kind.as_str(), "tell" | "note") => self.past.push(placed.lsn),
-            Event::Signal(signal) if signal.kind == "remove" => {
-                (self.past, self.runs) = (Vec::new(), Vec::new());
-                self.observed.clear();
-            }
-            _ => {}
-        }
-        self.task.apply(placed);
     }
 }
 
@@ -139,7 +112,17 @@ impl Slot {
 #[derive(Default)]
 pub(crate) struct World {
     pub(crate) slots: BTreeMap<TaskId, Slot>,
-    pub(crate) keys: BTreeMap<String, TaskId>,
+    /// Tasks that are not in memory.
+    pub(crate) table: Table,
+    /// Effects of those that may have left a command behind; few have any.
+    pub(crate) asleep_runs: BTreeMap<TaskId, Vec<Seq>>,
+    pub(crate) keys: Keys,
+    /// Tasks that may leave memory, longest looked at first; each stands here once.
+    pub(crate) resting: VecDeque<TaskId>,
+    /// Tasks whose history wants a page.
+    pub(crate) paging: Vec<TaskId>,
+    /// The newest record that was queued or read.
+    pub(crate) newest: Lsn,
     pub(crate) census: Census,
     pub(crate) broken: Option<Fault>,
     pub(crate) stopping: bool,
@@ -150,6 +133,16 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// Notes that the task was used, and that it may rest where it stands still.
+    pub(crate) fn used(&mut self, id: TaskId, mono_ms: u64) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        slot.used_ms = mono_ms;
+        if !slot.resting && slot.may_rest() {
+            slot.resting = true;
+            self.resting.push_back(id);
+        }
+    }
+
     /// To whom the records of a task belong; a submission says it itself.
     fn owner(&self, task: TaskId, events: &[Event]) -> Owner {
         let uid = match events.first() {
@@ -158,6 +151,20 @@ impl World {
         };
         Owner { subject: Subject(uid), task }
     }
+}
+
+/// Appends for which there is room beyond what makes writers wait: those who hold the lock can not
+/// wait, and there are never so many of them at once.
+const SPARE: usize = 1_024;
+
+/// Writing to a task that is not in memory would lose the event for it.
+fn asleep(task: TaskId) -> Fault {
+    tracing::error!(%task, "defect: an event for a task that is not in memory");
+    Fault::new("TB-SCHED-003", exit::INTERNAL, format!("a defect of ours: task {} was not woken before it was written to", task.short(8)))
+}
+
+pub(crate) fn crowded() -> Fault {
+    Fault::new("TB-SCHED-007", exit::UNAVAILABLE, "too many records wait for the disk").hint("try again in a moment").after_ms(1_000)
 }
 
 /// Events on their way to the watchers, once they are durable.
@@ -172,7 +179,9 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) world: Mutex<World>,
     pub(crate) seen: broadcast::Sender<Seen>,
-    pub(crate) publish: mpsc::UnboundedSender<Queued>,
+    pub(crate) publish: mpsc::Sender<Queued>,
+    /// Told whenever an append has become durable.
+    written: Notify,
     /// Up to where the journal is durable and shown.
     pub(crate) durable: watch::Sender<Lsn>,
     /// Who may work; locked after the world, never before it.
@@ -195,6 +204,8 @@ pub(crate) struct Inner {
     pub(crate) stop: CancellationToken,
     /// Told once nobody records any more.
     silent: CancellationToken,
+    /// Who looks after memory, checkpoints and compaction; one at a time.
+    pub(crate) upkeep: tokio::sync::Mutex<Upkeep>,
 }
 
 /// A cheap handle on the engine.
@@ -228,8 +239,8 @@ impl Engine {
     /// # Errors
     /// When the journal or a blob that it refers to can not be read.
     pub async fn open(deps: Deps, options: Options) -> Result<Self, Fault> {
-        let world = crate::replay::fold(&deps).await?;
-        let (publish, queued) = mpsc::unbounded_channel();
+        let world = crate::replay::fold(&deps, &options).await?;
+        let (publish, queued) = mpsc::channel(options.writing.saturating_add(SPARE));
         let (seen, _) = broadcast::channel(options.watch_slots);
         let tip = deps.journal.state().tip;
         let (durable, _) = watch::channel(tip);
@@ -244,6 +255,7 @@ impl Engine {
             world: Mutex::new(world),
             seen,
             publish,
+            written: Notify::new(),
             durable,
             newest: AtomicU64::new(tip.0),
             asking,
@@ -252,6 +264,7 @@ impl Engine {
             failed: Notify::new(),
             stop: CancellationToken::new(),
             silent: CancellationToken::new(),
+            upkeep: tokio::sync::Mutex::default(),
         });
         let engine = Self { inner };
         // Not one of the drivers: it outlives them, because they wait for it.
@@ -259,6 +272,7 @@ impl Engine {
         crate::replay::resume(&engine).await?;
         // Nor is this: it holds the engine only while it looks.
         tokio::spawn(crate::timers::keep_time(Arc::downgrade(&engine.inner)));
+        tokio::spawn(crate::upkeep::keep_house(Arc::downgrade(&engine.inner)));
         Ok(engine)
     }
 
@@ -290,17 +304,35 @@ impl Engine {
 
     /// Continues tasks that wait for a key: the environment has new values.
     pub async fn environment_changed(&self) {
-        let recorded: Vec<(TaskId, Result<Pending, Fault>)> = {
+        let waiting: Vec<TaskId> = {
             let mut world = self.inner.lock();
             // A task that is about to pause for a key looks again instead.
             world.changes += 1;
-            let waiting: Vec<TaskId> = world.slots.iter().filter(|(_, slot)| slot.task.paused_for("key")).map(|(id, _)| *id).collect();
-            let unpause = || Event::Signal(tinkerbell_core::event::Signal { kind: "unpause".into(), ..Default::default() });
-            waiting.into_iter().map(|id| (id, self.inner.record_in(&mut world, id, vec![unpause()]))).collect()
+            let asleep = world.table.all().filter(|entry| entry.flags.is_paused_for("key")).map(|entry| entry.id);
+            let here = world.slots.iter().filter(|(_, slot)| slot.task.paused_for("key")).map(|(id, _)| *id);
+            asleep.chain(here).collect()
         };
-        for (id, _) in recorded.into_iter().filter(|(_, recorded)| recorded.is_ok()) {
-            self.kick(id);
+        for id in waiting {
+            if let Err(fault) = self.unpause(id).await {
+                tracing::warn!(task = %id, %fault, "a task that waited for a key could not go on");
+            }
         }
+    }
+
+    async fn unpause(&self, id: TaskId) -> Result<(), Fault> {
+        self.inner.room().await;
+        let Some(_held) = self.inner.hold(id).await? else { return Ok(()) };
+        {
+            let mut world = self.inner.lock();
+            if !world.slots.get(&id).is_some_and(|slot| slot.task.paused_for("key")) {
+                return Ok(());
+            }
+            let unpause = Event::Signal(tinkerbell_core::event::Signal { kind: "unpause".into(), ..Default::default() });
+            // What the task does next waits for the disk, and for this record with it.
+            drop(self.inner.record_in(&mut world, id, vec![unpause])?);
+        }
+        self.kick(id);
+        Ok(())
     }
 
     /// Does the work to its end even when nobody waits for it any more: a client that goes away in
@@ -326,6 +358,15 @@ impl Engine {
             () = self.inner.drivers.wait() => {}
             () = deadline => tracing::warn!("drivers did not stop in time; their tasks continue at the next start"),
         }
+        if self.ready().is_ok() {
+            let deadline = self.inner.deps.clock.sleep(patience);
+            // Only the next start is slower without it.
+            tokio::select! {
+                biased;
+                made = self.inner.checkpoint_now() => made.unwrap_or_else(|fault| tracing::warn!(%fault, "no checkpoint was made")),
+                () = deadline => tracing::warn!("no checkpoint was made in time; the next start reads more of the journal"),
+            }
+        }
         self.inner.silent.cancel();
         self.inner.deps.journal.close().await
     }
@@ -342,8 +383,28 @@ impl Inner {
         self.deps.clock.now().wall_ms
     }
 
+    /// Waits until there is room for an append. Nobody may wait here under the lock; who publishes
+    /// waits for the disk alone, so the room always comes or the journal breaks.
+    pub(crate) async fn room(&self) {
+        loop {
+            let written = self.written.notified();
+            tokio::pin!(written);
+            // Registered before the look, so that nothing in between is missed.
+            written.as_mut().enable();
+            if self.publish.capacity() > SPARE || self.silent.is_cancelled() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = self.silent.cancelled() => return,
+                () = written => {}
+            }
+        }
+    }
+
     /// Journals events of one task and folds them in; large payloads become blobs first.
     pub(crate) async fn record(&self, task: TaskId, events: Vec<Event>) -> Result<Pending, Fault> {
+        self.room().await;
         let at_ms = self.now_ms();
         let owner = self.lock().owner(task, &events);
         let records = record::pack(&*self.deps.blobs, owner, at_ms, &events).await?;
@@ -365,6 +426,7 @@ impl Inner {
         events: Vec<Event>,
         still: impl Fn(&Task) -> bool + Send,
     ) -> Result<Option<Pending>, Fault> {
+        self.room().await;
         let at_ms = self.now_ms();
         let owner = self.lock().owner(task, &events);
         let records = record::pack(&*self.deps.blobs, owner, at_ms, &events).await?;
@@ -380,6 +442,10 @@ impl Inner {
             return Err(fault.clone());
         }
         let (task, at_ms) = place;
+        if world.table.get(task).is_some_and(|entry| !entry.flags.is_removed()) {
+            return Err(asleep(task));
+        }
+        let Ok(permit) = self.publish.try_reserve() else { return Err(crowded()) };
         let appended = self.deps.journal.append(records).inspect_err(|fault| {
             if !fault.retryable {
                 world.broken = Some(fault.clone());
@@ -394,9 +460,10 @@ impl Inner {
             fold(world, event);
             self.remember(task, &event.event);
         }
+        world.newest = appended.last;
+        world.used(task, self.deps.clock.now().mono_ms);
         let (done, wait) = oneshot::channel();
-        // The publisher lives as long as this engine; if it is gone, the caller hears "stopping".
-        let _gone = self.publish.send(Queued { events: placed, durable: appended.durable, done });
+        permit.send(Queued { events: placed, durable: appended.durable, done });
         Ok(Pending { last: appended.last, done: wait })
     }
 
@@ -410,20 +477,36 @@ impl Inner {
 pub(crate) fn fold(world: &mut World, placed: &Placed) {
     if let Event::Submitted(submitted) = &placed.event {
         if let Some(key) = &submitted.idempotency_key {
-            world.keys.insert(key.clone(), placed.task);
+            world.keys.insert(key, placed.task);
         }
         let task = Task::new(placed.task, placed.lsn, placed.at_ms, submitted.clone());
         world.census.moved(submitted.uid, false, true, placed.at_ms);
         world.slots.entry(placed.task).or_insert_with(|| Slot::new(task, placed.lsn));
+    } else if let (Event::Snapshot(snapshot), false) = (&placed.event, world.slots.contains_key(&placed.task)) {
+        if let Some(slot) = Slot::of(placed.task, placed.lsn, snapshot.clone()) {
+            world.census.moved(slot.task.submitted.uid, false, slot.task.is_open(), placed.at_ms);
+            world.slots.insert(placed.task, slot);
+        }
     } else if let Some(slot) = world.slots.get_mut(&placed.task) {
         let was_open = slot.task.is_open();
-        slot.apply(placed);
+        match &placed.event {
+            // Records before it are missing here: it stands for them all.
+            Event::Snapshot(snapshot) if snapshot.folded != slot.folded => {
+                if let Some(rested) = Slot::of(placed.task, placed.lsn, snapshot.clone()) {
+                    *slot = rested;
+                }
+            }
+            _ => slot.apply(placed),
+        }
+        if slot.history.tail.len() == 2 * PAGE {
+            world.paging.push(placed.task);
+        }
         world.census.moved(slot.task.submitted.uid, was_open, slot.task.is_open(), placed.at_ms);
     }
 }
 
 /// Shows events to watchers in journal order, each only once it is durable.
-async fn publisher(inner: std::sync::Weak<Inner>, mut queued: mpsc::UnboundedReceiver<Queued>) {
+async fn publisher(inner: std::sync::Weak<Inner>, mut queued: mpsc::Receiver<Queued>) {
     let Some(stop) = inner.upgrade().map(|inner| inner.silent.clone()) else { return };
     loop {
         let next = tokio::select! {
@@ -440,7 +523,7 @@ async fn publisher(inner: std::sync::Weak<Inner>, mut queued: mpsc::UnboundedRec
                 if let Some(last) = next.events.last() {
                     inner.durable.send_replace(last.lsn);
                 }
-                next.events.into_iter().for_each(|event| {
+                next.events.into_iter().filter(|event| !event.event.is_bookkeeping()).for_each(|event| {
                     // Nobody watches: that is no error.
                     let _nobody = inner.seen.send(Seen::Event(Arc::new(event)));
                 });
@@ -450,6 +533,7 @@ async fn publisher(inner: std::sync::Weak<Inner>, mut queued: mpsc::UnboundedRec
                 inner.failed.notify_one();
             }
         }
+        inner.written.notify_waiters();
         // The caller may have gone; the record stays.
         let _gone = next.done.send(result);
     }

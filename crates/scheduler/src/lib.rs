@@ -11,18 +11,28 @@ mod admission;
 mod drive;
 mod effects;
 mod engine;
+mod format;
+mod keys;
+mod lookup;
 mod metered;
 mod operate;
+mod past;
 pub mod queue;
 mod record;
 mod replay;
+mod rest;
+mod rules;
 mod runtime;
 mod service;
+mod slot;
+mod table;
 #[cfg(test)]
 mod tests;
 mod timers;
 mod turns;
+mod upkeep;
 mod waits;
 mod watch;
 
 pub use engine::{Admission, Deps, Engine, Options};
+pub use rules::Rules;

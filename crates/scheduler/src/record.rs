@@ -12,7 +12,7 @@ use tinkerbell_core::words::{BlobRef, Owner};
 /// The code of a blob that is not there.
 pub(crate) const BLOB_MISSING: &str = "TB-BLOB-001";
 /// Payloads above this go to the blob store (`durability` design: 16 KiB).
-const INLINE_BYTES: usize = 16 * 1024;
+pub(crate) const INLINE_BYTES: usize = 16 * 1024;
 
 /// Encodes events of one task; large ones are stored first and referred to.
 pub(crate) async fn pack(blobs: &dyn BlobStore, owner: Owner, at_ms: u64, events: &[Event]) -> Result<Vec<NewRecord>, Fault> {

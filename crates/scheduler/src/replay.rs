@@ -1,38 +1,118 @@
-//! Start-up: the journal's events become tasks again, and open tasks go on.
+//! Start-up: a checkpoint and the records after it become tasks again, and open tasks go on.
 //!
-//! Nothing is guessed: a record that can not be read refuses the start. Invariant: after `fold`,
-//! the world is what it was when the last durable record was written.
+//! Nothing is guessed: a record that can not be read refuses the start; a checkpoint that can not be
+//! read is passed over, because the records tell the same. Invariant: after `fold`, the world is
+//! what it was when the last durable record was written.
 
-use crate::engine::{Deps, Engine, Slot, World, fold as fold_one};
+use crate::engine::{Deps, Engine, Options, World, fold as fold_one};
+use crate::format::Image;
 use crate::record::{BLOB_MISSING, unpack};
+use crate::rest::{load, thicken};
+use crate::slot::Slot;
+use crate::table::Flags;
 use std::collections::{BTreeMap, BTreeSet};
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::event::{Event, OrphanReaped};
 use tinkerbell_core::lifecycle::Status;
+use tinkerbell_core::port::Record;
 use tinkerbell_core::words::{Lsn, RunId, TaskId};
 
 /// Records read at once.
 const CHUNK: usize = 1_024;
+/// The kind of a snapshot's record.
+const SNAPSHOT: u16 = 33;
 
-/// Folds the whole journal.
-pub(crate) async fn fold(deps: &Deps) -> Result<World, Fault> {
+/// Folds the newest checkpoint and what came after it; without one, the whole journal.
+pub(crate) async fn fold(deps: &Deps, options: &Options) -> Result<World, Fault> {
+    if let Some((through, bytes)) = deps.journal.restore().await?
+        && let Some(image) = Image::read(bytes)
+    {
+        match from_image(deps, options, &image, through).await {
+            Ok(world) => return Ok(world),
+            Err(fault) => tracing::warn!(%fault, "the checkpoint is passed over; the whole journal is read"),
+        }
+    }
+    tail(deps, options, World::default(), Lsn(1)).await
+}
+
+async fn from_image(deps: &Deps, options: &Options, image: &Image, through: Lsn) -> Result<World, Fault> {
     let mut world = World::default();
+    let mut awake = Vec::new();
+    for entry in image.tasks() {
+        if entry.flags.is_open() {
+            world.census.moved(entry.flags.tenant(), false, true, 0);
+        }
+        if entry.flags.has(Flags::AWAKE) && !entry.flags.is_removed() {
+            awake.push(entry);
+        }
+        world.table.insert(entry);
+    }
+    image.keys().for_each(|(hash, task)| world.keys.restore(hash, task));
+    for entry in awake {
+        let slot = load(deps, entry.id, entry.lsn).await?;
+        world.wake(slot, deps.clock.now().mono_ms);
+    }
+    tail(deps, options, world, through.next()).await
+}
+
+/// Folds all records from `from` on.
+async fn tail(deps: &Deps, options: &Options, mut world: World, mut from: Lsn) -> Result<World, Fault> {
     let mut bare = Bare::default();
-    let mut from = Lsn(1);
+    world.newest = Lsn(from.0.saturating_sub(1));
     loop {
         let records = deps.journal.read(from, CHUNK).await?;
-        let Some(last) = records.last() else { return bare.judged().map(|()| world) };
+        let Some(last) = records.last() else { break };
+        world.newest = last.lsn;
         from = last.lsn.next();
         for record in records {
             let task = record.task;
-            match unpack(&*deps.blobs, record).await {
-                Ok(Some(placed)) => {
-                    bare.look(&placed.event, placed.task);
-                    fold_one(&mut world, &placed);
-                }
-                Ok(None) => {}
-                Err(fault) => bare.take(task, fault)?,
+            if let Err(fault) = take(deps, &mut world, &mut bare, record).await {
+                bare.take(task, fault)?;
             }
+        }
+        // A journal without checkpoint may hold more tasks than memory should.
+        if world.slots.len() > options.resting {
+            rest(&mut world, options);
+        }
+    }
+    bare.judged()?;
+    for slot in world.slots.values_mut().filter(|slot| slot.thin) {
+        thicken(deps, slot).await?;
+    }
+    Ok(world)
+}
+
+async fn take(deps: &Deps, world: &mut World, bare: &mut Bare, record: Record) -> Result<(), Fault> {
+    let Some(task) = record.task else { return Ok(()) };
+    if let Some(entry) = world.table.get(task) {
+        if record.lsn <= entry.lsn || entry.flags.is_removed() {
+            return Ok(());
+        }
+        let slot = load(deps, task, entry.lsn).await?;
+        world.wake(slot, deps.clock.now().mono_ms);
+    }
+    // A snapshot stands for it already.
+    if record.kind != SNAPSHOT && world.slots.get(&task).is_some_and(|slot| record.lsn <= slot.snapshot) {
+        return Ok(());
+    }
+    let Some(placed) = unpack(&*deps.blobs, record).await? else { return Ok(()) };
+    bare.look(&placed.event, placed.task);
+    fold_one(world, &placed);
+    world.used(task, deps.clock.now().mono_ms);
+    Ok(())
+}
+
+/// Lets tasks leave memory that stand still and have a snapshot; all that is read here is durable.
+fn rest(world: &mut World, options: &Options) {
+    for _ in 0..world.resting.len() {
+        let Some(id) = world.resting.pop_front() else { return };
+        let Some(slot) = world.slots.get_mut(&id) else { continue };
+        if slot.may_rest() && (!slot.dirty || slot.task.status == Status::Removed) {
+            world.evict(id, options.history);
+        } else if slot.may_rest() {
+            world.resting.push_back(id);
+        } else {
+            slot.resting = false;
         }
     }
 }
@@ -94,9 +174,22 @@ pub(crate) async fn resume(engine: &Engine) -> Result<(), Fault> {
 
 async fn reap(engine: &Engine) -> Result<(), Fault> {
     let inner = &engine.inner;
-    let known: Vec<RunId> = inner.lock().slots.values().flat_map(known).collect();
-    for (run, text) in inner.deps.runner.sweep(known).await? {
+    let (mut found, asleep) = {
+        let world = inner.lock();
+        let found: Vec<RunId> = world.slots.values().flat_map(known).collect();
+        let asleep: Vec<_> = world.table.all().filter(|entry| entry.flags.has(Flags::RUNS)).copied().collect();
+        (found, asleep)
+    };
+    for entry in asleep.iter().filter(|entry| !entry.flags.is_removed()) {
+        let slot = load(&inner.deps, entry.id, entry.lsn).await?;
+        found.extend(known(&slot));
+        if !slot.runs.is_empty() {
+            inner.lock().asleep_runs.insert(entry.id, slot.runs);
+        }
+    }
+    for (run, text) in inner.deps.runner.sweep(found).await? {
         tracing::warn!(%run, text, "ended a command that no task knows");
+        let _held = inner.hold(run.task).await?;
         let event = Event::OrphanReaped(OrphanReaped { run: run.to_string(), text });
         inner.record(run.task, vec![event]).await?.durable().await?;
     }
@@ -104,7 +197,7 @@ async fn reap(engine: &Engine) -> Result<(), Fault> {
 }
 
 /// Effects whose outcome may still be found outside: the commands, and the open question to a model.
-fn known(slot: &Slot) -> Vec<RunId> {
+pub(crate) fn known(slot: &Slot) -> Vec<RunId> {
     let asked = slot.task.open.as_ref().filter(|_| slot.task.is_open()).map(|(_, intent)| intent.seq);
     slot.runs.iter().copied().chain(asked).map(|seq| RunId { task: slot.task.id, seq }).collect()
 }

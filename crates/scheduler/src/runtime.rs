@@ -14,16 +14,13 @@ use tinkerbell_core::lifecycle::{Decided, Status, Task, decide};
 use tinkerbell_core::port::{Command, Difference, ListQuery, Listed, Listing, Runtime, Seen, Submission};
 use tinkerbell_core::words::{BlobRef, GitId, Lsn, TaskId};
 
-/// Shortest prefix that names a task, so that a slip of the finger names none.
-const PREFIX_DIGITS: usize = 4;
-
 impl Runtime for Engine {
     fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<(TaskId, Lsn), Fault>> {
         async move {
             if submission.goal.trim().is_empty() {
                 return Err(Fault::new("TB-TASK-003", exit::USAGE, "the task is empty").hint("tinkerbell run \"what to do\""));
             }
-            if let Some(known) = repeated(&self.inner.lock(), &submission)? {
+            if let Some(known) = self.repeated(&submission).await? {
                 return Ok(known);
             }
             let Ok(place) = self.inner.inbox.clone().try_acquire_owned() else { return Err(busy()) };
@@ -45,28 +42,11 @@ impl Runtime for Engine {
     }
 
     fn get<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Listed, Fault>> {
-        async move {
-            let world = self.inner.lock();
-            find(&world, prefix).map(|task| Listed { digits: digits(&world, task.id), task: self.inner.shown(&task) })
-        }
-        .boxed()
+        self.look_up(prefix).boxed()
     }
 
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, Fault>> {
-        async move {
-            let world = self.inner.lock();
-            let kept = || world.slots.values().map(|slot| &slot.task).filter(|task| task.status != Status::Removed);
-            let mut tasks: Vec<Task> = kept().filter(|task| !query.open || task.is_open()).cloned().collect();
-            tasks.sort_by_key(|task| std::cmp::Reverse(task.last_lsn));
-            let (total, open) = (kept().count() as u64, kept().filter(|task| task.is_open()).count() as u64);
-            let tasks = tasks
-                .into_iter()
-                .take(query.limit)
-                .map(|task| Listed { digits: digits(&world, task.id), task: self.inner.shown(&task) })
-                .collect();
-            Ok(Listing { tasks, before: None, total, open })
-        }
-        .boxed()
+        self.page(query).boxed()
     }
 
     fn watch(&self, task: Option<TaskId>, after: Lsn) -> BoxStream<'static, Result<Seen, Fault>> {
@@ -75,7 +55,7 @@ impl Runtime for Engine {
 
     fn diff(&self, id: TaskId, from: Option<u32>, to: Option<u32>) -> BoxFuture<'_, Result<Difference, Fault>> {
         async move {
-            let task = self.get(&id.to_string()).await?.task;
+            let task = self.look_up(&id.to_string()).await?.task;
             let none = || {
                 Fault::new("TB-TASK-006", exit::FAILED, format!("task {} has no workspace to compare", id.short(8)))
                     .hint("wait until it has begun; a removed task has none any more")
@@ -99,10 +79,11 @@ impl Engine {
         let mut events = vec![Event::Submitted(submitted(&submission))];
         // One append with the submission: what is to begin later never begins at once.
         events.extend(self.later(&submission).map(Event::Paused));
+        self.inner.room().await;
         let pending = {
             let mut world = self.inner.lock();
             // Looked at again: the same request may have been admitted at the same time.
-            if let Some(known) = repeated(&world, &submission)? {
+            if let Some(known) = same(&world, &submission)? {
                 return Ok(known);
             }
             self.admit(&world, submission.uid)?;
@@ -116,10 +97,14 @@ impl Engine {
     }
 
     async fn obey(&self, id: TaskId, command: Command) -> Result<String, Fault> {
+        let _held = self.inner.hold(id).await?.ok_or_else(|| unknown(&id.to_string()))?;
         let gate = self.inner.lock().slots.get(&id).map(|slot| slot.gate.clone()).ok_or_else(|| unknown(&id.to_string()))?;
         let _one_at_a_time = gate.lock().await;
         // What an earlier operation left half done comes first: the next one stands on it.
         self.finish_operation(id).await;
+        if matches!(command, Command::Undo { .. } | Command::Redo | Command::Restore { .. }) {
+            self.complete_ops(id).await?;
+        }
         let decided = self.decided(id, &command).await?;
         if decided.interrupt {
             self.interrupt(id).await;
@@ -150,6 +135,7 @@ impl Engine {
     }
 
     async fn decided(&self, id: TaskId, command: &Command) -> Result<Decided, Fault> {
+        self.inner.room().await;
         let (decided, pending) = {
             let mut world = self.inner.lock();
             let slot = world.slots.get(&id).ok_or_else(|| unknown(&id.to_string()))?;
@@ -171,15 +157,40 @@ impl Engine {
         Ok(decided)
     }
 
+    /// The task that this submission's key stands for already, also when it is not in memory.
+    async fn repeated(&self, submission: &Submission) -> Result<Option<(TaskId, Lsn)>, Fault> {
+        let known = submission.idempotency_key.as_ref().and_then(|key| self.inner.lock().keys.get(key));
+        let Some(id) = known else { return Ok(None) };
+        // Held until it is compared.
+        let _held = self.inner.hold(id).await?;
+        same(&self.inner.lock(), submission)
+    }
+
+    /// Puts all operations of a task in memory in their places.
+    async fn complete_ops(&self, id: TaskId) -> Result<(), Fault> {
+        let found = self.inner.lock().slots.get(&id).map(|slot| (slot.task.clone(), slot.history.clone()));
+        let Some((mut task, history)) = found.filter(|(task, _)| task.ops.below() > 0) else { return Ok(()) };
+        crate::rest::complete_ops(&self.inner.deps, &mut task, &history).await?;
+        let older = task.ops.entries().iter().cloned();
+        if let Some(slot) = self.inner.lock().slots.get_mut(&id) {
+            let below = slot.task.ops.below();
+            slot.task.ops.complete(older.filter(|entry| entry.number <= below).collect());
+        }
+        Ok(())
+    }
+
     pub(crate) fn is_cancelling(&self, id: TaskId) -> bool {
         self.inner.lock().slots.get(&id).is_some_and(|slot| slot.task.cancelling && slot.task.is_open())
     }
 }
 
-/// The task that this submission's key stands for already.
-fn repeated(world: &World, submission: &Submission) -> Result<Option<(TaskId, Lsn)>, Fault> {
+/// The task in memory that this submission's key stands for already.
+fn same(world: &World, submission: &Submission) -> Result<Option<(TaskId, Lsn)>, Fault> {
     let Some(key) = &submission.idempotency_key else { return Ok(None) };
-    let Some(slot) = world.keys.get(key).and_then(|id| world.slots.get(id)) else { return Ok(None) };
+    let Some(slot) = world.keys.get(key).and_then(|id| world.slots.get(&id)) else { return Ok(None) };
+    if slot.task.submitted.idempotency_key.as_ref() != Some(key) || slot.task.status == Status::Removed {
+        return Ok(None);
+    }
     if slot.task.submitted.goal == submission.goal {
         return Ok(Some((slot.task.id, slot.first)));
     }
@@ -216,30 +227,6 @@ fn submitted(submission: &Submission) -> Submitted {
         uid: submission.uid,
         priority: submission.priority.code(),
         host: submission.host.clone(),
-    }
-}
-
-/// Digits of the id that no other id begins with: more than its neighbours share with it.
-fn digits(world: &World, id: TaskId) -> usize {
-    use std::ops::Bound::{Excluded, Unbounded};
-    let before = world.slots.range(..id).next_back();
-    let after = world.slots.range((Excluded(id), Unbounded)).next();
-    let shared = before.into_iter().chain(after).map(|(other, _)| ((other.0 ^ id.0).leading_zeros() / 4) as usize).max();
-    shared.map_or(1, |shared| shared + 1)
-}
-
-fn find(world: &World, prefix: &str) -> Result<Task, Fault> {
-    let prefix = prefix.to_ascii_lowercase();
-    if prefix.len() < PREFIX_DIGITS {
-        return Err(unknown(&prefix).hint(format!("give at least {PREFIX_DIGITS} digits of the id")));
-    }
-    let kept = world.slots.values().filter(|slot| slot.task.status != Status::Removed);
-    let mut hits = kept.filter(|slot| slot.task.id.to_string().starts_with(&prefix));
-    match (hits.next(), hits.next()) {
-        (Some(slot), None) => Ok(slot.task.clone()),
-        (Some(_), Some(_)) => Err(Fault::new("TB-TASK-001", exit::USAGE, format!("more than one task begins with `{prefix}`"))
-            .hint("give more digits; `tinkerbell ps -a` shows enough of each")),
-        (None, _) => Err(unknown(&prefix)),
     }
 }
 

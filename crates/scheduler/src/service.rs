@@ -48,10 +48,11 @@ impl Engine {
             if let Some(fault) = &world.broken {
                 return Err(fault.clone());
             }
-            if world.stopping || self.inner.publish.send(nothing).is_err() {
+            if world.stopping {
                 return Err(stopping());
             }
         }
+        self.inner.publish.send(nothing).await.map_err(|_| stopping())?;
         wait.await.map_err(|_| stopping())??;
         Ok(*self.inner.durable.borrow())
     }
@@ -104,16 +105,36 @@ impl Engine {
             let count: &mut u64 = states.entry(slot.task.status.word().to_owned()).or_default();
             *count = count.saturating_add(1);
         }
+        for entry in world.table.all().filter(|entry| !entry.flags.is_removed()) {
+            let word = entry.flags.word();
+            match states.get_mut(word) {
+                Some(count) => *count = count.saturating_add(1),
+                None => drop(states.insert(word.to_owned(), 1)),
+            }
+        }
         states
     }
 
     /// What the saved states of open tasks give, each answer once; for who must know whether another
-    /// release can read them.
-    #[must_use]
-    pub fn state_versions(&self, read: impl Fn(&[u8]) -> Option<u32>) -> BTreeSet<u32> {
+    /// release can read them. Reads one record for each open task that is not in memory.
+    ///
+    /// # Errors
+    /// When such a record can not be read.
+    pub async fn state_versions(&self, read: impl Fn(&[u8]) -> Option<u32>) -> Result<BTreeSet<u32>, Fault> {
+        let asleep: Vec<TaskId> = {
+            let world = self.inner.lock();
+            world.table.all().filter(|entry| entry.flags.is_open()).map(|entry| entry.id).collect()
+        };
+        let mut versions = BTreeSet::new();
+        for id in asleep {
+            let state = self.inner.listed(id).await?.and_then(|listed| listed.task.state);
+            versions.extend(state.and_then(|state| read(&state)));
+        }
+        // Afterwards, so that what woke meanwhile is not missed.
         let world = self.inner.lock();
         let open = world.slots.values().filter(|slot| slot.task.is_open());
-        open.filter_map(|slot| read(slot.task.state.as_ref()?)).collect()
+        versions.extend(open.filter_map(|slot| read(slot.task.state.as_ref()?)));
+        Ok(versions)
     }
 
     /// Effects that may have a command under a keeper.
@@ -121,6 +142,9 @@ impl Engine {
     pub fn open_runs(&self) -> Vec<RunId> {
         let world = self.inner.lock();
         let open = world.slots.values().filter(|slot| slot.task.is_open());
-        open.flat_map(|slot| slot.runs.iter().map(|seq| RunId { task: slot.task.id, seq: *seq })).collect()
+        let here = open.flat_map(|slot| slot.runs.iter().map(|seq| RunId { task: slot.task.id, seq: *seq }));
+        let is_open = |id: &TaskId| world.table.get(*id).is_some_and(|entry| entry.flags.is_open());
+        let asleep = world.asleep_runs.iter().filter(|(id, _)| is_open(id));
+        here.chain(asleep.flat_map(|(id, seqs)| seqs.iter().map(|seq| RunId { task: *id, seq: *seq }))).collect()
     }
 }

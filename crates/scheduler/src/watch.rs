@@ -19,6 +19,8 @@ const CHUNK: usize = 256;
 struct Watch {
     inner: Arc<Inner>,
     task: Option<TaskId>,
+    /// Whether reading begins where the task does.
+    first_known: bool,
     /// The newest event that was given out or passed over.
     last: Lsn,
     live: broadcast::Receiver<Seen>,
@@ -30,9 +32,8 @@ struct Watch {
 
 pub(crate) fn watch(inner: Arc<Inner>, task: Option<TaskId>, after: Lsn) -> BoxStream<'static, Result<Seen, Fault>> {
     let live = inner.seen.subscribe();
-    let first = task.and_then(|id| inner.lock().slots.get(&id).map(|slot| slot.first));
-    let last = first.map_or(after, |first| after.max(Lsn(first.0.saturating_sub(1))));
-    let watch = Watch { inner, task, last, live, ready: VecDeque::new(), behind: true, told_caught_up: false };
+    let watch =
+        Watch { inner, task, first_known: task.is_none(), last: after, live, ready: VecDeque::new(), behind: true, told_caught_up: false };
     stream::unfold(Some(watch), |watch| async move {
         let mut watch = watch?;
         match watch.next().await {
@@ -78,10 +79,25 @@ impl Watch {
 
     fn is_removed(&self, task: Option<TaskId>) -> bool {
         let world = self.inner.lock();
-        task.and_then(|task| world.slots.get(&task)).is_some_and(|slot| slot.task.status == Status::Removed)
+        let here = task.and_then(|task| world.slots.get(&task)).is_some_and(|slot| slot.task.status == Status::Removed);
+        here || task.and_then(|task| world.table.get(task)).is_some_and(|entry| entry.flags.is_removed())
+    }
+
+    /// Passes over what is older than the task.
+    async fn skip_to_task(&mut self) -> Result<(), Fault> {
+        self.first_known = true;
+        let Some(id) = self.task else { return Ok(()) };
+        let _held = self.inner.hold(id).await?;
+        if let Some(first) = self.inner.lock().slots.get(&id).map(|slot| slot.first) {
+            self.last = self.last.max(Lsn(first.0.saturating_sub(1)));
+        }
+        Ok(())
     }
 
     async fn catch_up(&mut self) -> Result<(), Fault> {
+        if !self.first_known {
+            self.skip_to_task().await?;
+        }
         let records = self.inner.deps.journal.read(self.last.next(), CHUNK).await?;
         if records.is_empty() {
             self.behind = false;
@@ -101,7 +117,8 @@ impl Watch {
                 Err(fault) if fault.code.0 == BLOB_MISSING && self.is_removed(task) => None,
                 other => other?,
             };
-            self.ready.extend(placed.map(|placed| Seen::Event(Arc::new(placed))));
+            let shown = placed.filter(|placed| !placed.event.is_bookkeeping());
+            self.ready.extend(shown.map(|placed| Seen::Event(Arc::new(placed))));
         }
         Ok(())
     }

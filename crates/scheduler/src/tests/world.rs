@@ -59,7 +59,10 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn engine(&self, disk: &MemDisk, fuse: Option<usize>, script: Script) -> Engine {
-        let options = Options { watch_slots: 8, ..Options::default() };
+        self.engine_with(disk, fuse, script, Options { watch_slots: 8, ..Options::default() }).await
+    }
+
+    pub(super) async fn engine_with(&self, disk: &MemDisk, fuse: Option<usize>, script: Script, options: Options) -> Engine {
         self.engine_on(disk.journal(fuse), disk, script, (&FakeClock::new(), options)).await
     }
 

@@ -107,6 +107,7 @@ impl Upgrades {
     /// # Errors
     /// `TB-DAEMON-011` with the reason, `TB-DAEMON-012` when one is under way.
     pub async fn begin(self: Arc<Self>, engine: Engine, request: UpgradeRequest) -> Result<UpgradeView, Fault> {
+        let states = engine.state_versions(tinkerbell_agent::format::version_of).await?;
         self.claim(&request)?;
         let parcel = Parcel {
             v: VERSION,
@@ -114,7 +115,7 @@ impl Upgrades {
             from_pid: std::process::id(),
             from_version: env!("CARGO_PKG_VERSION").to_owned(),
             binary: request.binary.clone(),
-            states: engine.state_versions(tinkerbell_agent::format::version_of).into_iter().collect(),
+            states: states.into_iter().collect(),
             dry_run: request.dry_run,
             ..Parcel::default()
         };
