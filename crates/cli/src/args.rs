@@ -476,6 +476,40 @@ pub enum WalCommand {
         #[arg(long, value_name = "TASK")]
         task: Option<String>,
     },
+    /// Copy what is sealed to the archive; the daemon must be stopped
+    Archive {
+        /// Another directory than `[journal] archive`
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+    },
+    /// Build a journal from an archive
+    Restore {
+        /// The archive
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+        /// New or empty directory for the journal
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Print every record as a line of JSON
+    Export {
+        /// Only of this task
+        #[arg(long, value_name = "TASK")]
+        task: Option<String>,
+        /// The form of the lines
+        #[arg(long, value_enum, default_value_t = ExportFormat::Jsonl)]
+        format: ExportFormat,
+        /// With large payloads in place of references; the daemon must be stopped
+        #[arg(long)]
+        blobs: bool,
+    },
+}
+
+/// Forms of an exported journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportFormat {
+    /// One JSON object a line
+    Jsonl,
 }
 
 /// Commands about the keys.

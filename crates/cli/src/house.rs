@@ -101,6 +101,25 @@ pub enum Chore {
         /// Only of the task with this prefix.
         task: Option<String>,
     },
+    /// Copy sealed segments of the journal to the archive.
+    WalArchive {
+        /// Another directory than the configured one.
+        to: Option<PathBuf>,
+    },
+    /// Build a journal from an archive.
+    WalRestore {
+        /// The archive.
+        from: PathBuf,
+        /// The journal's new directory.
+        to: PathBuf,
+    },
+    /// Print every record as a line of JSON.
+    WalExport {
+        /// Only of the task with this prefix.
+        task: Option<String>,
+        /// With large payloads in place of references to them.
+        blobs: bool,
+    },
     /// List the keys of all subjects.
     KeysLs {
         /// As JSON.

@@ -98,7 +98,7 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources, sent: V
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let loaded = config::load(&sources, env)?;
     let config = loaded.config.clone();
-    let (journal, blobs) = storage(places, key_places(&config, places), clock.clone(), entropy.clone()).await?;
+    let (journal, blobs) = storage(places, &config, clock.clone(), entropy.clone()).await?;
     let canvas = GitCanvas::new(canvas_options(&config, places, env));
     let sandbox = HostSandbox::new(sandbox_options(&config, places, env), clock.clone(), entropy.clone());
     let received = Arc::new(Received::new(env.clone()));
@@ -140,14 +140,19 @@ pub fn key_places(config: &Config, places: &Places) -> KeyPlaces {
 /// Opens keyring, journal and blobs; recovery reads the disk, so it runs beside the runtime.
 async fn storage(
     places: &Places,
-    keys: KeyPlaces,
+    config: &Config,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 ) -> Result<(Arc<dyn Journal>, Arc<dyn BlobStore>), Fault> {
+    let (archive, keys) = (config.journal.archive.clone(), key_places(config, places));
     let (journal, blobs) = (places.journal(), places.data.join("blobs"));
     let open = move || {
         let keyring: Arc<dyn Keyring> = FileKeyring::open(keys, clock.clone())?;
-        let journal: Arc<dyn Journal> = Wal::open_sealed(tinkerbell_wal::Options::new(journal), clock, entropy, keyring.clone())?;
+        let journal = Wal::open_sealed(tinkerbell_wal::Options::new(journal), clock, entropy, keyring.clone())?;
+        if let Some(dir) = archive {
+            journal.archive_to(tinkerbell_wal::archive::Directory::create(dir)?);
+        }
+        let journal: Arc<dyn Journal> = journal;
         let blobs: Arc<dyn BlobStore> = DiskBlobs::open(blobs, keyring)?;
         Ok((journal, blobs))
     };

@@ -245,13 +245,22 @@ pub fn kinds(dir: &Path) -> Result<Kinds, Error> {
 /// When the directory or a segment can not be read.
 pub fn dump(dir: &Path, filter: &Filter, keyring: Option<&dyn Keyring>) -> Result<Vec<Entry>, Error> {
     let mut out: Vec<Entry> = Vec::new();
+    stream(dir, filter, keyring, &mut |entry| out.push(entry))?;
+    Ok(out)
+}
+
+/// As [`dump`], record by record: at most one segment is in memory at a time.
+///
+/// # Errors
+/// When the directory or a segment can not be read.
+pub fn stream(dir: &Path, filter: &Filter, keyring: Option<&dyn Keyring>, each: &mut dyn FnMut(Entry)) -> Result<(), Error> {
     let mut opener = Opener::new(keyring);
+    let (mut newest, mut given) = (0, 0_usize);
     look(dir, &mut |file, span, bytes| {
         // A look that had to start again comes by the same batches twice.
-        while out.last().is_some_and(|entry| entry.lsn.0 >= span.first) {
-            out.pop();
-        }
-        if span.last < filter.from.0 || out.len() >= filter.limit {
+        let seen = span.last <= newest;
+        newest = newest.max(span.last);
+        if seen || span.last < filter.from.0 || given >= filter.limit {
             return;
         }
         let whole = || frames(bytes).filter_map(|(offset, frame)| Some((offset, frame.ok()?)));
@@ -260,7 +269,7 @@ pub fn dump(dir: &Path, filter: &Filter, keyring: Option<&dyn Keyring>) -> Resul
             let own = frame.kind < KIND_FIRST_USER || frame.flags & FLAG_BATCH_END != 0;
             let task = (frame.task != 0).then_some(TaskId(frame.task));
             let wanted = frame.lsn >= filter.from.0 && (filter.own || !own) && (filter.task.is_none() || task == filter.task);
-            if !wanted || out.len() >= filter.limit {
+            if !wanted || given >= filter.limit {
                 continue;
             }
             let (payload, sealed) = match opener.open(&frame) {
@@ -269,7 +278,8 @@ pub fn dump(dir: &Path, filter: &Filter, keyring: Option<&dyn Keyring>) -> Resul
                 Err(Error::Misfit { key, .. }) => (Bytes::new(), Some(format!("sealed, key {key} does not fit"))),
                 Err(_) => (Bytes::new(), Some(format!("sealed, key {} is missing", frame.key_id))),
             };
-            out.push(Entry {
+            given = given.saturating_add(1);
+            each(Entry {
                 lsn: Lsn(frame.lsn),
                 file: file.to_owned(),
                 offset: span.offset.saturating_add(offset),
@@ -283,7 +293,7 @@ pub fn dump(dir: &Path, filter: &Filter, keyring: Option<&dyn Keyring>) -> Resul
             });
         }
     })?;
-    Ok(out)
+    Ok(())
 }
 
 fn torn_bytes(found: &Survey) -> u64 {

@@ -15,7 +15,7 @@ mod watch;
 
 pub use offline::offline;
 
-use crate::args::{Args, Command, ConfigCommand, DaemonCommand, Format, KeysCommand, OpCommand, WalCommand};
+use crate::args::{Args, Command, ConfigCommand, DaemonCommand, ExportFormat, Format, KeysCommand, OpCommand, WalCommand};
 use crate::house::{Chore, House, Rescue};
 use crate::output::Output;
 use serde::Serialize;
@@ -142,6 +142,10 @@ fn chore(command: Command) -> Option<Chore> {
         Command::Wal(WalCommand::Stat { json }) => Chore::WalStat { json },
         Command::Wal(WalCommand::Verify) => Chore::WalVerify,
         Command::Wal(WalCommand::Dump { from, limit, task }) => Chore::WalDump { from, limit, task },
+        Command::Wal(WalCommand::Archive { to }) => Chore::WalArchive { to },
+        Command::Wal(WalCommand::Restore { from, to }) => Chore::WalRestore { from, to },
+        // There is one form so far; naming it keeps scripts right when there are more.
+        Command::Wal(WalCommand::Export { task, format: ExportFormat::Jsonl, blobs }) => Chore::WalExport { task, blobs },
         Command::Keys(KeysCommand::Ls { json }) => Chore::KeysLs { json },
         Command::Keys(KeysCommand::RotateRoot) => Chore::KeysRotateRoot,
         Command::Rescue { files, transcript, repair, json, max_bytes } => {

@@ -3,6 +3,9 @@
 //! Reads without the lock, beside a daemon that may be writing. Invariant: nothing is changed, and
 //! damage is named with what to do, never passed over.
 
+pub mod archive;
+pub mod export;
+
 use super::text::{brief, moment, size};
 use super::{Shop, keys};
 use serde_json::json;

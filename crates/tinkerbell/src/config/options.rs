@@ -29,6 +29,8 @@ pub struct Config {
     pub limits: Limits,
     /// The check that decides whether a task is done.
     pub verify: Verify,
+    /// What becomes of old parts of the journal.
+    pub journal: Journal,
     /// Who may work, and how many tasks are taken.
     pub scheduler: Scheduler,
 }
@@ -140,6 +142,14 @@ pub struct Verify {
     pub command: Option<String>,
 }
 
+/// What becomes of old parts of the journal. User configuration only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Journal {
+    /// Directory that old segments are copied to before anything is dropped from them.
+    pub archive: Option<PathBuf>,
+}
+
 /// A key of the file: its dotted path (`*` stands for a name), and what it means.
 pub struct Key {
     /// Dotted path.
@@ -153,7 +163,7 @@ const fn key(path: &'static str, meaning: &'static str) -> Key {
 }
 
 /// All keys.
-pub const KEYS: [Key; 31] = [
+pub const KEYS: [Key; 32] = [
     key("model", "default model, provider/model"),
     key("providers.*.wire", "openai | openai-responses | anthropic | gemini | ollama | replay"),
     key("providers.*.base_url", "where it listens"),
@@ -184,6 +194,7 @@ pub const KEYS: [Key; 31] = [
     key("scheduler.per_provider", "tasks that work with one provider at the same time; 0: any number"),
     key("scheduler.per_host", "tasks that work with one model host at the same time; 0: any number"),
     key("scheduler.per_workspace", "tasks that work for one repository at the same time; 0: any number"),
+    key("journal.archive", "directory that old segments of the journal are copied to before anything is dropped"),
     // A project's file may also say which schema it follows.
     key("version", "version of this file's form; 1"),
 ];

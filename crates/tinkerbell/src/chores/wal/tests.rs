@@ -112,3 +112,63 @@ fn the_table_of_names_agrees_with_the_events() {
     }
     assert_eq!((kind_name(31), kind_name(16), kind_name(99)), ("orphan-reaped", "unknown", "unknown"));
 }
+
+#[tokio::test]
+async fn a_journal_is_archived_restored_and_reads_the_same() {
+    let (bench, heard) = (Bench::new(), Heard::new());
+    assert_eq!(archive::archive(&bench.shop(), None, &heard.out).await, Ok(exit::DONE));
+    assert!(heard.talk().contains("no journal yet"));
+    fill(&bench).await;
+    let fault = archive::archive(&bench.shop(), None, &heard.out).await.unwrap_err();
+    assert_eq!((fault.code.0, fault.exit), ("TB-WAL-021", exit::CONFIG));
+    let (store, to) = (bench.dir.path().join("archive"), bench.dir.path().join("restored"));
+    let config = format!("[journal]\narchive = {store:?}\n");
+    std::fs::create_dir_all(bench.places.config.parent().unwrap()).unwrap();
+    std::fs::write(&bench.places.config, config).unwrap();
+    assert_eq!(archive::archive(&bench.shop(), None, &heard.out).await, Ok(exit::DONE));
+    assert!(heard.data().starts_with("1 segments, ") && heard.talk().contains("blobs"), "{}", heard.data());
+    assert_eq!(archive::restore(&store, &to, &heard.out).await, Ok(exit::DONE));
+    assert!(heard.data().contains("6 records in 1 segments, "), "{}", heard.data());
+    let filter = Filter::default();
+    let texts = |dir: &std::path::Path| -> Vec<String> { inspect::dump(dir, &filter, None).unwrap().iter().map(line).collect() };
+    assert_eq!(texts(&to), texts(&bench.places.journal()));
+    assert_eq!(archive::restore(&store, &to, &heard.out).await.unwrap_err().code.0, "TB-WAL-019");
+    let nowhere = bench.dir.path().join("nowhere");
+    assert_eq!(archive::restore(&nowhere, &bench.dir.path().join("other"), &heard.out).await.unwrap_err().code.0, "TB-WAL-020");
+}
+
+#[tokio::test]
+async fn a_running_daemon_is_not_archived_behind_its_back() {
+    let (bench, heard) = (Bench::new(), Heard::new());
+    fill(&bench).await;
+    let wal = Wal::open(tinkerbell_wal::Options::new(bench.places.journal()), Arc::new(SystemClock), Arc::new(SystemEntropy)).unwrap();
+    let fault = archive::archive(&bench.shop(), Some(&bench.dir.path().join("archive")), &heard.out).await.unwrap_err();
+    assert!(fault.code.0 == "TB-WAL-001" && fault.hints.iter().any(|hint| hint.contains("daemon stop")), "{fault:?}");
+    let fault = export::export(&bench.shop(), None, true, &heard.out).await.unwrap_err();
+    assert_eq!(fault.code.0, "TB-WAL-001");
+    assert_eq!(export::export(&bench.shop(), None, false, &heard.out).await, Ok(exit::DONE));
+    drop(wal);
+}
+
+#[tokio::test]
+async fn every_record_is_exported_as_a_line_of_json() {
+    let bench = Bench::new();
+    fill(&bench).await;
+    let exported = async |task: Option<&str>| -> Vec<serde_json::Value> {
+        let heard = Heard::new();
+        assert_eq!(export::export(&bench.shop(), task, false, &heard.out).await, Ok(exit::DONE));
+        heard.data().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let all = exported(None).await;
+    assert_eq!(all.len(), 5);
+    assert_eq!(all[0]["lsn"], 1);
+    assert_eq!((all[0]["event"].as_str(), all[0]["kind"].as_u64()), (Some("submitted"), Some(17)));
+    assert_eq!(all[0]["time"], "2026-11-20T09:14:03.120Z");
+    assert_eq!(all[0]["task"], ONE.to_string());
+    assert!(all[0]["details"].as_str().unwrap().starts_with("a/b: fix"));
+    assert!(all[4]["blob"].as_str().unwrap().starts_with("1-abab") && all[4]["payload"].is_null());
+    assert_eq!(exported(Some("11AA")).await.len(), 1);
+    // A blob that is not there is an error, not a line that looks whole.
+    let heard = Heard::new();
+    assert!(export::export(&bench.shop(), None, true, &heard.out).await.unwrap_err().code.0.starts_with("TB-BLOB-"));
+}
