@@ -15,7 +15,7 @@ pub enum Applies {
 }
 
 /// Each key or section, by the beginning of its dotted path.
-const TABLE: [(&str, Applies); 10] = [
+const TABLE: [(&str, Applies); 11] = [
     ("model", Applies::NextTask),
     ("providers", Applies::Live),
     ("models", Applies::Live),
@@ -25,6 +25,7 @@ const TABLE: [(&str, Applies); 10] = [
     ("scheduler", Applies::Restart),
     ("security", Applies::Restart),
     ("verify", Applies::NextTask),
+    ("journal", Applies::Restart),
     ("version", Applies::Live),
 ];
 
