@@ -497,19 +497,12 @@ pub enum WalCommand {
         #[arg(long, value_name = "TASK")]
         task: Option<String>,
         /// The form of the lines
-        #[arg(long, value_enum, default_value_t = ExportFormat::Jsonl)]
-        format: ExportFormat,
+        #[arg(long, default_value = "jsonl", value_parser = ["jsonl"])]
+        format: String,
         /// With large payloads in place of references; the daemon must be stopped
         #[arg(long)]
         blobs: bool,
     },
-}
-
-/// Forms of an exported journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum ExportFormat {
-    /// One JSON object a line
-    Jsonl,
 }
 
 /// Commands about the keys.

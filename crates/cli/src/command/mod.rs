@@ -15,7 +15,7 @@ mod watch;
 
 pub use offline::offline;
 
-use crate::args::{Args, Command, ConfigCommand, DaemonCommand, ExportFormat, Format, KeysCommand, OpCommand, WalCommand};
+use crate::args::{Args, Command, ConfigCommand, DaemonCommand, Format, KeysCommand, OpCommand, WalCommand};
 use crate::house::{Chore, House, Rescue};
 use crate::output::Output;
 use serde::Serialize;
@@ -145,7 +145,7 @@ fn chore(command: Command) -> Option<Chore> {
         Command::Wal(WalCommand::Archive { to }) => Chore::WalArchive { to },
         Command::Wal(WalCommand::Restore { from, to }) => Chore::WalRestore { from, to },
         // There is one form so far; naming it keeps scripts right when there are more.
-        Command::Wal(WalCommand::Export { task, format: ExportFormat::Jsonl, blobs }) => Chore::WalExport { task, blobs },
+        Command::Wal(WalCommand::Export { task, format: _, blobs }) => Chore::WalExport { task, blobs },
         Command::Keys(KeysCommand::Ls { json }) => Chore::KeysLs { json },
         Command::Keys(KeysCommand::RotateRoot) => Chore::KeysRotateRoot,
         Command::Rescue { files, transcript, repair, json, max_bytes } => {
