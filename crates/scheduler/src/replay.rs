@@ -57,7 +57,7 @@ async fn from_image(deps: &Deps, options: &Options, image: &Image, through: Lsn)
 
 /// Folds all records from `from` on.
 async fn tail(deps: &Deps, options: &Options, mut world: World, mut from: Lsn) -> Result<World, Fault> {
-    let mut bare = Bare::default();
+    let (mut bare, mut crowded) = (Bare::default(), options.resting);
     world.newest = Lsn(from.0.saturating_sub(1));
     loop {
         let records = deps.journal.read(from, CHUNK).await?;
@@ -71,8 +71,10 @@ async fn tail(deps: &Deps, options: &Options, mut world: World, mut from: Lsn) -
             }
         }
         // A journal without checkpoint may hold more tasks than memory should.
-        if world.slots.len() > options.resting {
+        if world.resting.len() > crowded {
             rest(&mut world, options);
+            // Those without a snapshot stay: looking at them at each chunk would take for ever.
+            crowded = options.resting.max(world.resting.len().saturating_mul(2));
         }
     }
     bare.judged()?;

@@ -201,8 +201,8 @@ impl Inner {
         Ok(swept)
     }
 
-    fn write_snapshot(&self, world: &mut World, id: TaskId, swept: &mut Swept) -> Result<(), Fault> {
-        let Some(event) = world.slots.get(&id).map(|slot| Event::Snapshot(slot.at_rest())) else { return Ok(()) };
+    pub(crate) fn write_snapshot(&self, world: &mut World, id: TaskId, swept: &mut Swept) -> Result<(), Fault> {
+        let Some(event) = world.slots.get(&id).filter(|slot| slot.dirty).map(|slot| Event::Snapshot(slot.at_rest())) else { return Ok(()) };
         if event::encode(event.clone(), 0).len() > crate::record::INLINE_BYTES {
             swept.large.push(id);
             return Ok(());

@@ -5,7 +5,7 @@
 
 use crate::engine::{Inner, World};
 use crate::format::{Builder, Image};
-use crate::rest::flags;
+use crate::rest::{Swept, flags};
 use crate::rules::{Rules, floor};
 use crate::table::{BUCKETS, Entry};
 use std::collections::BTreeMap;
@@ -22,7 +22,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Buckets of the table that a checkpoint copies under one lock.
 const SLICE: usize = 32;
 /// Slices of resting tasks in one look.
-const SWEEPS: usize = 64;
+const SWEEPS: usize = 1_024;
+/// Snapshots that a checkpoint writes under one lock.
+const WRITES: usize = 256;
 /// Long tasks whose history one compaction shortens.
 const FLOORS: usize = 256;
 
@@ -99,15 +101,11 @@ impl Inner {
     }
 
     async fn checkpoint(&self, upkeep: &mut Upkeep) -> Result<(Lsn, Image), Fault> {
-        let (through, here, large) = {
+        self.write_all().await?;
+        let (through, here) = {
             let world = self.lock();
-            let large = |slot: &&crate::slot::Slot| slot.dirty && slot.history.count() > 64;
-            let large: Vec<TaskId> = world.slots.values().filter(large).map(|slot| slot.task.id).collect();
-            (world.newest, world.slots.len() as u64 + world.table.total(), large)
+            (world.newest, world.slots.len() as u64 + world.table.total())
         };
-        for id in large {
-            self.write_large(id).await?;
-        }
         let mut builder = Builder::new(usize::try_from(here).unwrap_or_default());
         let mut last = through;
         for at in (0..BUCKETS).step_by(SLICE) {
@@ -130,6 +128,31 @@ impl Inner {
             Fault::new("TB-SCHED-003", tinkerbell_core::code::exit::INTERNAL, "a defect of ours: a checkpoint that can not be read back")
         })?;
         Ok((through, image))
+    }
+
+    /// Writes the snapshots of all tasks in memory that have changed, so that few are left to write
+    /// while the table is copied.
+    async fn write_all(&self) -> Result<(), Fault> {
+        let changed: Vec<TaskId> = {
+            let world = self.lock();
+            let changed = world.slots.values().filter(|slot| slot.dirty && slot.task.status != Status::Removed);
+            changed.map(|slot| slot.task.id).collect()
+        };
+        for some in changed.chunks(WRITES) {
+            self.room().await;
+            let mut swept = Swept::default();
+            {
+                let mut world = self.lock();
+                for id in some {
+                    self.write_snapshot(&mut world, *id, &mut swept)?;
+                }
+            }
+            for id in swept.large {
+                self.write_large(id).await?;
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 
     /// The entries of some buckets; tasks in memory get a snapshot where theirs is old.

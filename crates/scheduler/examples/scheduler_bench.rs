@@ -1,0 +1,248 @@
+//! What a million tasks at rest cost: memory, start, and the read that brings one back.
+//!
+//! Run it with `cargo run --release -p tinkerbell-scheduler --example scheduler_bench [TASKS]` (default
+//! 1,000,000). It writes a real journal in a temporary directory, a few hundred bytes per task, and
+//! measures in a process of its own. Invariant: each figure is printed as it was measured.
+
+// Measuring wants the real clock, and a bench may stop where it stands.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout, clippy::panic, clippy::indexing_slicing)]
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tinkerbell_core::code::Fault;
+use tinkerbell_core::effect::{Intended, Stall};
+use tinkerbell_core::event::{self, Event, Observed, Op, Paused, Signal, StateSaved, Submitted};
+use tinkerbell_core::lifecycle::Task;
+use tinkerbell_core::port::{
+    Canvas, Checkpoint, Difference, Effects, Journal, ListQuery, MicroCommit, NewRecord, OpenSpec, Opened, Runner, Runtime as _, Step,
+    Stepped, Submission,
+};
+use tinkerbell_core::words::{GitId, RunId, Subject, TaskId, Workspace};
+use tinkerbell_scheduler::{Deps, Engine, Options};
+use tinkerbell_testkit::fake::{FakeClock, SeedEntropy};
+use tinkerbell_testkit::memory::MemDisk;
+use tinkerbell_wal::Wal;
+
+/// Length of the part of the journal behind the checkpoint.
+const TAIL_BYTES: usize = 64 << 20;
+/// Events of a task with a long history.
+const LONG: u64 = 100_000;
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    let begun = Instant::now();
+    let args: Vec<String> = std::env::args().collect();
+    match args.get(1).map(String::as_str) {
+        Some("start") => start(Path::new(&args[2]), args[3].parse().unwrap(), begun).await,
+        given => all(given.map_or(1_000_000, |text| text.parse().unwrap())).await,
+    }
+}
+
+async fn all(tasks: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    child(dir.path().join("idle").as_path(), 0);
+    let full = dir.path().join("full");
+    let made = Instant::now();
+    {
+        let wal = journal(&full);
+        fill(&wal, tasks).await;
+        wal.close().await.unwrap();
+    }
+    println!("made {tasks} tasks, 100 of 10 and 5 of {LONG} events, in {:.1} s", made.elapsed().as_secs_f64());
+    let made = Instant::now();
+    engine(&full).await.shutdown(Duration::from_secs(600)).await.unwrap();
+    println!("first start, snapshots and checkpoint in {:.1} s", made.elapsed().as_secs_f64());
+    {
+        let wal = journal(&full);
+        tail(&wal).await;
+        drop(wal);
+    }
+    child(&full, tasks);
+}
+
+fn child(dir: &Path, tasks: u64) {
+    let exe = std::env::current_exe().unwrap();
+    let ended = std::process::Command::new(exe).arg("start").arg(dir).arg(tasks.to_string()).status().unwrap();
+    assert!(ended.success());
+}
+
+async fn start(dir: &Path, tasks: u64, begun: Instant) {
+    let wal = journal(dir);
+    let read = begun.elapsed();
+    let engine = engine_on(wal).await;
+    let open = begun.elapsed();
+    engine.submit(Submission { goal: "first".into(), cwd: "/".into(), ..Submission::default() }).await.unwrap();
+    println!(
+        "{tasks} tasks: journal open {:.0} ms, engine open {:.0} ms, first durable submit {:.0} ms after main; RSS {:.1} MiB",
+        ms(read),
+        ms(open),
+        ms(begun.elapsed()),
+        rss_mib()
+    );
+    if tasks == 0 {
+        return;
+    }
+    let listed = Instant::now();
+    let page = engine.list(ListQuery::default()).await.unwrap();
+    println!("list of the newest {} of {}: {:.1} ms", page.tasks.len(), page.total, ms(listed.elapsed()));
+    for (what, first, count) in [("any task", 0, tasks), ("10 events", SHORT, 100), ("100,000 events", LONGEST, 5)] {
+        let mut took: Vec<Duration> = Vec::new();
+        for n in 0..2_000 {
+            let id = id(first + n * 7_919 % count).to_string();
+            let begun = Instant::now();
+            engine.get(&id).await.unwrap();
+            took.push(begun.elapsed());
+        }
+        took.sort();
+        println!("cold load, {what}: p50 {:.0} us, p99 {:.0} us", ms(took[1_000]) * 1e3, ms(took[1_980]) * 1e3);
+    }
+}
+
+/// Where the numbers of tasks with ten and with many events begin.
+const SHORT: u64 = 1 << 40;
+const LONGEST: u64 = 1 << 41;
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn rss_mib() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
+/// Ids spread as random ones do.
+fn id(n: u64) -> TaskId {
+    let mixed = |n: u64| (n ^ (n >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    TaskId(u128::from(mixed(n + 1)) << 64 | u128::from(mixed(n ^ 0x5555)))
+}
+
+fn record(task: TaskId, event: Event) -> NewRecord {
+    let (kind, payload) = (event.kind(), Bytes::from(event::encode(event, 1)));
+    NewRecord { kind, schema: event::SCHEMA, task: Some(task), subject: Subject(0), blob: false, payload }
+}
+
+fn submitted() -> Event {
+    let goal = "make the parser accept CRLF line ends and say so in the manual".to_owned();
+    Event::Submitted(Submitted { goal, cwd: b"/home/user/project".to_vec(), model: "local/model".into(), ..Submitted::default() })
+}
+
+fn paused() -> Event {
+    Event::Paused(Paused { why: "user".into(), text: "paused by the user".into(), ..Paused::default() })
+}
+
+fn note() -> Event {
+    Event::Signal(Signal { kind: "note".into(), text: "a note".into(), caps: None })
+}
+
+async fn fill(wal: &Wal, tasks: u64) {
+    let mut batch = Vec::new();
+    let state = || Event::StateSaved(StateSaved { state: vec![7; 300], seq: 1 });
+    for n in 0..tasks {
+        batch.extend([record(id(n), submitted()), record(id(n), state()), record(id(n), paused())]);
+        flush(wal, &mut batch, 3_000).await;
+    }
+    for (first, count, events) in [(SHORT, 100, 10), (LONGEST, 5, LONG)] {
+        for n in first..first + count {
+            batch.push(record(id(n), submitted()));
+            for _ in 0..events {
+                batch.push(record(id(n), note()));
+                flush(wal, &mut batch, 3_000).await;
+            }
+            batch.push(record(id(n), paused()));
+        }
+    }
+    flush(wal, &mut batch, 1).await;
+}
+
+/// What a few busy tasks wrote after the checkpoint.
+async fn tail(wal: &Wal) {
+    let (mut batch, mut written) = (Vec::new(), 0);
+    while written < TAIL_BYTES {
+        let task = id(written as u64 % 64);
+        let record = record(task, Event::StateSaved(StateSaved { state: vec![7; 420], seq: 1 }));
+        written += record.payload.len() + 60;
+        batch.push(record);
+        flush(wal, &mut batch, 3_000).await;
+    }
+    flush(wal, &mut batch, 1).await;
+}
+
+async fn flush(wal: &Wal, batch: &mut Vec<NewRecord>, most: usize) {
+    if batch.len() >= most {
+        wal.append(std::mem::take(batch)).unwrap().durable.await.unwrap();
+    }
+}
+
+fn journal(dir: &Path) -> Arc<Wal> {
+    let options = tinkerbell_wal::Options { preallocate: Some(false), reserve_bytes: 0, ..tinkerbell_wal::Options::new(dir) };
+    Wal::open(options, Arc::new(FakeClock::new()), Arc::new(SeedEntropy::new(u64::from(std::process::id())))).unwrap()
+}
+
+async fn engine(dir: &Path) -> Engine {
+    engine_on(journal(dir)).await
+}
+
+async fn engine_on(journal: Arc<Wal>) -> Engine {
+    let deps = Deps {
+        journal,
+        blobs: Arc::new(MemDisk::default()),
+        runner: Arc::new(Idle),
+        canvas: Arc::new(Idle),
+        clock: Arc::new(FakeClock::new()),
+        entropy: Arc::new(SeedEntropy::new(u64::from(std::process::id()))),
+        admission: Arc::new(|submission| async { Ok(submission) }.boxed()),
+    };
+    Engine::open(deps, Options::default()).await.unwrap()
+}
+
+/// A mind that never gets anywhere.
+struct Idle;
+
+impl Runner for Idle {
+    fn step(&self, _: Step, _: Arc<dyn Effects>) -> BoxFuture<'_, Result<Stepped, Stall>> {
+        futures_util::future::pending().boxed()
+    }
+    fn operate(&self, _: Task, _: Op, _: Intended, _: Arc<dyn Effects>) -> BoxFuture<'_, Result<Observed, Stall>> {
+        futures_util::future::pending().boxed()
+    }
+    fn quiet(&self, _: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
+        async { Ok(()) }.boxed()
+    }
+    fn sweep(&self, _: Vec<RunId>) -> BoxFuture<'_, Result<Vec<(RunId, String)>, Fault>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+}
+
+fn none<T: Send + 'static>() -> BoxFuture<'static, Result<T, Fault>> {
+    async { Err(Fault::new("TB-CANVAS-001", 1, "no canvas here")) }.boxed()
+}
+
+impl Canvas for Idle {
+    fn open(&self, _: OpenSpec) -> BoxFuture<'_, Result<Opened, Fault>> {
+        none()
+    }
+    fn checkpoint(&self, _: Workspace, _: Option<GitId>) -> BoxFuture<'_, Result<Checkpoint, Fault>> {
+        none()
+    }
+    fn restore(&self, _: Workspace, _: GitId) -> BoxFuture<'_, Result<GitId, Fault>> {
+        none()
+    }
+    fn commit(&self, _: Workspace, _: MicroCommit) -> BoxFuture<'_, Result<GitId, Fault>> {
+        none()
+    }
+    fn diff(&self, _: Workspace, _: GitId, _: GitId, _: bool) -> BoxFuture<'_, Result<Difference, Fault>> {
+        none()
+    }
+    fn tip(&self, _: Workspace) -> BoxFuture<'_, Result<GitId, Fault>> {
+        none()
+    }
+    fn remove(&self, _: Workspace) -> BoxFuture<'_, Result<(), Fault>> {
+        none()
+    }
+}
