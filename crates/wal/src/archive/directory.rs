@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::port::BlobStore;
-use tinkerbell_core::words::{BlobRef, Owner};
+use tinkerbell_core::words::{BlobRef, Owner, Subject};
 
 const NEW: &str = "new";
 
@@ -68,10 +68,11 @@ impl BlobStore for Directory {
     }
 
     fn get(&self, blob: BlobRef) -> BoxFuture<'_, Result<Bytes, Fault>> {
-        let found = self.run(move |dir| find(dir, blob).map(|path| path.map(fs::read)));
+        let found =
+            self.run(move |dir| find(dir, blob).map(|found| found.map(|(subject, path)| fs::read(path).map(|bytes| (subject, bytes)))));
         Box::pin(async move {
             let content = match found.await? {
-                Some(Ok(content)) if reference(&content) == blob => content,
+                Some(Ok((subject, content))) if reference(subject, &content) == blob => content,
                 Some(Ok(_)) => {
                     let why = "its bytes do not match their hash".to_owned();
                     return Err(super::Error::Damaged { what: format!("blob {blob}"), why }.into());
@@ -95,9 +96,12 @@ impl BlobStore for Directory {
     }
 }
 
-/// Key 0 is no key.
-fn reference(content: &[u8]) -> BlobRef {
-    BlobRef { key_id: 0, hash: *blake3::hash(content).as_bytes(), size_bytes: content.len() as u64 }
+/// Key 0 is no key. The subject is hashed first, so equal bytes of two subjects have two references.
+fn reference(subject: Subject, content: &[u8]) -> BlobRef {
+    let mut hash = blake3::Hasher::new();
+    hash.update(&subject.0.to_le_bytes());
+    hash.update(content);
+    BlobRef { key_id: 0, hash: *hash.finalize().as_bytes(), size_bytes: content.len() as u64 }
 }
 
 fn home(dir: &Path, owner: Owner) -> PathBuf {
@@ -134,20 +138,22 @@ fn parse(text: &str) -> Option<(u64, BlobRef)> {
     (name(number, &blob) == text).then_some((number, blob))
 }
 
-fn find(dir: &Path, blob: BlobRef) -> io::Result<Option<PathBuf>> {
+fn find(dir: &Path, blob: BlobRef) -> io::Result<Option<(Subject, PathBuf)>> {
     for owner in fs::read_dir(dir)? {
         let owner = owner?.path();
-        if owner.is_dir()
+        let name = owner.file_name().and_then(|name| name.to_str());
+        let subject = name.and_then(|name| u32::from_str_radix(name.split('-').next()?, 16).ok());
+        if let Some(subject) = subject
             && let Some((_, _, path)) = listed(&owner)?.into_iter().find(|(_, known, _)| *known == blob)
         {
-            return Ok(Some(path));
+            return Ok(Some((Subject(subject), path)));
         }
     }
     Ok(None)
 }
 
 fn put(dir: &Path, owner: Owner, content: &[u8]) -> io::Result<BlobRef> {
-    let (blob, home) = (reference(content), home(dir, owner));
+    let (blob, home) = (reference(owner.subject, content), home(dir, owner));
     make_dir(&home)?;
     let there = listed(&home)?;
     let whole = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() == blob.size_bytes);
