@@ -220,8 +220,8 @@ impl Inner {
         self.record_if(id, vec![Event::Snapshot(snapshot)], |task| task.last_lsn == last).await.map(drop)
     }
 
-    /// Writes pages for tasks whose history index has grown.
-    pub(crate) fn write_pages(&self) -> Result<(), Fault> {
+    /// Writes pages for tasks whose history index has grown; says whether more are wanted.
+    pub(crate) fn write_pages(&self) -> Result<bool, Fault> {
         let mut world = self.lock();
         for _ in 0..SLICE {
             let Some(id) = world.paging.pop() else { break };
@@ -229,7 +229,7 @@ impl Inner {
             drop(self.record_in(&mut world, id, vec![Event::Page(page)])?);
             world.paging.push(id);
         }
-        Ok(())
+        Ok(!world.paging.is_empty())
     }
 }
 

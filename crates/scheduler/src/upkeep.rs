@@ -63,7 +63,7 @@ impl Inner {
     /// One look.
     pub(crate) async fn look_after(&self) -> Result<(), Fault> {
         let mut upkeep = self.upkeep.lock().await;
-        self.write_pages()?;
+        self.write_every_page().await?;
         for _ in 0..SWEEPS {
             self.room().await;
             let swept = self.sweep()?;
@@ -133,6 +133,7 @@ impl Inner {
     /// Writes the snapshots of all tasks in memory that have changed, so that few are left to write
     /// while the table is copied.
     async fn write_all(&self) -> Result<(), Fault> {
+        self.write_every_page().await?;
         let changed: Vec<TaskId> = {
             let world = self.lock();
             let changed = world.slots.values().filter(|slot| slot.dirty && slot.task.status != Status::Removed);
@@ -153,6 +154,16 @@ impl Inner {
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+
+    async fn write_every_page(&self) -> Result<(), Fault> {
+        loop {
+            self.room().await;
+            if !self.write_pages()? {
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The entries of some buckets; tasks in memory get a snapshot where theirs is old.
