@@ -331,7 +331,9 @@ async fn look(world: Arc<World>, house: House, done: Arc<AtomicBool>) {
     let quiet = world.time.now_ms() > world.plan.last_ms() && world.people.are_quiet(&world.plan);
     if quiet && let Ok(tasks) = client::tasks(&house).await {
         let rests = |task: &Task| !task.is_open() && task.open_op.is_none();
-        done.store(house.life.is_alive() && tasks.iter().all(rests), Ordering::Relaxed);
+        // The engine's lists run ahead of the disk, so the ledger has to agree.
+        let is_done = tasks.iter().chain(&world.oracle.tasks()).all(rests);
+        done.store(house.life.is_alive() && is_done, Ordering::Relaxed);
     }
 }
 

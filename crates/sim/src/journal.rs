@@ -100,12 +100,12 @@ impl Journal for SimJournal {
             return Err(Fault::new("TB-SCHED-002", exit::UNAVAILABLE, "the daemon is dead").transient());
         }
         let again = self.hear(&records).then(|| records.clone());
-        let appended = self.append_once(records)?;
+        let mut appended = self.append_once(records)?;
         if let Some(again) = again
             && self.world.dice.hits(50, Topic::Disk, &[appended.first.0])
         {
-            // Nobody waits for it, but it is written and heard like any other.
-            tokio::spawn(self.append_once(again)?.durable);
+            let (first, second) = (appended.durable, self.append_once(again)?.durable);
+            appended.durable = async move { first.await.and(second.await) }.boxed();
         }
         if self.world.plant == Some(Plant::EarlyAct) {
             return Ok(Appended { durable: async { Ok(()) }.boxed(), ..appended });
