@@ -87,9 +87,14 @@ fn entropy(world: &World, life: &Life, what: u64) -> Arc<SeedEntropy> {
 }
 
 fn open_journal(world: &Arc<World>, life: &Arc<Life>, clock: &Arc<SimClock>) -> Result<Arc<SimJournal>, Fault> {
-    let disk = LifeDisk { disk: world.disk.clone(), life: life.clone(), plant: world.plant };
-    let options =
-        tinkerbell_wal::Options { segment_bytes: world.plan.segment_bytes, boot_id: [0; 16], ..tinkerbell_wal::Options::new("/simulated") };
+    let (disk, preallocate) = (world.disk.clone(), world.plan.preallocate);
+    let disk = LifeDisk { disk, life: life.clone(), preallocate, plant: world.plant };
+    let options = tinkerbell_wal::Options {
+        segment_bytes: world.plan.segment_bytes,
+        reserve_bytes: world.plan.reserve_bytes,
+        boot_id: (u128::from(world.host.boot()) + 1).to_be_bytes(),
+        ..tinkerbell_wal::Options::new("/simulated")
+    };
     let wal = Wal::open_stepped(Arc::new(disk), &options, clock.clone(), entropy(world, life, 0))?;
     Ok(Arc::new(SimJournal { wal, world: world.clone(), life: life.clone(), work: Arc::new(Notify::new()) }))
 }

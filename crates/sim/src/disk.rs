@@ -238,10 +238,37 @@ impl SimDisk {
     /// Removes a file.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = hold(&self.state);
-        if !state.names.contains_key(name) {
-            return Err(io::ErrorKind::NotFound.into());
+        let id = state.names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
+        let freed = state.file(id)?.cache.len() as u64;
+        if let Some(free) = &mut state.trouble.free {
+            *free += freed;
         }
         state.name(Naming::Remove(name.to_owned()));
+        Ok(())
+    }
+
+    /// Bytes that may still be written.
+    pub fn free_bytes(&self) -> u64 {
+        hold(&self.state).trouble.free.unwrap_or(1 << 40)
+    }
+
+    /// Takes space for a file; what is new reads as zeros.
+    pub fn allocate(&self, id: usize, len: u64) -> io::Result<()> {
+        let mut state = hold(&self.state);
+        let len = usize::try_from(len).map_err(|_| errno(27))?;
+        let grows = len.saturating_sub(state.file(id)?.cache.len()) as u64;
+        match &mut state.trouble.free {
+            Some(free) if *free < grows => {
+                self.strike(&mut state, Count::DiskFull);
+                return Err(errno(28));
+            }
+            Some(free) => *free -= grows,
+            None => {}
+        }
+        let file = state.file(id)?;
+        if file.cache.len() < len {
+            file.cache.resize(len, 0);
+        }
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use crate::plant::Plant;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use tinkerbell_wal::disk::{Disk, DiskFile, Lock, Mode};
+use tinkerbell_wal::disk::{Disk, DiskFile, Ground, Lock, Mode};
 
 /// A directory on the simulated disk.
 #[derive(Clone)]
@@ -18,6 +18,8 @@ pub struct LifeDisk {
     pub disk: Arc<SimDisk>,
     /// Who writes.
     pub life: Arc<Life>,
+    /// Whether segments shall be filled ahead.
+    pub preallocate: bool,
     /// The bug that is planted, if any.
     pub plant: Option<Plant>,
 }
@@ -74,6 +76,11 @@ impl Disk for LifeDisk {
         self.touch()?;
         self.disk.sync_dir()
     }
+
+    fn ground(&self) -> io::Result<Ground> {
+        self.touch()?;
+        Ok(Ground { free_bytes: self.disk.free_bytes(), preallocate: self.preallocate })
+    }
 }
 
 struct Held(LifeDisk);
@@ -113,5 +120,15 @@ impl DiskFile for LifeFile {
     fn size(&self) -> io::Result<u64> {
         self.on.touch()?;
         self.on.disk.size(self.id)
+    }
+
+    fn read_direct(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.on.touch()?;
+        self.on.disk.read(self.id, offset, buf, true)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.on.touch()?;
+        self.on.disk.allocate(self.id, len)
     }
 }

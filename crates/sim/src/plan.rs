@@ -21,6 +21,10 @@ pub struct Plan {
     pub watchers: usize,
     /// Small values make segments, batches and rolls frequent.
     pub segment_bytes: u64,
+    /// Whether segments are filled ahead.
+    pub preallocate: bool,
+    /// What is kept for a full disk.
+    pub reserve_bytes: u64,
     /// Tasks that may run at once.
     pub running: usize,
 }
@@ -148,6 +152,8 @@ impl Plan {
             faults,
             watchers: usize::try_from(chance.between(0, 3)).unwrap_or(0),
             segment_bytes: chance.scaled(3_000, 200_000),
+            preallocate: chance.hits(500),
+            reserve_bytes: if chance.hits(700) { chance.scaled(4_096, 60_000) } else { 0 },
             running: usize::try_from(chance.between(1, 4)).unwrap_or(1),
         }
     }
@@ -261,6 +267,10 @@ impl fmt::Display for Plan {
         for fault in &self.faults {
             writeln!(f, "  {:>9} ms  {:?}", fault.at_ms, fault.kind)?;
         }
-        write!(f, "  segments of {} bytes, {} at once, {} watchers", self.segment_bytes, self.running, self.watchers)
+        write!(
+            f,
+            "  segments of {} bytes, filled ahead: {}, {} in reserve, {} tasks at once, {} watchers",
+            self.segment_bytes, self.preallocate, self.reserve_bytes, self.running, self.watchers
+        )
     }
 }
