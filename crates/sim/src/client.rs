@@ -228,7 +228,7 @@ pub fn person(world: &Arc<World>, house: Option<&House>) {
 /// All tasks of an engine, page by page.
 pub async fn tasks(house: &House) -> Result<Vec<Task>, Fault> {
     let mut found = Vec::new();
-    let mut query = ListQuery { limit: 100, ..ListQuery::default() };
+    let mut query = ListQuery { limit: 2, ..ListQuery::default() };
     loop {
         let page = house.engine.list(query).await?;
         found.extend(page.tasks.into_iter().map(|listed| listed.task));

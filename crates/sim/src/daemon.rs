@@ -18,9 +18,10 @@ use crate::world::World;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::lifecycle::{Status, Task};
-use tinkerbell_core::port::{Canvas, Checkpoint, Difference, Journal as _, MicroCommit, OpenSpec, Opened, Sandbox};
+use tinkerbell_core::port::{Canvas, Checkpoint, Difference, Journal as _, MicroCommit, OpenSpec, Opened, Runtime as _, Sandbox};
 use tinkerbell_core::words::{GitId, Lsn, Workspace};
 use tinkerbell_scheduler::{Deps, Engine, Options};
 use tinkerbell_testkit::fake::SeedEntropy;
@@ -79,7 +80,18 @@ pub async fn start(world: &Arc<World>, life: &Arc<Life>) -> Result<House, Fault>
 }
 
 fn options(world: &World) -> Options {
-    Options { running: world.plan.running, watch_slots: 16, boot: u128::from(world.host.boot()) + 1, ..Options::default() }
+    let upkeep = world.plan.upkeep;
+    Options {
+        running: world.plan.running,
+        watch_slots: 16,
+        boot: u128::from(world.host.boot()) + 1,
+        rest_after: Duration::from_millis(upkeep.rest_ms),
+        resting: upkeep.resting,
+        checkpoint_records: upkeep.records,
+        compact_bytes: upkeep.compact_bytes,
+        history: upkeep.history,
+        ..Options::default()
+    }
 }
 
 fn entropy(world: &World, life: &Life, what: u64) -> Arc<SeedEntropy> {
@@ -92,6 +104,7 @@ fn open_journal(world: &Arc<World>, life: &Arc<Life>, clock: &Arc<SimClock>) -> 
     let options = tinkerbell_wal::Options {
         segment_bytes: world.plan.segment_bytes,
         reserve_bytes: world.plan.reserve_bytes,
+        compact_dead_percent: world.plan.upkeep.dead_percent,
         boot_id: (u128::from(world.host.boot()) + 1).to_be_bytes(),
         ..tinkerbell_wal::Options::new("/simulated")
     };
@@ -119,21 +132,46 @@ async fn check_journal(world: &Arc<World>, journal: &SimJournal) -> Result<(), F
 /// The engine's tasks against those of the ledger. Its drivers have not run yet.
 fn check_tasks(world: &Arc<World>, house: &House) {
     let mut wanted: Vec<Task> = world.oracle.tasks().into_iter().filter(|task| task.status != Status::Removed).collect();
-    let Some(Ok(mut found)) = client::tasks(house).now_or_never() else {
-        return world.oracle.fail("no list", "the engine does not tell its tasks right after its start");
+    let Some(Ok(mut found)) = whole(house).now_or_never() else {
+        // It may have died over it.
+        if house.life.is_alive() && !world.disk.excuse() {
+            world.oracle.fail("no list", "the engine does not tell its tasks right after its start");
+        }
+        return;
     };
     // A deadline is shown in the wall time of now, which may have jumped since it was set.
+    // The text of a question that was answered stands in its record alone once the task has rested.
     for task in wanted.iter_mut().chain(&mut found) {
         task.timer.iter_mut().for_each(|timer| timer.due_wall_ms = 0);
+        let answered = task.approvals.values_mut().filter(|approval| approval.answer.is_some());
+        answered.for_each(|approval| (approval.asked.body, approval.asked.options) = (String::new(), Vec::new()));
     }
     wanted.sort_by_key(|task| task.id);
     found.sort_by_key(|task| task.id);
     let differs = wanted.iter().zip(&found).find(|(wanted, found)| wanted != found);
     if let Some((wanted, found)) = differs {
-        world.oracle.fail("recovered task differs", format!("the ledger gives\n{wanted:#?}\nthe engine has\n{found:#?}"));
+        world.oracle.fail("recovered task differs", difference(wanted, found));
     } else if wanted.len() != found.len() {
         world.oracle.fail("recovered tasks differ", format!("the ledger has {} tasks, the engine {}", wanted.len(), found.len()));
     }
+}
+
+/// The lines in which two tasks differ.
+fn difference(wanted: &Task, found: &Task) -> String {
+    let (wanted, found) = (format!("{wanted:#?}"), format!("{found:#?}"));
+    let lines = wanted.lines().filter(|line| !found.contains(line)).map(|line| format!("- {}", line.trim()));
+    let others = found.lines().filter(|line| !wanted.contains(line)).map(|line| format!("+ {}", line.trim()));
+    let all: Vec<String> = lines.chain(others).collect();
+    format!("the ledger has -, the engine +\n{}", all.join("\n"))
+}
+
+/// All tasks, each with all of its operations.
+async fn whole(house: &House) -> Result<Vec<Task>, Fault> {
+    let mut found = Vec::new();
+    for task in client::tasks(house).await? {
+        found.push(house.engine.get(&task.id.to_string()).await?.task);
+    }
+    Ok(found)
 }
 
 /// A journal that takes no more records ends the daemon; the next one replays it.

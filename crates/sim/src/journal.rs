@@ -17,13 +17,15 @@ use std::time::Duration;
 use tinkerbell_core::clock::Clock as _;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::event::{Event, Placed, decode};
-use tinkerbell_core::port::{Appended, Compaction, Journal, JournalState, Needed, NewRecord, Record};
+use tinkerbell_core::port::{Appended, Compaction, Journal, JournalState, Needed, NewRecord, Record, Room};
 use tinkerbell_core::words::{BlobRef, Lsn};
 use tinkerbell_wal::Wal;
 use tokio::sync::Notify;
 
 /// After this long without work the flusher is asked to keep house.
 const IDLE: Duration = Duration::from_millis(6);
+/// How often it looks for space on a full disk.
+const LOOK: Duration = Duration::from_secs(1);
 /// Rounds of keeping house until it must have nothing left to do.
 const IDLE_ROUNDS: u32 = 3;
 
@@ -85,7 +87,10 @@ impl SimJournal {
                 std::future::pending::<()>().await;
             }
             if result.is_ok() {
-                heard.iter().for_each(|_| world.count(Count::Record));
+                for (_, placed) in &heard {
+                    let is_snapshot = placed.as_ref().is_some_and(|placed| matches!(placed.event, Event::Snapshot(_)));
+                    world.count(if is_snapshot { Count::Snapshot } else { Count::Record });
+                }
                 world.oracle.durable(heard);
             }
             result
@@ -128,6 +133,7 @@ impl Journal for SimJournal {
     fn checkpoint(&self, through: Lsn, image: Bytes) -> BoxFuture<'_, Result<(), Fault>> {
         async move {
             self.life.pass().await;
+            self.world.count(Count::Checkpoint);
             self.wal.checkpoint(through, image).await
         }
         .boxed()
@@ -144,7 +150,14 @@ impl Journal for SimJournal {
     fn compact(&self, needed: Needed) -> BoxFuture<'_, Result<Compaction, Fault>> {
         async move {
             self.life.pass().await;
-            self.wal.compact(needed).await
+            // From here on the records may be gone, whatever becomes of this daemon.
+            self.world.oracle.given_away(|record| !needed(record.lsn, record.kind, record.task));
+            let done = self.wal.compact(needed).await;
+            self.life.pass().await;
+            if done.as_ref().is_ok_and(|done| done.dropped > 0) {
+                self.world.count(Count::Compacted);
+            }
+            done
         }
         .boxed()
     }
@@ -161,7 +174,13 @@ pub async fn flush(journal: Arc<SimJournal>, clock: Arc<SimClock>) {
     let (world, mut rounds, mut at) = (journal.world.clone(), 0, 0);
     loop {
         if rounds == IDLE_ROUNDS {
-            journal.work.notified().await;
+            // On a full disk the flusher looks for space by itself.
+            let room = journal.wal.state().room;
+            tokio::select! {
+                biased;
+                () = journal.work.notified() => {}
+                () = clock.sleep(LOOK), if room == Room::Reserve => {}
+            }
             rounds = 0;
         }
         let took = world.disk.slow_ms().unwrap_or_else(|| world.dice.between(0, 4, Topic::Disk, &[u64::from(journal.life.number), at]));

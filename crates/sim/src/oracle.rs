@@ -46,6 +46,8 @@ struct Ledger {
     timers: BTreeMap<(TaskId, u64), Timer>,
     /// Acknowledged halts, and where the journal ended then.
     halts: BTreeMap<TaskId, (Halt, Lsn)>,
+    /// Records that the engine does not need any more, and that compaction may drop.
+    given_away: BTreeSet<u64>,
     /// Up to where everybody may rely on the journal.
     tip: Lsn,
 }
@@ -100,6 +102,18 @@ impl Oracle {
         }
     }
 
+    /// The engine says that it does not need some records any more.
+    pub fn given_away(&self, gone: impl Fn(&Record) -> bool) {
+        let ledger = &mut *hold(&self.ledger);
+        let records = ledger.records.values().filter(|(record, _)| gone(record)).map(|(record, _)| record.lsn.0);
+        ledger.given_away.extend(records);
+    }
+
+    /// Whether a record may be gone.
+    pub fn may_be_gone(&self, lsn: u64) -> bool {
+        hold(&self.ledger).given_away.contains(&lsn)
+    }
+
     /// An event is on its way into the journal: a timer must not fire early.
     pub fn queued(&self, id: TaskId, event: &Event, now: Stamp, boot: u128) {
         let mut ledger = hold(&self.ledger);
@@ -130,6 +144,7 @@ impl Oracle {
         for (lsn, (record, _)) in &ledger.records {
             match there.get(lsn) {
                 Some(again) if *again == record => {}
+                None if ledger.given_away.contains(lsn) => {}
                 Some(_) => return self.fail("acknowledged record changed", format!("record {lsn} is not what was acknowledged")),
                 None => return self.fail("acknowledged record lost", format!("record {lsn} of kind {} is gone", record.kind)),
             }

@@ -25,8 +25,27 @@ pub struct Plan {
     pub preallocate: bool,
     /// What is kept for a full disk.
     pub reserve_bytes: u64,
+    /// When tasks leave memory, and when the journal is looked after.
+    pub upkeep: Upkeep,
     /// Tasks that may run at once.
     pub running: usize,
+}
+
+/// Small thresholds, so that little has to happen until something is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Upkeep {
+    /// A task at rest leaves memory after this long.
+    pub rest_ms: u64,
+    /// Tasks at rest that may stay.
+    pub resting: usize,
+    /// Records between checkpoints.
+    pub records: u64,
+    /// Growth that asks for compaction; 0 for never.
+    pub compact_bytes: u64,
+    /// Share of a segment, in percent, that must be dead.
+    pub dead_percent: u8,
+    /// History records of a task that are kept.
+    pub history: u64,
 }
 
 /// A task.
@@ -154,6 +173,7 @@ impl Plan {
             segment_bytes: chance.scaled(3_000, 200_000),
             preallocate: chance.hits(500),
             reserve_bytes: if chance.hits(700) { chance.scaled(4_096, 60_000) } else { 0 },
+            upkeep: upkeep(&mut chance),
             running: usize::try_from(chance.between(1, 4)).unwrap_or(1),
         }
     }
@@ -177,6 +197,17 @@ impl FaultKind {
             Self::DiskFull { ms, .. } | Self::SlowDisk { ms, .. } | Self::NetDown { ms } | Self::Throttle { ms } => ms,
             _ => 0,
         }
+    }
+}
+
+fn upkeep(chance: &mut Stream) -> Upkeep {
+    Upkeep {
+        rest_ms: chance.scaled(100, 120_000),
+        resting: usize::try_from(chance.between(0, 3)).unwrap_or(0),
+        records: chance.scaled(5, 400),
+        compact_bytes: if chance.hits(800) { chance.scaled(500, 60_000) } else { 0 },
+        dead_percent: u8::try_from(chance.between(0, 60)).unwrap_or(0),
+        history: chance.scaled(4, 2_000),
     }
 }
 
@@ -269,8 +300,8 @@ impl fmt::Display for Plan {
         }
         write!(
             f,
-            "  segments of {} bytes, filled ahead: {}, {} in reserve, {} tasks at once, {} watchers",
-            self.segment_bytes, self.preallocate, self.reserve_bytes, self.running, self.watchers
+            "  {:?}\n  segments of {} bytes, filled ahead: {}, {} in reserve, {} tasks at once, {} watchers",
+            self.upkeep, self.segment_bytes, self.preallocate, self.reserve_bytes, self.running, self.watchers
         )
     }
 }

@@ -48,6 +48,9 @@ pub enum Count {
     Operation,
     Record,
     Watched,
+    Snapshot,
+    Checkpoint,
+    Compacted,
 }
 
 use Count as C;
@@ -89,6 +92,9 @@ pub const REQUIRED: &[Count] = &[
     C::ModelCall,
     C::Operation,
     C::Watched,
+    C::Snapshot,
+    C::Checkpoint,
+    C::Compacted,
 ];
 
 /// Counts of one history or of many.
