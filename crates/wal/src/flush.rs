@@ -116,12 +116,11 @@ impl Flusher {
     }
 
     fn flush(&mut self, mut batch: Batch) {
-        let mut body = Vec::with_capacity(batch.bytes.saturating_add(crate::format::TRAILER_FRAME_BYTES));
-        for chunk in &mut batch.chunks {
-            body.append(&mut chunk.bytes);
-        }
+        let mut body = std::mem::take(&mut batch.body);
         let records = batch.records as u64;
-        match self.healing(|writer| writer.write(batch.first, &mut body, records)) {
+        let written = self.healing(|writer| writer.write(batch.first, &mut body, records));
+        batch.body = body;
+        match written {
             Ok(span) => {
                 lock(&self.index).add(self.writer.segment(), &span);
                 self.queue.done(batch);

@@ -241,6 +241,17 @@ pub(crate) fn stamp(bytes: &mut [u8], first_lsn: u64, incarnation: u64) -> Optio
     Some(())
 }
 
+/// The types of the frames in `bytes`, which this process encoded; nothing is checked again.
+pub(crate) fn kinds(bytes: &[u8]) -> impl Iterator<Item = u16> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let len = usize::try_from(Cursor(rest.get(4..)?).u32()?).ok()?;
+        let kind = Cursor(rest.get(24..)?).u16()?;
+        rest = rest.get(FRAME_BYTES.checked_add(len)?..)?;
+        Some(kind)
+    })
+}
+
 /// What a batch trailer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trailer {

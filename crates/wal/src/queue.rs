@@ -35,8 +35,11 @@ pub(crate) struct Batch {
     /// The number of the first record.
     pub(crate) first: u64,
     pub(crate) records: usize,
-    pub(crate) bytes: usize,
-    pub(crate) chunks: Vec<Chunk>,
+    /// Their frames, encoded without numbers.
+    pub(crate) body: Vec<u8>,
+    /// Bytes that were accepted, which `body` has no more once it was written.
+    bytes: usize,
+    owners: Vec<Owner>,
 }
 
 /// What the flusher does next.
@@ -62,6 +65,11 @@ struct State {
     waiting: usize,
     phase: Phase,
     closers: Vec<Owner>,
+    /// Whether the flusher waits to be woken: a wake-up is a system call, and one an append would
+    /// cost more than the append.
+    sleeps: bool,
+    /// The buffers of a batch that is done, for the next one.
+    spare: Option<(Vec<u8>, Vec<Owner>)>,
 }
 
 /// The queue.
@@ -73,8 +81,9 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) const fn new(next: u64, limits: Limits) -> Self {
-        let open = Batch { first: next, records: 0, bytes: 0, chunks: Vec::new() };
-        let state = State { next, open, sealed: VecDeque::new(), waiting: 0, phase: Phase::Open, closers: Vec::new() };
+        let open = Batch { first: next, records: 0, body: Vec::new(), bytes: 0, owners: Vec::new() };
+        let state =
+            State { next, open, sealed: VecDeque::new(), waiting: 0, phase: Phase::Open, closers: Vec::new(), sleeps: false, spare: None };
         Self { limits, state: Mutex::new(state), wake: Condvar::new() }
     }
 
@@ -102,9 +111,13 @@ impl Queue {
         state.waiting = queued;
         state.open.records += chunk.records;
         state.open.bytes += chunk.bytes.len();
-        state.open.chunks.push(chunk);
+        state.open.body.extend_from_slice(&chunk.bytes);
+        state.open.owners.push(chunk.owner);
+        let sleeps = std::mem::take(&mut state.sleeps);
         drop(state);
-        self.wake.notify_one();
+        if sleeps {
+            self.wake.notify_one();
+        }
         Ok(first)
     }
 
@@ -124,10 +137,12 @@ impl Queue {
             if work.is_some() {
                 return work;
             }
+            state.sleeps = true;
             state = match patience {
                 None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(patience) => {
                     let (mut state, _) = self.wake.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
+                    state.sleeps = false;
                     return state.work();
                 }
             };
@@ -140,11 +155,13 @@ impl Queue {
     }
 
     /// Wakes the owners of a batch that is durable.
-    pub(crate) fn done(&self, batch: Batch) {
+    pub(crate) fn done(&self, mut batch: Batch) {
         let mut state = self.lock();
         state.waiting = state.waiting.saturating_sub(batch.bytes);
         drop(state);
-        answer(batch.chunks.into_iter().map(|chunk| chunk.owner), &Ok(()));
+        answer(batch.owners.drain(..), &Ok(()));
+        batch.body.clear();
+        self.lock().spare = Some((batch.body, batch.owners));
     }
 
     /// Fails a batch of which nothing stayed on disk, and everything behind it; then goes on with
@@ -228,7 +245,7 @@ impl State {
 
     /// What the flusher does next, if there is anything.
     fn work(&mut self) -> Option<Work> {
-        if self.sealed.is_empty() && !self.open.chunks.is_empty() {
+        if self.sealed.is_empty() && !self.open.owners.is_empty() {
             self.seal();
         }
         if let Some(batch) = self.sealed.pop_front() {
@@ -245,7 +262,8 @@ impl State {
     /// record can have its own without waiting for the flusher.
     fn seal(&mut self) {
         self.next += 1;
-        let fresh = Batch { first: self.next, ..Batch::default() };
+        let (body, owners) = self.spare.take().unwrap_or_default();
+        let fresh = Batch { first: self.next, body, owners, ..Batch::default() };
         let full = std::mem::replace(&mut self.open, fresh);
         self.sealed.push_back(full);
     }
@@ -256,7 +274,7 @@ impl State {
         let open = std::mem::take(&mut self.open);
         let rest = std::mem::take(&mut self.sealed);
         self.waiting = 0;
-        let list = std::iter::once(batch).chain(rest).chain([open]).flat_map(|b| b.chunks).map(|c| c.owner).collect();
+        let list = std::iter::once(batch).chain(rest).chain([open]).flat_map(|b| b.owners).collect();
         Owners { first, list }
     }
 }

@@ -8,7 +8,7 @@ use crate::depot::Depot;
 use crate::disk::{Disk, DiskFile, Mode, write_full};
 use crate::error::Error;
 use crate::format::{
-    FRAME_BYTES, Frame, HEADER_BYTES, Head, Header, KIND_FIRST_USER, KIND_SHUTDOWN, SLOT_BYTES, Seal, Slot, Trailer, stamp,
+    FRAME_BYTES, Frame, HEADER_BYTES, Head, Header, KIND_FIRST_USER, KIND_SHUTDOWN, SLOT_BYTES, Seal, Slot, Trailer, kinds, stamp,
 };
 use crate::options::Options;
 use crate::scan::{Span, frames};
@@ -189,8 +189,7 @@ impl Writer {
     }
 
     fn span(&self, body: &[u8], first: u64, trailer: &Trailer) -> Span {
-        let seen = frames(body).filter_map(|(_, frame)| frame.ok());
-        let tip = seen.filter(|frame| frame.kind >= KIND_FIRST_USER).map(|frame| frame.lsn).last().unwrap_or(0);
+        let tip = kinds(body).zip(first..).filter(|(kind, _)| *kind >= KIND_FIRST_USER).map(|(_, lsn)| lsn).last().unwrap_or(0);
         let last = trailer.last.saturating_add(1);
         let records = last.saturating_sub(first);
         Span { offset: self.offset, first, last, tip, records, ..Span::default() }
