@@ -32,6 +32,8 @@ pub(crate) struct Flusher {
     pub(crate) writer: Writer,
     /// When the watermark is to be written, in monotonic milliseconds.
     pub(crate) note_due_ms: Option<u64>,
+    /// Callers whose records the last sync made durable.
+    pub(crate) woken: usize,
     /// Closed before the directory is given free.
     pub(crate) gate: Gate,
 }
@@ -52,6 +54,11 @@ impl Flusher {
             };
             if ended {
                 break;
+            }
+            // One or two callers gain nothing from it.
+            let woken = std::mem::take(&mut self.woken);
+            if woken > 2 {
+                self.queue.gather(woken);
             }
         }
         watch.disarm();
@@ -123,7 +130,7 @@ impl Flusher {
         match written {
             Ok(span) => {
                 lock(&self.index).add(self.writer.segment(), &span);
-                self.queue.done(batch);
+                self.woken = self.queue.done(batch);
                 self.note_due_ms = Some(self.now_ms().saturating_add(IDLE_MS));
             }
             Err(WriteError::Full(error)) => {

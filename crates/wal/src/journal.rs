@@ -170,6 +170,7 @@ impl Wal {
             held: Arc::new(Mutex::new(Some(guard))),
             writer,
             note_due_ms: None,
+            woken: 0,
             gate: Gate::default(),
         };
         let gate = Arc::clone(&flusher.gate);

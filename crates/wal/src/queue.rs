@@ -11,6 +11,9 @@ use std::time::Duration;
 use tinkerbell_core::code::Fault;
 use tokio::sync::oneshot;
 
+/// How often the flusher gives the processor away for nothing before it stops gathering.
+const PATIENCE: u32 = 8;
+
 /// Tells one caller how its append ended.
 pub(crate) type Owner = oneshot::Sender<Result<(), Fault>>;
 
@@ -149,19 +152,38 @@ impl Queue {
         }
     }
 
+    /// Lets those who were just woken come back with their next records before the next sync begins:
+    /// `count` of them at most. It gives the processor away and goes on as soon as nobody comes, so
+    /// it waits for no clock. Without it half of them miss the sync and wait for the one after.
+    pub(crate) fn gather(&self, count: usize) {
+        let (mut before, mut idle) = (0, 0);
+        while idle < PATIENCE {
+            std::thread::yield_now();
+            let state = self.lock();
+            let here = state.open.owners.len();
+            if here >= count || !state.sealed.is_empty() || !matches!(state.phase, Phase::Open) {
+                return;
+            }
+            idle = if here > before { 0 } else { idle + 1 };
+            before = here;
+        }
+    }
+
     /// The work that is there.
     pub(crate) fn try_take(&self) -> Option<Work> {
         self.lock().work()
     }
 
-    /// Wakes the owners of a batch that is durable.
-    pub(crate) fn done(&self, mut batch: Batch) {
+    /// Wakes the owners of a batch that is durable; gives their number.
+    pub(crate) fn done(&self, mut batch: Batch) -> usize {
+        let count = batch.owners.len();
         let mut state = self.lock();
         state.waiting = state.waiting.saturating_sub(batch.bytes);
         drop(state);
         answer(batch.owners.drain(..), &Ok(()));
         batch.body.clear();
         self.lock().spare = Some((batch.body, batch.owners));
+        count
     }
 
     /// Fails a batch of which nothing stayed on disk, and everything behind it; then goes on with

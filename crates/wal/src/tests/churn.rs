@@ -145,7 +145,8 @@ fn at(dir: &Path, openings: u64) -> Arc<Wal> {
 
 /// Files and bytes in the directory.
 fn size(dir: &Path) -> (usize, u64) {
-    let files: Vec<u64> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
+    // A spare may get its name at this moment; what is gone has no size.
+    let files: Vec<u64> = std::fs::read_dir(dir).unwrap().filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len())).collect();
     (files.len(), files.iter().sum())
 }
 
