@@ -206,7 +206,7 @@ async fn live(life: &Life, opening: Opening) -> Result<Ended, Fault> {
     let watch = || house.is_busy() || clients.load(Ordering::Relaxed) > 0;
     let closing = tokio::select! {
         () = stop.cancelled() => { tracing::info!("asked to stop"); None }
-        result = told_to_stop(|| service::reload(&house, manager, &facts.line())) => { result?; None }
+        result = told_to_stop(|| service::reload(&house, manager, &facts.line()), upgrades.clone()) => { result?; None }
         () = unneeded(life.leaves, watch) => { tracing::info!("nobody needs the daemon; it leaves"); None }
         fault = house.engine.broken() => { tracing::error!(%fault, "the journal takes no records; the next start replays it"); None }
         closing = closings.recv() => closing,
@@ -372,7 +372,7 @@ async fn pulse(house: Arc<House>, facts: Arc<Facts>, manager: Manager) {
     }
 }
 
-async fn told_to_stop(reload: impl Fn()) -> Result<(), Fault> {
+async fn told_to_stop(reload: impl Fn(), upgrades: Arc<Upgrades>) -> Result<(), Fault> {
     let broken = |error: std::io::Error| Fault::new("TB-DAEMON-001", exit::INTERNAL, format!("signals can not be heard: {error}"));
     let mut term = signal(SignalKind::terminate()).map_err(broken)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
@@ -389,6 +389,8 @@ async fn told_to_stop(reload: impl Fn()) -> Result<(), Fault> {
     tokio::spawn(async move {
         // A second one means: at once. That is safe, because SIGKILL is.
         tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
+        // A successor that waits would take an end without a word for its turn.
+        upgrades.abandon();
         std::process::exit(143);
     });
     Ok(())

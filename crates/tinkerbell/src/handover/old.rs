@@ -13,6 +13,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use rustix::process::{Pid, Signal};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tinkerbell_api::wire::{UpgradeRequest, UpgradeView};
@@ -66,6 +68,8 @@ pub struct Upgrades {
     place: Place,
     data_dir: String,
     view: Mutex<Option<UpgradeView>>,
+    /// The successor that waits; 0 when none does.
+    waiting: AtomicU32,
     ready: mpsc::Sender<Closing>,
 }
 
@@ -73,7 +77,7 @@ impl Upgrades {
     /// Upgrades that give this place away; what is ready for the last step arrives in the channel.
     pub fn new(start: Start, env: Environment, place: Place, data_dir: String) -> (Arc<Self>, mpsc::Receiver<Closing>) {
         let (ready, closing) = mpsc::channel(1);
-        (Arc::new(Self { start, env, place, data_dir, view: Mutex::new(None), ready }), closing)
+        (Arc::new(Self { start, env, place, data_dir, view: Mutex::new(None), waiting: AtomicU32::new(0), ready }), closing)
     }
 
     /// The place, to be passed on.
@@ -96,6 +100,14 @@ impl Upgrades {
         if let Some(view) = self.lock().as_mut() {
             change(view);
         }
+    }
+
+    /// Ends a successor that waits: nobody will give it its turn.
+    pub fn abandon(&self) {
+        let waiting = self.waiting.swap(0, Ordering::Relaxed);
+        let pid = i32::try_from(waiting).ok().and_then(Pid::from_raw);
+        // It may have ended by itself.
+        let _ended = pid.is_none_or(|pid| rustix::process::kill_process(pid, Signal::KILL).is_ok());
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<UpgradeView>> {
@@ -137,6 +149,7 @@ impl Upgrades {
             drop(successor);
             return Ok(self.view().unwrap_or_default());
         }
+        self.waiting.store(successor.child.id(), Ordering::Relaxed);
         self.note(|view| view.state = "draining".to_owned());
         let view = self.view().unwrap_or_default();
         tokio::spawn(async move { self.drain(engine, request, parcel, successor).await });
@@ -206,6 +219,7 @@ impl Upgrades {
             Err(error) => Some(format!("{} can not be watched: {error}", request.binary)),
         };
         if let Some(why) = ended {
+            self.waiting.store(0, Ordering::Relaxed);
             self.fail(&why);
             engine.go_on();
             return;

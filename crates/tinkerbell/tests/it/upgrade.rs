@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tinkerbell_api::Client;
 use tinkerbell_api::client::Arrival;
-use tinkerbell_api::wire::SubmitRequest;
+use tinkerbell_api::wire::{Caps, SubmitRequest};
 use tinkerbell_testkit::llm::Turn;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tinkerbell");
@@ -176,8 +176,8 @@ async fn hammer(path: PathBuf, repo: PathBuf, met: Arc<Met>, number: usize) {
         let answer = async {
             let client = Client::connect(&path).await?;
             if turn % 20 == 3 {
-                let request =
-                    SubmitRequest { goal: format!("task {turn} of {number}"), cwd: repo.display().to_string(), ..SubmitRequest::default() };
+                let (goal, cwd) = (format!("task {turn} of {number}"), repo.display().to_string());
+                let request = SubmitRequest { goal, cwd, caps: Caps { steps: Some(0), ..Caps::default() }, ..SubmitRequest::default() };
                 client.submit(&request, Some(&format!("{number}-{turn}"))).await?;
                 met.submitted.fetch_add(1, Ordering::SeqCst);
             }
@@ -219,9 +219,13 @@ async fn follow(path: PathBuf, met: Arc<Met>) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn upgrades_under_load_refuse_no_client_and_lose_no_event() {
     let count: usize = std::env::var("TINKERBELL_UPGRADES").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
-    let home = Home::with(vec![]).await;
+    // One task that works all the time, the others have no budget and wait for one.
+    let commands = count + 5;
+    let turns = (0..commands).map(|number| exec(&format!("echo {number} >> ran.txt; sleep 0.2; echo said {number}.")));
+    let home = Home::with(turns.chain([Turn::text("All ran.")]).collect()).await;
     home.run(&["daemon", "start"]).await.exits(0);
     let path = home.tb().join("run/tinkerbelld.sock");
+    let worker = home.submit(&["run them all"]).await;
     let met = Arc::new(Met::default());
     let watcher = tokio::spawn(follow(path.clone(), met.clone()));
     let clients: Vec<_> = (0..2).map(|number| tokio::spawn(hammer(path.clone(), home.repo.clone(), met.clone(), number))).collect();
@@ -231,15 +235,22 @@ async fn upgrades_under_load_refuse_no_client_and_lose_no_event() {
         upgrade(&home, &binaries[number % 2], "10s").await.exits(0);
         gaps.push(status(&home).await["upgrade"]["gap_ms"].as_u64().unwrap());
     }
+    home.run(&["wait", "--timeout", "55s", &worker]).await.exits(0);
     met.over.store(true, Ordering::SeqCst);
     for client in clients {
         client.await.unwrap();
     }
     let seen = watcher.await.unwrap();
     let whole = follow(path.clone(), met.clone()).await;
+    let tree = home.inspect(&worker).await["workspace"].as_str().unwrap().to_owned();
+    let ran: Vec<String> = std::fs::read_to_string(format!("{tree}/ran.txt")).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(ran, (0..commands).map(|number| number.to_string()).collect::<Vec<_>>(), "each command ran once, in order");
+    let last = home.model.as_ref().unwrap().requests().last().unwrap().body.to_string();
+    assert!((0..commands).all(|number| last.matches(&format!("said {number}.")).count() >= 1), "every output reached the model");
+    assert_eq!(home.asked(), commands + 1, "no model call was made twice");
     gaps.sort_unstable();
     let figures = format!(
-        "{count} upgrades: {} requests ({} submissions), {} failed, longest {} ms; gap p50 {} ms, max {} ms; {} events seen",
+        "{count} upgrades, {commands} commands once each: {} requests ({} submissions), {} failed, longest {} ms; gap p50 {} ms, max {} ms; {} events seen",
         met.asked.load(Ordering::SeqCst),
         met.submitted.load(Ordering::SeqCst),
         met.failed.load(Ordering::SeqCst),
