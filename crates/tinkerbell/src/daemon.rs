@@ -292,7 +292,7 @@ async fn arrived(
         from_version: parcel.from_version.clone(),
         binary: parcel.binary.clone(),
         version: if is_back { String::new() } else { env!("CARGO_PKG_VERSION").to_owned() },
-        cut: go.cut,
+        carried: go.carried,
         gap_ms,
         why,
         ..UpgradeView::default()
@@ -352,7 +352,7 @@ async fn close(
         tracing::error!(%fault, "the journal was not closed in order");
     }
     handover::step(&life.env, "old:closed");
-    let go = Go::of(house.received.sent(), &runs, closing.cut, closed_ms);
+    let go = Go::of(house.received.sent(), &runs, closing.carried, closed_ms);
     Ended::Handed(Box::new(closing), go, upgrades)
 }
 

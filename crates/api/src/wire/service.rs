@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct UpgradeRequest {
     /// Absolute path of the new binary.
     pub binary: String,
-    /// How long model calls under way may take to end, in milliseconds; the rest are cut.
-    #[serde(default = "drain_ms")]
+    /// How long the daemon waits for model calls under way, in milliseconds; the courier carries the
+    /// rest on, and the new binary takes them up.
+    #[serde(default)]
     pub drain_ms: u64,
     /// How long the new binary may take from the closing of the log to its first answer, in
     /// milliseconds; then the old one takes over again.
@@ -21,10 +22,6 @@ pub struct UpgradeRequest {
     /// Only look whether the new binary could take over.
     #[serde(default)]
     pub dry_run: bool,
-}
-
-const fn drain_ms() -> u64 {
-    120_000
 }
 
 const fn health_ms() -> u64 {
@@ -48,9 +45,9 @@ pub struct UpgradeView {
     /// Records that the new binary looked at.
     #[serde(default)]
     pub records: u64,
-    /// Model calls that were cut because they took too long.
+    /// Model calls that went on in the courier.
     #[serde(default)]
-    pub cut: u64,
+    pub carried: u64,
     /// Commands that ran on and were found again.
     #[serde(default)]
     pub adopted: u64,

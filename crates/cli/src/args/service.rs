@@ -38,8 +38,8 @@ pub enum DaemonCommand {
     Upgrade {
         /// The new binary; without one, this very program
         binary: Option<PathBuf>,
-        /// Model calls under way may end for this long; the rest are made again
-        #[arg(long, default_value = "120s", value_parser = units::duration, value_name = "DURATION")]
+        /// Wait for model calls under way for this long; the courier carries the rest on
+        #[arg(long, default_value = "0s", value_parser = units::duration, value_name = "DURATION")]
         drain: Duration,
         /// The new binary must serve within this time, or the old one takes over again
         #[arg(long, default_value = "10s", value_parser = units::duration, value_name = "DURATION")]
@@ -73,6 +73,6 @@ pub enum DaemonCommand {
 const UPGRADE: &str = "Let another binary take the daemon's place.
 
 The new binary first looks at the journal; if it can not read all of it, nothing is touched. Commands
-run on under their keepers, model calls may end, then the journal is closed and the socket changes
+run on under their keepers and model calls in the courier; then the journal is closed and the socket changes
 hands: clients that connect meanwhile wait a moment, none is refused. If the new binary does not serve
 in time, the old one takes over again by itself.";

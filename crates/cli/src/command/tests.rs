@@ -640,7 +640,7 @@ async fn an_upgrade_is_followed_to_its_end() {
             $ daemon upgrade  → 0
             2 /bin/tinkerbell (release 0.2.0) can read all 7 records
             2 upgrade: waiting for model calls to end
-            2 process 4711 gave its place to process 4711; upgraded from 0.1.0 in 50 ms; commands: 0 run on, 0 have ended, 0 unknown; model calls cut: 0
+            2 process 4711 gave its place to process 4711; upgraded from 0.1.0 in 50 ms; commands: 0 run on, 0 have ended, 0 unknown; model calls carried on: 0
             $ daemon upgrade --health 1s  → 1
             2 /bin/tinkerbell (release 0.2.0) can read all 7 records
             2 upgrade: waiting for model calls to end

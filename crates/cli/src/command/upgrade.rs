@@ -95,8 +95,8 @@ pub fn line(view: &UpgradeView) -> String {
         "draining" => "upgrade: waiting for model calls to end".to_owned(),
         "handing-over" => "upgrade: handing over".to_owned(),
         "done" => format!(
-            "upgraded from {} in {} ms; commands: {} run on, {} have ended, {} unknown; model calls cut: {}",
-            view.from_version, view.gap_ms, view.adopted, view.finished, view.indeterminate, view.cut
+            "upgraded from {} in {} ms; commands: {} run on, {} have ended, {} unknown; model calls carried on: {}",
+            view.from_version, view.gap_ms, view.adopted, view.finished, view.indeterminate, view.carried
         ),
         "taken-back" => after(format!("an upgrade to {} was taken back", view.binary)),
         "refused" => after(format!("an upgrade to {} was refused", view.binary)),

@@ -5,7 +5,7 @@
 //! serves, or it is dead and the old binary takes over again.
 
 use super::new::{Place, tell};
-use super::wire::{Go, Guard, Parcel, VERSION, Word};
+use super::wire::{Guard, Parcel, VERSION, Word};
 use super::{Start, parcel, step};
 use crate::clock::SystemClock;
 use crate::environment::Environment;
@@ -48,8 +48,7 @@ pub fn watch(start: &Start, env: &Environment, parcel: Parcel, fds: Vec<std::os:
     };
     end(guard.child);
     tracing::error!(why, "the new binary does not serve; the old one takes over again");
-    let went = Go { cut: guard.go.cut, closed_ms: guard.go.closed_ms, ..guard.go };
-    let parcel = Parcel { v: VERSION, go: Some(went), guard: None, took_back: Some(why), ..parcel };
+    let parcel = Parcel { v: VERSION, go: Some(guard.go), guard: None, took_back: Some(why), ..parcel };
     Err(replace(start, &parcel, &[place.listener.as_fd(), place.lock.as_fd()]))
 }
 

@@ -7,13 +7,13 @@ use super::new::{Place, tell};
 use super::wire::{Go, Parcel, VERSION, Word};
 use super::{Start, parcel, refused, step};
 use crate::environment::Environment;
+use rustix::process::{Pid, Signal};
 use std::io::{BufRead as _, BufReader};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use rustix::process::{Pid, Signal};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,8 +45,8 @@ pub struct Closing {
     pub parcel: Parcel,
     /// How long the successor may take.
     pub health_ms: u64,
-    /// Model calls that were cut.
-    pub cut: u64,
+    /// Model calls that the courier carries on.
+    pub carried: u64,
     successor: Successor,
 }
 
@@ -209,9 +209,9 @@ impl Upgrades {
     /// Lets model calls end, then asks for the last step.
     async fn drain(self: Arc<Self>, engine: Engine, request: UpgradeRequest, parcel: Parcel, mut successor: Successor) {
         step(&self.env, "old:drain");
-        let cut = engine.stand_still(Duration::from_millis(request.drain_ms)).await;
-        if cut > 0 {
-            tracing::warn!(cut, "model calls took too long and are cut; they are made again");
+        let carried = engine.stand_still(Duration::from_millis(request.drain_ms)).await;
+        if carried > 0 {
+            tracing::info!(carried, "model calls go on in the courier");
         }
         let ended = match successor.child.try_wait() {
             Ok(None) => None,
@@ -224,8 +224,8 @@ impl Upgrades {
             engine.go_on();
             return;
         }
-        self.note(|view| (view.state, view.cut) = ("handing-over".to_owned(), cut as u64));
-        let closing = Closing { parcel, health_ms: request.health_ms, cut: cut as u64, successor };
+        self.note(|view| (view.state, view.carried) = ("handing-over".to_owned(), carried as u64));
+        let closing = Closing { parcel, health_ms: request.health_ms, carried: carried as u64, successor };
         // The daemon is stopping: then nothing is handed over, and the successor ends with it.
         let _stopping = self.ready.send(closing).await.is_err();
     }
@@ -247,8 +247,8 @@ fn fit(binary: &Path) -> Result<(), String> {
 /// What the guard tells the successor.
 impl Go {
     /// Of an engine that has stopped, with what clients sent.
-    pub fn of(env: Vec<(String, String)>, runs: &[tinkerbell_core::words::RunId], cut: u64, closed_ms: u64) -> Self {
-        Self { env, runs: runs.iter().map(ToString::to_string).collect(), cut, closed_ms }
+    pub fn of(env: Vec<(String, String)>, runs: &[tinkerbell_core::words::RunId], carried: u64, closed_ms: u64) -> Self {
+        Self { env, runs: runs.iter().map(ToString::to_string).collect(), carried, closed_ms }
     }
 }
 

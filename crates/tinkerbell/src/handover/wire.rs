@@ -47,9 +47,9 @@ pub struct Go {
     /// Runs that may have a command under a keeper.
     #[serde(default)]
     pub runs: Vec<String>,
-    /// Model calls that were cut.
+    /// Model calls that the courier carries on.
     #[serde(default)]
-    pub cut: u64,
+    pub carried: u64,
     /// When the last client was answered, on the clock that counts since the machine's start.
     #[serde(default)]
     pub closed_ms: u64,

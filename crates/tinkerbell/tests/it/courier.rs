@@ -10,7 +10,7 @@ use tinkerbell_testkit::llm::{Fault, Tokens, Turn};
 const SECRET: &str = "sk-canary-0123456789abcdef";
 
 /// Words that come in many frames, and stop in their middle until the model is released.
-fn held(end: &str) -> Turn {
+pub fn held(end: &str) -> Turn {
     let usage = Some(Tokens { input: 1_000, cached: 0, output: 500 });
     Turn { usage, ..Turn::text(&format!("{}{end}", "slowly, ".repeat(60))) }.fault(Fault::Hold { bytes: 2_000 })
 }
@@ -27,7 +27,7 @@ fn spools(home: &Home) -> Vec<PathBuf> {
 }
 
 /// Waits until a part of the answer is on disk.
-async fn until_spooled(home: &Home, text: &str) {
+pub async fn until_spooled(home: &Home, text: &str) {
     let holds = |path: &PathBuf| std::fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text));
     until(&format!("`{text}` is in a spool"), || spools(home).iter().any(holds)).await;
 }
@@ -42,7 +42,7 @@ fn is_alive(pid: i32) -> bool {
     std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()
 }
 
-fn release(home: &Home) {
+pub fn release(home: &Home) {
     home.model.as_ref().unwrap().release();
 }
 

@@ -3,6 +3,7 @@
 //! New binaries are copies of the same one, or scripts in its place. Invariant: whatever the new
 //! binary does, the tasks of the old one end as they would have.
 
+use crate::courier::{held, release, until_spooled};
 use crate::home::{Home, Out, exec, finish, until};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
@@ -82,6 +83,19 @@ async fn a_command_runs_on_through_an_upgrade() {
     assert_eq!(exe, home.dir.path().join("new/tinkerbell"));
     ended_as_it_should(&home, &task).await;
     until("the old process is gone", || !Path::new(&format!("/proc/{old}/exe")).exists()).await;
+}
+
+/// An answer that is being given goes on in the courier: it is heard to its end and paid once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_being_given_goes_on_through_an_upgrade() {
+    let home = Home::with(vec![held("All is well.")]).await;
+    let task = home.submit(&["go"]).await;
+    until_spooled(&home, "slowly").await;
+    upgrade(&home, &copy(&home, "new"), "10s").await.exits(0).says("model calls carried on: 1");
+    release(&home);
+    home.run(&["wait", &task]).await.exits(0);
+    home.run(&["logs", "--full", &task]).await.exits(0).says("All is well.");
+    assert_eq!(home.asked(), 1, "the answer was paid once");
 }
 
 /// A binary that is none, that does not understand, or that only looks: nothing is touched.
