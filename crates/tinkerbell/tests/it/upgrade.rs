@@ -98,6 +98,24 @@ async fn an_answer_that_is_being_given_goes_on_through_an_upgrade() {
     assert_eq!(home.asked(), 1, "the answer was paid once");
 }
 
+/// Who follows a task sees each recorded event once and in order, and hears nothing of the upgrade.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attached_run_goes_on_through_an_upgrade() {
+    let home = Home::with(vec![exec("echo begin; sleep 2; echo end"), Turn::text("All is well.")]).await;
+    let mut command = home.command(&["run", "--json", "go"]);
+    let run = tokio::spawn(async move { command.output().await.unwrap() });
+    home.until_output("begin").await;
+    upgrade(&home, &copy(&home, "new"), "10s").await.exits(0);
+    let output = tokio::time::timeout(Duration::from_secs(60), run).await.unwrap().unwrap();
+    let (text, talk) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{text}\n{talk}");
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let numbers: Vec<u64> = events.iter().filter_map(|event| event["lsn"].as_u64()).collect();
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+    assert_eq!(events.last().unwrap()["type"], "result");
+    assert!(!talk.contains("was gone"), "{talk}");
+}
+
 /// A binary that is none, that does not understand, or that only looks: nothing is touched.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_take_over_is_refused_and_nothing_is_touched() {
