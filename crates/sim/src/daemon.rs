@@ -21,8 +21,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::lifecycle::{Status, Task};
-use tinkerbell_core::port::{Canvas, Checkpoint, Difference, Journal as _, MicroCommit, OpenSpec, Opened, Runtime as _, Sandbox};
-use tinkerbell_core::words::{GitId, Lsn, Workspace};
+use tinkerbell_core::port::{
+    Canvas, Checkpoint, Difference, Journal as _, Keyring, MicroCommit, OpenSpec, Opened, Runtime as _, Sandbox, SealKey,
+};
+use tinkerbell_core::words::{GitId, Lsn, Subject, Workspace};
 use tinkerbell_scheduler::{Deps, Engine, Options};
 use tinkerbell_testkit::fake::SeedEntropy;
 use tinkerbell_wal::Wal;
@@ -108,8 +110,24 @@ fn open_journal(world: &Arc<World>, life: &Arc<Life>, clock: &Arc<SimClock>) -> 
         boot_id: (u128::from(world.host.boot()) + 1).to_be_bytes(),
         ..tinkerbell_wal::Options::new("/simulated")
     };
-    let wal = Wal::open_stepped(Arc::new(disk), &options, clock.clone(), entropy(world, life, 0))?;
+    let keyring = world.plan.sealed.then(|| Arc::new(Keys) as Arc<dyn Keyring>);
+    let wal = Wal::open_stepped(Arc::new(disk), &options, clock.clone(), entropy(world, life, 0), keyring)?;
     Ok(Arc::new(SimJournal { wal, world: world.clone(), life: life.clone(), work: Arc::new(Notify::new()) }))
+}
+
+/// A keyring that never loses a key, so that only the sealing itself is tried.
+struct Keys;
+
+impl Keyring for Keys {
+    fn of(&self, subject: Subject) -> Result<SealKey, Fault> {
+        self.find(subject.0 + 1)
+    }
+
+    fn find(&self, id: u32) -> Result<SealKey, Fault> {
+        let mut secret = [7; 32];
+        secret.iter_mut().zip(id.to_le_bytes()).for_each(|(place, byte)| *place = byte);
+        Ok(SealKey { id, secret })
+    }
 }
 
 /// Reads the whole journal and gives it to the oracle.

@@ -3,7 +3,7 @@
 //! A plan is made from a seed and can be made smaller afterwards; parts keep their names, so that a
 //! smaller plan has the same luck. Invariant: the same seed gives the same plan.
 
-use crate::dice::{Dice, Stream};
+use crate::dice::{Dice, Stream, Topic};
 use std::fmt;
 
 /// A history before it happens.
@@ -25,6 +25,8 @@ pub struct Plan {
     pub preallocate: bool,
     /// What is kept for a full disk.
     pub reserve_bytes: u64,
+    /// Whether payloads are sealed.
+    pub sealed: bool,
     /// When tasks leave memory, and when the journal is looked after.
     pub upkeep: Upkeep,
     /// Tasks that may run at once.
@@ -174,6 +176,7 @@ impl Plan {
             preallocate: chance.hits(500),
             reserve_bytes: if chance.hits(700) { chance.scaled(4_096, 60_000) } else { 0 },
             upkeep: upkeep(&mut chance),
+            sealed: Dice::new(seed).hits(500, Topic::Plan, &[0]),
             running: usize::try_from(chance.between(1, 4)).unwrap_or(1),
         }
     }
@@ -300,8 +303,8 @@ impl fmt::Display for Plan {
         }
         write!(
             f,
-            "  {:?}\n  segments of {} bytes, filled ahead: {}, {} in reserve, {} tasks at once, {} watchers",
-            self.upkeep, self.segment_bytes, self.preallocate, self.reserve_bytes, self.running, self.watchers
+            "  {:?}\n  segments of {} bytes, filled ahead: {}, sealed: {}, {} in reserve, {} tasks at once, {} watchers",
+            self.upkeep, self.segment_bytes, self.preallocate, self.sealed, self.reserve_bytes, self.running, self.watchers
         )
     }
 }

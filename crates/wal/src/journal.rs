@@ -132,6 +132,7 @@ impl Wal {
     /// As [`Wal::open_on`], without any thread: nothing is written until [`Wal::step`] is called,
     /// and what else touches the disk does so while its future is polled. For simulations, which
     /// decide themselves what happens when. Dropping it writes nothing, as a killed process does.
+    /// With a keyring payloads are sealed.
     ///
     /// # Errors
     /// As [`Wal::open`].
@@ -140,8 +141,9 @@ impl Wal {
         options: &Options,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        keyring: Option<Arc<dyn Keyring>>,
     ) -> Result<Arc<Self>, Error> {
-        Self::start(disk, options, Tickers { clock, entropy, keyring: None }, |flusher| Ok(Drive::Stepped(Box::new(flusher))))
+        Self::start(disk, options, Tickers { clock, entropy, keyring }, |flusher| Ok(Drive::Stepped(Box::new(flusher))))
     }
 
     fn start(

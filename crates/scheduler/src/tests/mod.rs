@@ -1,5 +1,6 @@
 //! The engine against a world that counts: crash at every record, and what the user can do.
 
+mod broken;
 mod rest;
 mod service;
 mod turns;

@@ -280,6 +280,7 @@ async fn a_compaction_that_is_dropped_half_way_has_done_nothing() {
         &options(),
         Arc::new(tinkerbell_testkit::fake::FakeClock::new()),
         Arc::new(SeedEntropy::new(3)),
+        None,
     )
     .unwrap();
     let before = disk.files();

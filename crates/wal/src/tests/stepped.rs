@@ -19,7 +19,7 @@ pub(super) fn stepped_at(disk: &MemDisk, seed: u64, clock: &FakeClock) -> Arc<Wa
 }
 
 pub(super) fn stepped_with(disk: &MemDisk, options: &Options, seed: u64, clock: &FakeClock) -> Arc<Wal> {
-    Wal::open_stepped(Arc::new(disk.clone()), options, Arc::new(clock.clone()), Arc::new(SeedEntropy::new(seed))).unwrap()
+    Wal::open_stepped(Arc::new(disk.clone()), options, Arc::new(clock.clone()), Arc::new(SeedEntropy::new(seed)), None).unwrap()
 }
 
 /// Appends, works until nothing is left to do, and gives what the caller hears.
