@@ -355,7 +355,8 @@ async fn boot(world: Arc<World>, life: Arc<Life>, house: Arc<Mutex<Option<House>
         Err(fault) => {
             world.count(Count::StartRefused);
             world.note(|| format!("the start is refused: {fault}"));
-            if !world.disk.excuse() {
+            // No fault here damages what was synced, so nothing excuses a journal that is called corrupt.
+            if !world.disk.excuse() || fault.code.0 == "TB-WAL-002" {
                 world.oracle.fail("start refused", fault.to_string());
             }
             life.end(Death::Left);
