@@ -5,6 +5,7 @@
 
 mod child;
 mod house;
+mod storage;
 mod turns;
 
 use std::path::{Path, PathBuf};
@@ -28,13 +29,17 @@ struct Bench {
     name: &'static str,
     about: &'static str,
     measure: fn(&Path) -> Result<Vec<Row>>,
+    /// Whether it needs the release binary; the others build what they measure.
+    whole: bool,
 }
 
-const BENCHES: [Bench; 4] = [
-    Bench { name: "cli", about: "CPU time and memory of --version and --help", measure: house::cli },
-    Bench { name: "daemon", about: "time to ready on an empty home, idle memory", measure: house::daemon },
-    Bench { name: "loop", about: "CPU per step without model and tools", measure: turns::measure },
-    Bench { name: "demo", about: "wall and CPU time of `demo --fast`", measure: house::demo },
+const BENCHES: [Bench; 6] = [
+    Bench { name: "cli", about: "CPU time and memory of --version and --help", measure: house::cli, whole: true },
+    Bench { name: "daemon", about: "time to ready on an empty home, idle memory", measure: house::daemon, whole: true },
+    Bench { name: "loop", about: "CPU per step without model and tools", measure: turns::measure, whole: true },
+    Bench { name: "demo", about: "wall and CPU time of `demo --fast`", measure: house::demo, whole: true },
+    Bench { name: "wal", about: "journal against the raw disk and SQLite", measure: storage::wal, whole: false },
+    Bench { name: "scheduler", about: "turns, wake-ups, a million tasks at rest", measure: storage::scheduler, whole: false },
 ];
 
 /// Builds the release binary and runs the named benches, or all.
@@ -53,9 +58,11 @@ pub fn run(words: &[&str]) -> Result<ExitCode> {
     if let Some(unknown) = names.iter().find(|name| BENCHES.iter().all(|bench| bench.name != **name)) {
         bail!("there is no bench `{unknown}`; see cargo xtask bench --list");
     }
-    let binary = binary(words.contains(&"--no-build"))?;
+    let wanted = |bench: &&Bench| names.is_empty() || names.contains(&bench.name);
+    let binary =
+        if BENCHES.iter().filter(wanted).any(|bench| bench.whole) { binary(words.contains(&"--no-build"))? } else { PathBuf::new() };
     println!("| figure | measured | budget | command |\n|---|---|---|---|");
-    for bench in BENCHES.iter().filter(|bench| names.is_empty() || names.contains(&bench.name)) {
+    for bench in BENCHES.iter().filter(wanted) {
         let rows = (bench.measure)(&binary).with_context(|| format!("bench `{}`", bench.name))?;
         for row in rows {
             println!("| {} | {} | {} | `cargo xtask bench {}` |", row.what, row.figure, row.budget, bench.name);
