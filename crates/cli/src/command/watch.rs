@@ -124,7 +124,8 @@ impl Watch {
         // What was told to begin later is waited for, and so is a provider that is soon asked again.
         let is_soon = match paused.why.as_str() {
             "later" => paused.wait_ms.is_some(),
-            "provider" => paused.wait_ms.is_some_and(|wait_ms| wait_ms <= SOON_MS),
+            // A script hears of it instead, and decides itself whether to `wait`.
+            "provider" => self.desk.out.can_ask() && paused.wait_ms.is_some_and(|wait_ms| wait_ms <= SOON_MS),
             _ => false,
         };
         Ok(self.standing.halt().filter(|_| !is_soon).cloned())
