@@ -3,9 +3,11 @@
 //! Words and their checks only; nothing is done here. Invariant: an unknown word is refused with
 //! the nearest known one and exit code 2, before anything was touched.
 
+mod policy;
 mod service;
 mod when;
 
+pub use policy::PolicyCommand;
 pub use service::DaemonCommand;
 pub use when::{PRIORITIES, When};
 
@@ -283,6 +285,9 @@ pub enum Command {
     /// The configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// The rules of what is allowed, asked for and forbidden
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// The journal
     #[command(subcommand)]
     Wal(WalCommand),

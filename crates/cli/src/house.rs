@@ -127,6 +127,27 @@ pub enum Chore {
     },
     /// Wrap all keys under a new root key.
     KeysRotateRoot,
+    /// Check policy files.
+    PolicyCheck {
+        /// Only this one.
+        file: Option<PathBuf>,
+    },
+    /// Try the examples of all policy files.
+    PolicyTest {
+        /// As JSON.
+        json: bool,
+    },
+    /// Say what would become of a command.
+    PolicyExplain {
+        /// The command.
+        command: String,
+        /// The sandbox level.
+        level: String,
+        /// As JSON.
+        json: bool,
+    },
+    /// Print the built-in policy.
+    PolicyShow,
     /// Read damaged sessions of other agents.
     Rescue(Rescue),
     /// Show a task from start to undo.

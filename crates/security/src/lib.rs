@@ -1,14 +1,14 @@
-//! Who may do what: the policy table, approvals bound to bytes, redaction, peer identity; and the
+//! Who may do what: policy rules, approvals bound to bytes, redaction, peer identity; and the
 //! keys of all subjects.
 //!
-//! Not here: the sandbox (executor) and the protected set's names (core). Invariant: what the table
-//! does not name is asked for, never allowed.
+//! Not here: the sandbox (executor) and the protected set's names (core). Invariant: what no
+//! rule settles is asked for, never allowed.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod digest;
 mod keyring;
 mod peer;
-mod policy;
+pub mod policy;
 mod redact;
 
 pub use digest::deed_digest;

@@ -71,6 +71,10 @@ impl Roof {
         }
         // A mistake in the configuration is told here, with its line, instead of in a log.
         config::load(&self.sources(&places), &self.env)?;
+        if Client::connect(places.socket()).await.is_err() {
+            // So is one in the policy; a daemon that runs keeps the policy that it has.
+            crate::policy::places(&self.sources(&places)).read()?;
+        }
         start::connect(&places, &self.exe, &self.passed_on()).await
     }
 

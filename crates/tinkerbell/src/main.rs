@@ -16,6 +16,7 @@ mod house;
 mod live;
 mod panic;
 mod places;
+mod policy;
 mod service;
 mod start;
 mod wire;

@@ -7,6 +7,7 @@ use crate::config::{self, Config, Sources};
 use crate::environment::{Environment, Received};
 use crate::live::Live;
 use crate::places::Places;
+use crate::policy::Policies;
 use futures_util::FutureExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub struct House {
     guard: Arc<PolicyGuard>,
     /// The configuration in force.
     pub live: Arc<Live>,
+    /// The policy in force.
+    pub policy: Arc<Policies>,
 }
 
 /// What the router is told of a configuration.
@@ -108,6 +111,8 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources, sent: V
     let router = Router::with_courier(router_options(&config, places), keys, clock.clone(), crate::courier::options(places, env));
     let guard = Arc::new(PolicyGuard::new());
     guard.set_secrets(received.secrets(&tinkerbell_router::key_variables(&router_options(&config, places))));
+    guard.set_path(&received.get("PATH").unwrap_or_default());
+    let policy = Policies::begin(guard.clone(), &sources)?;
     let live = Live::new(sources, env.clone(), places.clone(), router.clone(), loaded);
     let model: Arc<dyn Model> = router;
     let runner = AgentRunner::new(AgentDeps {
@@ -122,10 +127,10 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources, sent: V
         env: commands_env(&received),
         options: agent_options(&live),
     });
-    let admission = admission(&live, &received);
+    let admission = admission(&live, &policy, &received);
     let deps = Deps { journal: journal.clone(), blobs, runner: Arc::new(runner), canvas, clock, entropy, admission };
     let engine = Engine::open(deps, engine_options(&config)).await?;
-    Ok(House { engine, journal, sandbox, received, guard, live })
+    Ok(House { engine, journal, sandbox, received, guard, live, policy })
 }
 
 /// Where keyring and root key lie. A relative path of the root key begins at the configuration file.
@@ -218,11 +223,15 @@ fn agent_options(live: &Arc<Live>) -> Arc<dyn Fn() -> AgentOptions + Send + Sync
 }
 
 /// Completes a submission: newest configuration, model, limits.
-fn admission(live: &Arc<Live>, received: &Arc<Received>) -> Admission {
-    let (live, received) = (live.clone(), received.clone());
+fn admission(live: &Arc<Live>, policy: &Arc<Policies>, received: &Arc<Received>) -> Admission {
+    let (live, policy, received) = (live.clone(), policy.clone(), received.clone());
     Arc::new(move |submission: Submission| {
-        let (live, received) = (live.clone(), received.clone());
-        admit(live, received, submission).boxed()
+        let (live, policy, received) = (live.clone(), policy.clone(), received.clone());
+        async move {
+            policy.admit(root_of(&submission.cwd))?;
+            admit(live, received, submission).await
+        }
+        .boxed()
     })
 }
 
@@ -259,10 +268,14 @@ fn is_priced(price: Option<Price>) -> bool {
     price.is_some()
 }
 
+/// The repository around a directory, or the directory.
+fn root_of(cwd: &Path) -> &Path {
+    cwd.ancestors().find(|dir| dir.join(".git").exists()).unwrap_or(cwd)
+}
+
 /// The user's limits, lowered where the project's own file asks for less.
 fn tightened(mut config: Config, cwd: &Path) -> Result<Config, Fault> {
-    let root = cwd.ancestors().find(|dir| dir.join(".git").exists()).unwrap_or(cwd);
-    let project = config::read_project(root)?.config.limits;
+    let project = config::read_project(root_of(cwd))?.config.limits;
     let lower = |a: Option<u64>, b: Option<u64>| match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
@@ -283,6 +296,7 @@ impl House {
             return;
         }
         self.guard.set_secrets(self.received.secrets(&self.live.key_variables()));
+        self.guard.set_path(&self.received.get("PATH").unwrap_or_default());
         let engine = self.engine.clone();
         tokio::spawn(async move { engine.environment_changed().await });
     }
@@ -292,10 +306,12 @@ impl House {
     /// # Errors
     /// The mistake; then the old values stay in force.
     pub fn reload(&self) -> Result<String, Fault> {
+        let policy = self.policy.reload();
         let changed = self.live.reload()?;
         // A provider may name another variable for its key now.
         self.guard.set_secrets(self.received.secrets(&self.live.key_variables()));
-        Ok(changed.line())
+        let line = changed.line();
+        Ok(if policy? { format!("the policy changed; {line}") } else { line })
     }
 
     /// The daemon ends: answers that are being given go on in the courier.

@@ -67,7 +67,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("sd-notify", &["tinkerbell"]),
     ("similar", &["canvas"]),
     ("tempfile", &["testkit"]),
-    ("toml", &["tinkerbell"]),
+    ("toml", &["tinkerbell", "security"]),
     ("toml_edit", &["tinkerbell"]),
     ("tower", &["api"]),
     ("tracing-subscriber", &["tinkerbell"]),

@@ -15,7 +15,7 @@ mod watch;
 
 pub use offline::offline;
 
-use crate::args::{Args, Command, ConfigCommand, DaemonCommand, Format, KeysCommand, OpCommand, WalCommand};
+use crate::args::{Args, Command, ConfigCommand, DaemonCommand, Format, KeysCommand, OpCommand, PolicyCommand, WalCommand};
 use crate::house::{Chore, House, Rescue};
 use crate::output::Output;
 use serde::Serialize;
@@ -148,6 +148,10 @@ fn chore(command: Command) -> Option<Chore> {
         Command::Wal(WalCommand::Export { task, format: _, blobs }) => Chore::WalExport { task, blobs },
         Command::Keys(KeysCommand::Ls { json }) => Chore::KeysLs { json },
         Command::Keys(KeysCommand::RotateRoot) => Chore::KeysRotateRoot,
+        Command::Policy(PolicyCommand::Check { file }) => Chore::PolicyCheck { file },
+        Command::Policy(PolicyCommand::Test { json }) => Chore::PolicyTest { json },
+        Command::Policy(PolicyCommand::Explain { command, level, json }) => Chore::PolicyExplain { command, level, json },
+        Command::Policy(PolicyCommand::Show) => Chore::PolicyShow,
         Command::Rescue { files, transcript, repair, json, max_bytes } => {
             Chore::Rescue(Rescue { files, transcript, repair, json, max_bytes })
         }

@@ -10,6 +10,7 @@ mod init;
 pub mod install;
 mod keys;
 mod logs;
+mod policy;
 mod repository;
 mod rescue;
 mod text;
@@ -52,6 +53,10 @@ pub async fn run(shop: &Shop<'_>, chore: &Chore, yes: bool, out: &Output) -> Opt
         Chore::Init => init::init(shop, yes, out).await,
         Chore::KeysLs { json } => keys::ls(shop, *json, out),
         Chore::KeysRotateRoot => keys::rotate_root(shop, out),
+        Chore::PolicyCheck { file } => policy::check(shop, file.as_deref(), out),
+        Chore::PolicyTest { json } => policy::test(shop, *json, out),
+        Chore::PolicyExplain { command, level, json } => policy::explain(shop, command, (level, *json), out),
+        Chore::PolicyShow => policy::show(out),
         Chore::Rescue(wish) => rescue::rescue(shop, wish, out),
         Chore::WalStat { json } => wal::stat(shop, *json, out),
         Chore::WalVerify => wal::verify(shop, out),

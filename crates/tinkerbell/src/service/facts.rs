@@ -136,6 +136,7 @@ fn room(room: &Room) -> String {
 /// What a person should know.
 fn notices(house: &House, room: &Room) -> Vec<String> {
     let mut notices = house.live.notices();
+    notices.extend(house.policy.notices());
     match room {
         Room::Ample => {}
         Room::Reserve => notices.push("disk.full: only what is under way is finished, out of the reserve".to_owned()),

@@ -1,0 +1,229 @@
+//! Judging a call by all rules: the strictest that matches wins.
+//!
+//! The floor stands here and in no file. Invariant: a call that no rule settles is asked for, and
+//! more rules never make a verdict milder, except an `allow` against `unmatched_commands`.
+
+use super::load::RuleSet;
+use super::options::Decision;
+use super::rule::{Call, Hit, Programs, Rule, Subject};
+use super::shell::{self, Segment, Split, Word};
+use std::fmt;
+
+/// Whose rules they are, from the strongest on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Layer {
+    /// Compiled in as code.
+    Floor,
+    /// The file that is built in.
+    BuiltIn,
+    /// The machine's file.
+    Organisation,
+    /// The user's file.
+    User,
+    /// The repository's file, which may only tighten.
+    Project,
+}
+
+impl Layer {
+    /// Its name in messages and in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::BuiltIn => "built-in",
+            Self::Organisation => "organisation",
+            Self::User => "user",
+            Self::Project => "project",
+        }
+    }
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One reason of a verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// Whose rule.
+    pub layer: Layer,
+    /// Which; empty where no rule is the reason.
+    pub rule: String,
+    /// File and line of the rule; empty where no file says it.
+    pub place: String,
+    /// What follows from it here.
+    pub decision: Decision,
+    /// Why, in one line.
+    pub why: String,
+}
+
+/// One command of a text, with what was found about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// Its words; what only the shell knows is `…`.
+    pub text: String,
+    /// Why no rule can allow it, if so.
+    pub doubt: Option<&'static str>,
+    /// The rules that matched.
+    pub reasons: Vec<Reason>,
+}
+
+/// What becomes of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The strictest of all reasons.
+    pub decision: Decision,
+    /// The reasons that are about the call as a whole and its paths.
+    pub reasons: Vec<Reason>,
+    /// The commands of its text.
+    pub commands: Vec<Judged>,
+    /// Why there may be more commands than these.
+    pub opaque: Option<&'static str>,
+}
+
+impl Verdict {
+    /// All reasons of one decision, as one line without repetitions.
+    #[must_use]
+    pub fn why(&self) -> String {
+        let all = self.reasons.iter().chain(self.commands.iter().flat_map(|command| &command.reasons));
+        let mut lines: Vec<&str> = Vec::new();
+        for reason in all.filter(|reason| reason.decision == self.decision) {
+            if !lines.contains(&reason.why.as_str()) {
+                lines.push(&reason.why);
+            }
+        }
+        lines.join("; ")
+    }
+}
+
+/// Judges a call; `command` is the text of a shell command, where it has one.
+#[must_use]
+pub fn judge(call: &Call<'_>, command: Option<&str>, sets: &[&RuleSet], programs: Option<&Programs>) -> Verdict {
+    let mut reasons = floor(call);
+    let split = command.map(shell::split).unwrap_or_default();
+    let mut commands: Vec<Judged> = split.segments.iter().map(Judged::new).collect();
+    let mut is_settled = !reasons.is_empty();
+    for set in sets {
+        for rule in set.rules.iter().filter(|rule| rule.scope.holds(call)) {
+            match &rule.subject {
+                Subject::Call => {
+                    is_settled |= !rule.scope.tools.is_empty() || rule.scope.runs.is_some();
+                    reasons.push(reason(set, rule, call, &[]));
+                }
+                Subject::Paths(patterns) => {
+                    let hit = |path: &&String| patterns.iter().any(|pattern| pattern.matches(path));
+                    let paths: Vec<&str> = call.writes.iter().filter(hit).map(String::as_str).collect();
+                    if !paths.is_empty() {
+                        reasons.push(reason(set, rule, call, &paths));
+                    }
+                }
+                Subject::Command(words) => {
+                    for (segment, judged) in split.segments.iter().zip(&mut commands) {
+                        let hit = match rule.decision {
+                            Decision::Allow if words.allows(segment, programs) => Hit::Yes,
+                            Decision::Allow => Hit::No,
+                            Decision::Ask | Decision::Forbid => words.tightens(segment),
+                        };
+                        judged.reasons.extend(command_reason(set, rule, hit, call));
+                    }
+                    if let Some(opaque) = split.opaque.filter(|_| rule.decision != Decision::Allow) {
+                        reasons.push(maybe(set, rule, &format!("the command can not be read ({opaque})")));
+                    }
+                }
+            }
+        }
+    }
+    if !is_settled {
+        let why = format!("no policy names the tool `{}`", call.tool);
+        reasons.push(Reason { layer: Layer::BuiltIn, rule: String::new(), place: String::new(), decision: Decision::Ask, why });
+    }
+    if call.runs {
+        unmatched(sets, &split, command.is_some(), (&mut reasons, &mut commands));
+    }
+    let all = reasons.iter().chain(commands.iter().flat_map(|command| &command.reasons));
+    let decision = all.map(|reason| reason.decision).max().unwrap_or(Decision::Ask);
+    Verdict { decision, reasons, commands, opaque: split.opaque }
+}
+
+/// What no file can change.
+fn floor(call: &Call<'_>) -> Vec<Reason> {
+    let refuse = |why: String| Reason { layer: Layer::Floor, rule: String::new(), place: String::new(), decision: Decision::Forbid, why };
+    if let Some(path) = call.writes.iter().find(|path| leaves(path)) {
+        return vec![refuse(format!("`{path}` lies outside the worktree; use a path below its root"))];
+    }
+    if call.runs && call.level.is_none() {
+        return vec![refuse("no complete sandbox level works on this host, so no command may run".to_owned())];
+    }
+    Vec::new()
+}
+
+/// Whether a path, taken literally, points out of the worktree.
+fn leaves(path: &str) -> bool {
+    let mut depth = 0_i64;
+    let climbs = path.split('/').any(|part| {
+        match part {
+            "" | "." => {}
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+        depth < 0
+    });
+    path.starts_with('/') || climbs
+}
+
+/// Commands that no rule of words settles, where a file says what becomes of them.
+fn unmatched(sets: &[&RuleSet], split: &Split, has_text: bool, (reasons, commands): (&mut Vec<Reason>, &mut [Judged])) {
+    let strictest = sets.iter().filter_map(|set| Some((set.unmatched?, set))).max_by_key(|(decision, _)| *decision);
+    let Some((decision, set)) = strictest else { return };
+    let (layer, name) = (set.layer, set.name.as_str());
+    let reason = |why: String| Reason { layer, rule: "unmatched_commands".to_owned(), place: name.to_owned(), decision, why };
+    if !has_text {
+        reasons.push(reason("no rule can settle what is sent to a running command".to_owned()));
+    }
+    if let Some(opaque) = split.opaque {
+        reasons.push(reason(format!("no rule can settle a command that can not be read ({opaque})")));
+    }
+    for command in commands.iter_mut().filter(|command| command.reasons.is_empty()) {
+        let doubt = command.doubt.map(|doubt| format!(": {doubt}")).unwrap_or_default();
+        command.reasons.push(reason(format!("no rule settles `{}`{doubt}", command.text)));
+    }
+}
+
+fn command_reason(set: &RuleSet, rule: &Rule, hit: Hit, call: &Call<'_>) -> Option<Reason> {
+    match hit {
+        Hit::No => None,
+        Hit::Maybe => Some(maybe(set, rule, "only the shell knows what would run")),
+        Hit::Yes => Some(reason(set, rule, call, &[])),
+    }
+}
+
+/// A rule that might match is asked about.
+fn maybe(set: &RuleSet, rule: &Rule, cause: &str) -> Reason {
+    let why = format!("{cause}, and rule `{}` of the {} policy might concern it", rule.id, set.layer);
+    Reason { layer: set.layer, rule: rule.id.clone(), place: place(set, rule), decision: rule.decision.min(Decision::Ask), why }
+}
+
+fn place(set: &RuleSet, rule: &Rule) -> String {
+    format!("{}:{}", set.name, rule.line)
+}
+
+fn reason(set: &RuleSet, rule: &Rule, call: &Call<'_>, paths: &[&str]) -> Reason {
+    let said =
+        rule.why.as_deref().unwrap_or_default().replace("{paths}", &paths.join(", ")).replace("{deletes}", &call.deletes.to_string());
+    let why = match (set.layer, said.is_empty()) {
+        (Layer::BuiltIn, _) => said,
+        (layer, true) => format!("rule `{}` of the {layer} policy", rule.id),
+        (layer, false) => format!("{said} (rule `{}` of the {layer} policy)", rule.id),
+    };
+    Reason { layer: set.layer, rule: rule.id.clone(), place: place(set, rule), decision: rule.decision, why }
+}
+
+impl Judged {
+    fn new(segment: &Segment) -> Self {
+        let words: Vec<&str> = segment.words.iter().map(|word| word.known().unwrap_or("…")).collect();
+        debug_assert!(segment.words.iter().all(|word| !matches!(word, Word::Unknown)) || segment.doubt.is_some());
+        Self { text: words.join(" "), doubt: segment.doubt, reasons: Vec::new() }
+    }
+}

@@ -1,0 +1,361 @@
+//! The table that is built in, approvals, and rules of every layer.
+
+use super::*;
+use tinkerbell_core::effect::EffectClass;
+use tinkerbell_core::port::Level;
+use tinkerbell_core::tool::{ToolCall, ToolPlan};
+use tinkerbell_core::words::{TaskId, Workspace};
+
+fn deed(tool: &str, command: Option<&str>, writes: &[&str], deletes: u32, level: Option<Level>) -> Deed {
+    Deed {
+        task: TaskId(7),
+        call: ToolCall { id: "c1".to_owned(), name: tool.to_owned(), args: "{}".to_owned() },
+        plan: ToolPlan {
+            class: EffectClass::Unsafe,
+            writes: writes.iter().map(|path| (*path).to_owned()).collect(),
+            deletes,
+            command: command.map(str::to_owned),
+        },
+        level,
+        workspace: Workspace {
+            task: TaskId(7),
+            repo: "/r".into(),
+            tree: "/t".into(),
+            git_dir: "/g".into(),
+            common_dir: "/c".into(),
+            branch: "refs/heads/tinkerbell/x".to_owned(),
+            base: "a".repeat(40).parse().unwrap(),
+        },
+    }
+}
+
+fn word(deed: &Deed) -> String {
+    match PolicyGuard::new().judge(deed) {
+        Judgement::Allow => "allow".to_owned(),
+        Judgement::Ask { why, .. } => format!("ask: {why}"),
+        Judgement::Refuse { why } => format!("refuse: {why}"),
+    }
+}
+
+#[test]
+fn the_table_decides() {
+    let (full, landlock, none) = (Some(Level::Full), Some(Level::Landlock), Some(Level::None));
+    for (tool, command, writes, deletes, level, expected) in [
+        ("exec", Some("ls"), vec![], 0, full, "allow"),
+        ("exec", Some("rm -rf ."), vec![], 0, landlock, "allow"),
+        ("exec", Some("ls"), vec![], 0, none, "ask: it would run without a sandbox"),
+        ("exec", Some("ls"), vec![], 0, None, "refuse: no complete sandbox"),
+        ("exec_send", None, vec![], 0, full, "allow"),
+        ("exec_send", None, vec![], 0, none, "ask: it would run without a sandbox"),
+        ("exec_wait", None, vec![], 0, full, "allow"),
+        ("read", None, vec![], 0, full, "allow"),
+        ("search", None, vec![], 0, full, "allow"),
+        ("plan", None, vec![], 0, full, "allow"),
+        ("edit", None, vec!["src/a.rs"], 0, full, "allow"),
+        ("write", None, vec!["AGENTS.md"], 0, full, "ask: it changes protected files: AGENTS.md"),
+        ("apply_patch", None, vec!["a", ".github/workflows/ci.yml"], 0, full, "ask: it changes protected files: .github"),
+        ("edit", None, vec!["sub/.VSCode/tasks.json"], 0, full, "ask: it changes protected"),
+        ("apply_patch", None, vec!["a"], 50, full, "allow"),
+        ("apply_patch", None, vec!["a"], 51, full, "ask: it deletes 51 tracked files"),
+        ("write", None, vec!["../x"], 0, full, "refuse: `../x` lies outside"),
+        ("write", None, vec!["a/../../x"], 0, full, "refuse: `a/../../x` lies outside"),
+        ("write", None, vec!["/etc/passwd"], 0, full, "refuse: `/etc/passwd` lies outside"),
+        ("write", None, vec!["a/../x"], 0, full, "allow"),
+        ("deploy", None, vec![], 0, full, "ask: no policy names the tool `deploy`"),
+        ("read", None, vec!["a"], 0, full, "ask: it writes files"),
+    ] {
+        let got = word(&deed(tool, command, &writes, deletes, level));
+        assert!(got.starts_with(expected), "{tool} {command:?} {writes:?}: {got}");
+    }
+}
+
+#[test]
+fn an_approval_is_bound_to_the_exact_bytes() {
+    let digest = |change: &dyn Fn(&mut Deed)| {
+        let mut deed = deed("write", None, &["AGENTS.md"], 0, Some(Level::Full));
+        change(&mut deed);
+        deed_digest(&deed)
+    };
+    let plain = digest(&|_| {});
+    assert_eq!(plain, digest(&|deed| deed.call.id = "other".to_owned()));
+    let changes: [&dyn Fn(&mut Deed); 6] = [
+        &|deed| deed.call.args = "{ }".to_owned(),
+        &|deed| deed.plan.command = Some("x".to_owned()),
+        &|deed| deed.plan.writes = vec!["AGENTS".to_owned(), ".md".to_owned()],
+        &|deed| deed.level = Some(Level::None),
+        &|deed| deed.task = TaskId(8),
+        &|deed| deed.plan.deletes = 1,
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        assert_ne!(plain, digest(change), "change {index}");
+    }
+    assert_eq!(plain.len(), 64);
+}
+
+#[test]
+fn secrets_can_be_replaced_while_in_use() {
+    let guard = PolicyGuard::new();
+    assert_eq!(guard.redact("key verysecret"), "key verysecret");
+    guard.set_secrets(vec![("K".to_owned(), "verysecret".to_owned())]);
+    assert_eq!(guard.redact("key verysecret"), "key [secret K]");
+    guard.set_secrets(Vec::new());
+    assert_eq!(guard.redact("key verysecret"), "key verysecret");
+}
+
+/// The verdict on a command at level `full` under a user's policy, with the reason.
+fn said(policy: &str, command: &str) -> String {
+    let sets = [built_in().unwrap(), parse(Layer::User, "p.toml", policy).unwrap()];
+    let call = Call { tool: "exec", runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
+    let verdict = judge(&call, Some(command), &sets.iter().collect::<Vec<_>>(), None);
+    format!("{:?} {}", verdict.decision, verdict.why()).to_lowercase()
+}
+
+fn mistake(layer: Layer, policy: &str) -> String {
+    let fault = parse(layer, "p.toml", policy).unwrap_err();
+    format!("{} {}", fault.code, fault.message)
+}
+
+#[test]
+fn the_built_in_file_holds_its_examples_and_nothing_useless() {
+    let set = built_in().unwrap();
+    assert_eq!((set.rules.len(), set.warnings.as_slice()), (7, [].as_slice()));
+    assert!(set.examples >= 35, "{}", set.examples);
+}
+
+const NO_PUSH: &str =
+    "[[rule]]\nid = \"no-push\"\nargv = [\"git\", \"push\"]\nwithout = [\"--dry-run\"]\ndecision = \"forbid\"\nwhy = \"people push\"\n";
+
+#[test]
+fn a_stricter_rule_sees_through_what_can_be_seen_through_and_asks_about_the_rest() {
+    for (command, expected) in [
+        ("git status", "allow"),
+        ("git push", "forbid people push (rule `no-push` of the user policy)"),
+        ("git push origin main", "forbid"),
+        ("cd x && git push | tee log", "forbid"),
+        ("git push > /dev/null 2>&1", "forbid"),
+        ("FOO=1 git push", "forbid"),
+        ("'git' \"pu\"sh", "forbid"),
+        ("g\\it push", "forbid"),
+        ("/usr/bin/git push", "forbid"),
+        ("git push --dry-run", "allow"),
+        ("git -C x push", "ask"),
+        ("git $VERB", "ask"),
+        ("$GIT push", "ask"),
+        ("echo $(git push)", "forbid"),
+        ("(git push)", "forbid"),
+        ("if true; then git push; fi", "forbid"),
+        ("for i in 1 2; do git push; done", "forbid"),
+        ("sh -c 'git push'", "ask"),
+        ("env git push", "ask"),
+        ("echo push | xargs git", "ask"),
+        ("eval 'git push'", "ask"),
+        ("echo `git push`", "ask"),
+        ("cat <<EOF\n$(git push)\nEOF", "ask"),
+        ("cat <<'EOF'\n$(git push)\nEOF", "allow"),
+        ("python3 build.py", "allow"),
+        ("python3 -c 'x'", "ask"),
+        ("echo git push", "allow"),
+        ("make test", "allow"),
+        ("cargo test 2>&1 | tail -5", "allow"),
+    ] {
+        let got = said(NO_PUSH, command);
+        assert!(got.starts_with(expected), "{command}: {got}");
+    }
+}
+
+const LISTED: &str = "unmatched_commands = \"ask\"\n[[rule]]\nid = \"tests\"\nargv = [\"cargo\", [\"test\", \"check\"]]\nwithout = [\"--config\"]\nprogram = \"toolchain\"\ndecision = \"allow\"\nmatch = [\"cargo test -p wal\"]\nnot_match = [\"./cargo test\", \"cargo run\", \"cargo test --config x=1\"]\n[[rule]]\nid = \"ls\"\nargv = [\"ls\"]\ndecision = \"allow\"\n";
+
+#[test]
+fn with_a_list_only_what_is_known_to_the_last_word_is_allowed() {
+    for (command, expected) in [
+        ("cargo test -p wal", "allow"),
+        ("cargo check; ls -l && cargo test", "allow"),
+        ("cargo test # with a comment", "allow"),
+        ("cargo \\\n  test", "allow"),
+        ("cargo run", "ask no rule settles `cargo run`"),
+        ("cargo test > log", "ask no rule settles `cargo test`: it redirects"),
+        ("PATH=. cargo test", "ask"),
+        ("export X=1; cargo test", "ask"),
+        ("cargo test $X", "ask"),
+        ("cargo test *", "ask"),
+        ("cargo test $(ls)", "ask"),
+        ("(cargo test)", "ask"),
+        ("if ls; then cargo test; fi", "ask"),
+        ("cargo test --conf=x", "ask"),
+        ("cargo test `ls`", "ask"),
+        ("ls <<E\nE", "ask"),
+        ("cargo test; rm x", "ask no rule settles `rm x`"),
+        ("cargo test\u{85}", "ask"),
+        ("", "allow"),
+    ] {
+        let got = said(LISTED, command);
+        assert!(got.starts_with(expected), "{command}: {got}");
+    }
+    let sets = [built_in().unwrap(), parse(Layer::User, "p", LISTED).unwrap()];
+    let sets: Vec<&RuleSet> = sets.iter().collect();
+    let call = Call { tool: "exec_send", runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
+    assert_eq!(judge(&call, None, &sets, None).decision, Decision::Ask, "a shell could be fed");
+}
+
+#[test]
+fn the_strictest_of_all_layers_wins_and_nothing_loosens_the_built_in_file() {
+    let user = parse(Layer::User, "u", "[[rule]]\nid = \"all\"\ntools = [\"exec\"]\ndecision = \"allow\"\n[[rule]]\nid = \"lock\"\npaths = [\"*.lock\", \"db/**/*.sql\"]\ndecision = \"forbid\"\n").unwrap();
+    let project = parse(Layer::Project, "p", "[[rule]]\nid = \"ask\"\nargv = [\"ls\"]\ndecision = \"ask\"\n").unwrap();
+    let built = built_in().unwrap();
+    let sets = [&built, &user, &project];
+    let none = Call { tool: "exec", runs: true, level: Some(Level::None), writes: &[], deletes: 0 };
+    assert_eq!(judge(&none, Some("pwd"), &sets, None).decision, Decision::Ask);
+    let full = Call { level: Some(Level::Full), ..none };
+    assert_eq!(judge(&full, Some("pwd"), &sets, None).decision, Decision::Allow);
+    assert_eq!(judge(&full, Some("ls -l"), &sets, None).decision, Decision::Ask);
+    for (path, decision) in [
+        ("src/a.rs", Decision::Allow),
+        ("Cargo.lock", Decision::Forbid),
+        ("a/b/CARGO.LOCK", Decision::Forbid),
+        ("db/x.sql", Decision::Forbid),
+        ("./db/a/../b/x.sql", Decision::Forbid),
+        ("src/db/x.sql", Decision::Allow),
+        ("AGENTS.md", Decision::Ask),
+        ("../x", Decision::Forbid),
+    ] {
+        let writes = [path.to_owned()];
+        let edit = Call { tool: "edit", runs: false, level: Some(Level::Full), writes: &writes, deletes: 0 };
+        assert_eq!(judge(&edit, None, &sets, None).decision, decision, "{path}");
+    }
+}
+
+#[test]
+fn a_mistake_refuses_the_file_with_its_line() {
+    let allow = |argv: &str| format!("[[rule]]\nid = \"a\"\nargv = {argv}\ndecision = \"allow\"\n");
+    for (policy, expected) in [
+        ("[[rule]]\nid = \"a\"\ndecison = \"ask\"\n".to_owned(), "TB-POLICY-003 p.toml:3: unknown field `decison`"),
+        ("[[rule]]\nid = \"a\"\ndecision = \"maybe\"\n".to_owned(), "TB-POLICY-003 p.toml:3: unknown variant"),
+        ("x = 1\n".to_owned(), "TB-POLICY-003 p.toml:1: unknown field `x`"),
+        ("unmatched_commands = \"allow\"\n".to_owned(), "TB-POLICY-003 p.toml:1: `unmatched_commands` can only"),
+        (format!("{}{}", allow("[\"ls\"]"), allow("[\"ls\"]")), "TB-POLICY-003 p.toml:6: there are two rules `a`"),
+        (allow("[]"), "TB-POLICY-003 p.toml:2: `argv` is empty"),
+        (allow("[\"ls\", []]"), "TB-POLICY-003 p.toml:3: an empty list"),
+        (allow("[\"cargo test\"]"), "TB-POLICY-003 p.toml:3: `cargo test` can hardly match"),
+        (allow("[\"sh\", \"-c\"]"), "TB-POLICY-003 p.toml:3: rule `a` would allow anything: `sh -c` runs whatever text follows"),
+        (allow("[[\"ls\", \"bash\"], \"-lc\"]"), "TB-POLICY-003 p.toml:3: rule `a` would allow anything: `bash -lc`"),
+        (allow("[\"env\"]"), "TB-POLICY-003 p.toml:3: rule `a` would allow anything: `env` runs whatever follows"),
+        (allow("[\"/usr/bin/xargs\", \"ls\"]"), "TB-POLICY-003 p.toml:3: rule `a` would allow anything: `xargs`"),
+        (allow("[\"ssh\", \"-o\"]"), "TB-POLICY-003 p.toml:3: rule `a` would allow anything: `ssh`"),
+        (allow("[\"find\"]"), "TB-POLICY-003 p.toml:3: rule `a` would allow anything: `find -exec`"),
+        (allow("[\"python3.12\", \"-c\"]"), "TB-POLICY-003 p.toml:3: rule `a` would allow anything: `python3.12 -c`"),
+        (allow("[\"node\"]"), "TB-POLICY-003 p.toml:3: rule `a` would allow anything: `node` runs whatever follows"),
+        (allow("[\"git\"]"), "TB-POLICY-003 p.toml:3: rule `a` would allow anything: `git -c"),
+        (allow("[\"git\", \"-c\"]"), "TB-POLICY-003 p.toml:3: rule `a` would allow anything: `git -c`"),
+        (format!("{}match = [\"ls\", \"rm\"]\n", allow("[\"ls\"]")), "TB-POLICY-004 p.toml:5: rule `a` does not match its example `rm`"),
+        (
+            format!("{}not_match = [\n  \"rm\",\n  \"ls -l\"]\n", allow("[\"ls\"]")),
+            "TB-POLICY-004 p.toml:7: rule `a` matches what it must not `ls -l`",
+        ),
+        ("[[rule]]\nid = \"a\"\npaths = [\"/etc/x\"]\ndecision = \"ask\"\n".to_owned(), "TB-POLICY-003 p.toml:3: `/etc/x` can never match"),
+        ("[[rule]]\nid = \"a\"\npaths = [\"x\"]\ndecision = \"allow\"\n".to_owned(), "TB-POLICY-003 p.toml:4: files of the worktree"),
+        (
+            "[[rule]]\nid = \"a\"\nargv = [\"ls\"]\nlevel = [\"high\"]\ndecision = \"ask\"\n".to_owned(),
+            "TB-POLICY-003 p.toml:4: there is no level",
+        ),
+        (
+            "[[rule]]\nid = \"a\"\nwithout = [\"x\"]\ndecision = \"ask\"\n".to_owned(),
+            "TB-POLICY-003 p.toml:3: `without` and `program` need",
+        ),
+    ] {
+        let got = mistake(Layer::User, &policy);
+        assert!(got.starts_with(expected), "{policy}\n{got}");
+    }
+    assert!(mistake(Layer::Project, &allow("[\"ls\"]")).starts_with("TB-POLICY-005 p.toml:4: a project's policy may only"));
+    for fine in [
+        "[\"git\", \"status\"]",
+        "[\"python\", \"-m\", \"pytest\"]",
+        "[[\"ls\", \"cat\"]]",
+        "[\"cargo\", \"test\"]\nwithout = [\"--config\"]",
+    ] {
+        assert!(parse(Layer::User, "p", &allow(fine)).is_ok(), "{fine}");
+    }
+}
+
+#[test]
+fn a_rule_that_changes_nothing_is_named() {
+    let policy = "[[rule]]\nid = \"a\"\nargv = [\"git\"]\ndecision = \"forbid\"\n[[rule]]\nid = \"b\"\nargv = [\"git\", \"push\"]\ndecision = \"ask\"\n";
+    let set = parse(Layer::User, "p", policy).unwrap();
+    assert_eq!(set.warnings, ["p:6: rule `b` changes nothing: `a` covers it"]);
+    assert!(
+        parse(
+            Layer::User,
+            "p",
+            &policy.replace("\"forbid\"", "\"ask\"").replace("decision = \"ask\"\n[[", "decision = \"ask\"\nwithout = [\"x\"]\n[[")
+        )
+        .unwrap()
+        .warnings
+        .is_empty()
+    );
+}
+
+#[test]
+fn a_program_must_come_from_outside_the_workspace() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tools, tree) = (dir.path().join("tools"), dir.path().join("tree"));
+    for at in [&tools, &tree] {
+        std::fs::create_dir_all(at).unwrap();
+        let file = at.join("cargo");
+        std::fs::write(&file, "").unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    std::os::unix::fs::symlink(tree.join("cargo"), tools.join("linked")).unwrap();
+    let built = built_in().unwrap();
+    let rules = parse(Layer::User, "p", &LISTED.replace("\"cargo\", [", "[\"cargo\", \"linked\"], [")).unwrap();
+    let call = Call { tool: "exec", runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
+    let word = |path: String, command: &str| {
+        let programs = Programs::of(&path, vec![tree.clone()]);
+        judge(&call, Some(command), &[&built, &rules], Some(&programs)).decision
+    };
+    let (good, bad) = (tools.display().to_string(), tree.display().to_string());
+    assert_eq!(word(good.clone(), "cargo test"), Decision::Allow);
+    assert_eq!(word(format!("{bad}:{good}"), "cargo test"), Decision::Ask, "the first one is the workspace's");
+    assert_eq!(word(format!(".:{good}"), "cargo test"), Decision::Ask, "a relative directory leads anywhere");
+    assert_eq!(word(good.clone(), "linked test"), Decision::Ask, "a link into the workspace");
+    assert_eq!(word("/nowhere".to_owned(), "cargo test"), Decision::Ask);
+}
+
+#[test]
+fn files_of_others_are_refused_and_a_mistake_leaves_the_old_rules_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let uid = rustix::process::getuid().as_raw();
+    let places = PolicyPlaces { organisation: dir.path().join("none/policy.toml"), user: dir.path().join("policy.toml"), uid };
+    let guard = PolicyGuard::new();
+    let mut exec = deed("exec", Some("git push"), &[], 0, Some(Level::Full));
+    exec.workspace.repo = dir.path().join("repo");
+    let word = || match guard.judge(&exec) {
+        Judgement::Allow => "allow".to_owned(),
+        Judgement::Ask { why, .. } => format!("ask: {why}"),
+        Judgement::Refuse { why } => format!("refuse: {why}"),
+    };
+    assert_eq!((guard.reload(&places), word().as_str()), (Ok(false), "allow"));
+    std::fs::write(&places.user, NO_PUSH).unwrap();
+    assert_eq!((guard.reload(&places), guard.reload(&places)), (Ok(true), Ok(false)));
+    assert!(word().starts_with("refuse: people push"));
+    std::fs::write(&places.user, "x = 1").unwrap();
+    assert_eq!(guard.reload(&places).unwrap_err().code.0, "TB-POLICY-003");
+    assert!(word().starts_with("refuse: people push"), "the old rules stay");
+    std::fs::write(&places.user, "").unwrap();
+    std::fs::set_permissions(&places.user, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let fault = guard.reload(&places).unwrap_err();
+    assert!(fault.code.0 == "TB-POLICY-002" && fault.message.contains("mode 666 lets others write it"), "{}", fault.message);
+    assert!(read_file(Layer::Organisation, &places.user, &[uid + 1]).unwrap_err().message.contains("belongs to user"));
+    std::fs::remove_file(&places.user).unwrap();
+    assert_eq!((guard.reload(&places), word().as_str()), (Ok(true), "allow"));
+    // A project tightens, and what can not be read is asked for.
+    let file = exec.workspace.repo.join(".tinkerbell/policy.toml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, NO_PUSH).unwrap();
+    assert_eq!((guard.reload_project(&exec.workspace.repo), word().starts_with("refuse")), (Ok(()), true));
+    std::fs::write(&file, "x = 1").unwrap();
+    assert!(guard.reload_project(&exec.workspace.repo).is_err() && word().starts_with("refuse"), "the old rules stay");
+    let fresh = PolicyGuard::new();
+    assert!(matches!(fresh.judge(&exec), Judgement::Ask { why, .. } if why.contains("project's policy can not be used")));
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", &file).unwrap();
+    assert_eq!(project_file(&exec.workspace.repo).unwrap_err().code.0, "TB-POLICY-002");
+}
