@@ -14,6 +14,7 @@ mod home;
 mod limits;
 mod llm;
 mod places;
+mod policy;
 mod provider;
 mod repository;
 mod sealed;
