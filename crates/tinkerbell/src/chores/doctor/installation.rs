@@ -238,6 +238,13 @@ pub fn configuration(shop: &Shop<'_>, loaded: &Result<Loaded, Fault>) -> Group {
             findings.extend(meanings(shop, &loaded.config).iter().map(|fault| broken("values", fault)));
         }
     }
+    findings.push(match crate::policy::places(shop.sources).read() {
+        Ok(sets) => {
+            let files: Vec<String> = sets.iter().map(|set| format!("{} rules {}", set.rules.len(), set.name)).collect();
+            Finding::good("policy", files.join(", "))
+        }
+        Err(fault) => broken("policy", &fault),
+    });
     if let Some(cwd) = shop.cwd {
         let root = repository::root(cwd).unwrap_or_else(|| cwd.to_owned());
         match config::read_project(&root) {
