@@ -3,10 +3,12 @@
 //! Words and their checks only; nothing is done here. Invariant: an unknown word is refused with
 //! the nearest known one and exit code 2, before anything was touched.
 
+mod keys;
 mod policy;
 mod service;
 mod when;
 
+pub use keys::KeysCommand;
 pub use policy::PolicyCommand;
 pub use service::DaemonCommand;
 pub use when::{PRIORITIES, When};
@@ -508,19 +510,6 @@ pub enum WalCommand {
         #[arg(long)]
         blobs: bool,
     },
-}
-
-/// Commands about the keys.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum KeysCommand {
-    /// List them: number, user, age; never secrets
-    Ls {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Wrap all keys under a new root key, and discard the old one
-    RotateRoot,
 }
 
 /// Reads the command line. Whatever is to be said about it was printed when this fails.
