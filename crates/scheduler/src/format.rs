@@ -74,7 +74,7 @@ impl Image {
     }
 
     /// All tasks, by id.
-    pub(crate) fn tasks(&self) -> impl Iterator<Item = Entry> {
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = Entry> + Clone {
         self.rows().0.chunks_exact(ROW).filter_map(entry)
     }
 

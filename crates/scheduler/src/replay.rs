@@ -9,7 +9,8 @@ use crate::format::Image;
 use crate::record::{BLOB_MISSING, unpack};
 use crate::rest::{load, thicken};
 use crate::slot::Slot;
-use crate::table::Flags;
+use crate::table::{Flags, Table};
+use futures_util::future::join;
 use std::collections::{BTreeMap, BTreeSet};
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::event::{Event, OrphanReaped};
@@ -18,7 +19,7 @@ use tinkerbell_core::port::Record;
 use tinkerbell_core::words::{Lsn, RunId, TaskId};
 
 /// Records read at once.
-const CHUNK: usize = 1_024;
+const CHUNK: usize = 4_096;
 /// The kind of a snapshot's record.
 const SNAPSHOT: u16 = 33;
 
@@ -36,7 +37,7 @@ pub(crate) async fn fold(deps: &Deps, options: &Options) -> Result<World, Fault>
 }
 
 async fn from_image(deps: &Deps, options: &Options, image: &Image, through: Lsn) -> Result<World, Fault> {
-    let mut world = World::default();
+    let mut world = World { table: Table::of(image.tasks()), ..World::default() };
     let mut awake = Vec::new();
     for entry in image.tasks() {
         if entry.flags.is_open() {
@@ -45,7 +46,6 @@ async fn from_image(deps: &Deps, options: &Options, image: &Image, through: Lsn)
         if entry.flags.has(Flags::AWAKE) && !entry.flags.is_removed() {
             awake.push(entry);
         }
-        world.table.insert(entry);
     }
     image.keys().for_each(|(hash, task)| world.keys.restore(hash, task));
     for entry in awake {
@@ -59,17 +59,14 @@ async fn from_image(deps: &Deps, options: &Options, image: &Image, through: Lsn)
 async fn tail(deps: &Deps, options: &Options, mut world: World, mut from: Lsn) -> Result<World, Fault> {
     let (mut bare, mut crowded) = (Bare::default(), options.resting);
     world.newest = Lsn(from.0.saturating_sub(1));
-    loop {
-        let records = deps.journal.read(from, CHUNK).await?;
-        let Some(last) = records.last() else { break };
+    let mut records = deps.journal.read(from, CHUNK).await?;
+    while let Some(last) = records.last() {
         world.newest = last.lsn;
         from = last.lsn.next();
-        for record in records {
-            let task = record.task;
-            if let Err(fault) = take(deps, &mut world, &mut bare, record).await {
-                bare.take(task, fault)?;
-            }
-        }
+        // The next ones are read while these are folded; polled first, so that the reading begins.
+        let (next, folded) = join(deps.journal.read(from, CHUNK), take_all(deps, &mut world, &mut bare, records)).await;
+        folded?;
+        records = next?;
         // A journal without checkpoint may hold more tasks than memory should.
         if world.resting.len() > crowded {
             rest(&mut world, options);
@@ -82,6 +79,16 @@ async fn tail(deps: &Deps, options: &Options, mut world: World, mut from: Lsn) -
         thicken(deps, slot).await?;
     }
     Ok(world)
+}
+
+async fn take_all(deps: &Deps, world: &mut World, bare: &mut Bare, records: Vec<Record>) -> Result<(), Fault> {
+    for record in records {
+        let task = record.task;
+        if let Err(fault) = take(deps, world, bare, record).await {
+            bare.take(task, fault)?;
+        }
+    }
+    Ok(())
 }
 
 async fn take(deps: &Deps, world: &mut World, bare: &mut Bare, record: Record) -> Result<(), Fault> {
