@@ -5,7 +5,7 @@
 
 use super::load::RuleSet;
 use super::options::Decision;
-use super::rule::{Call, Hit, Programs, Rule, Subject};
+use super::rule::{Call, Hit, Look, Programs, Rule, Subject};
 use super::shell::{self, Segment, Split, Word};
 use std::fmt;
 
@@ -101,40 +101,20 @@ impl Verdict {
 /// Judges a call; `command` is the text of a shell command, where it has one.
 #[must_use]
 pub fn judge(call: &Call<'_>, command: Option<&str>, sets: &[&RuleSet], programs: Option<&Programs>) -> Verdict {
-    let mut reasons = floor(call);
     let split = command.map(shell::split).unwrap_or_default();
-    let mut commands: Vec<Judged> = split.segments.iter().map(Judged::new).collect();
-    let mut is_settled = !reasons.is_empty();
+    let mut bench = Bench {
+        reasons: floor(call),
+        commands: split.segments.iter().map(|segment| (Look::of(segment), Judged::new(segment))).collect(),
+        opaque: split.opaque,
+        call,
+        programs,
+    };
+    let mut is_settled = !bench.reasons.is_empty();
     for set in sets {
-        for rule in set.rules.iter().filter(|rule| rule.scope.holds(call)) {
-            match &rule.subject {
-                Subject::Call => {
-                    is_settled |= !rule.scope.tools.is_empty() || rule.scope.runs.is_some();
-                    reasons.push(reason(set, rule, call, &[]));
-                }
-                Subject::Paths(patterns) => {
-                    let hit = |path: &&String| patterns.iter().any(|pattern| pattern.matches(path));
-                    let paths: Vec<&str> = call.writes.iter().filter(hit).map(String::as_str).collect();
-                    if !paths.is_empty() {
-                        reasons.push(reason(set, rule, call, &paths));
-                    }
-                }
-                Subject::Command(words) => {
-                    for (segment, judged) in split.segments.iter().zip(&mut commands) {
-                        let hit = match rule.decision {
-                            Decision::Allow if words.allows(segment, programs) => Hit::Yes,
-                            Decision::Allow => Hit::No,
-                            Decision::Ask | Decision::Forbid => words.tightens(segment),
-                        };
-                        judged.reasons.extend(command_reason(set, rule, hit, call));
-                    }
-                    if let Some(opaque) = split.opaque.filter(|_| rule.decision != Decision::Allow) {
-                        reasons.push(maybe(set, rule, &format!("the command can not be read ({opaque})")));
-                    }
-                }
-            }
-        }
+        is_settled |= bench.hear(set);
     }
+    let Bench { mut reasons, commands, .. } = bench;
+    let mut commands: Vec<Judged> = commands.into_iter().map(|(_, judged)| judged).collect();
     if !is_settled {
         let why = format!("no policy names the tool `{}`", call.tool);
         reasons.push(Reason { layer: Layer::BuiltIn, rule: String::new(), place: String::new(), decision: Decision::Ask, why });
@@ -145,6 +125,87 @@ pub fn judge(call: &Call<'_>, command: Option<&str>, sets: &[&RuleSet], programs
     let all = reasons.iter().chain(commands.iter().flat_map(|command| &command.reasons));
     let decision = all.map(|reason| reason.decision).max().unwrap_or(Decision::Ask);
     Verdict { decision, reasons, commands, opaque: split.opaque }
+}
+
+/// A call before all rules.
+struct Bench<'a> {
+    call: &'a Call<'a>,
+    programs: Option<&'a Programs>,
+    reasons: Vec<Reason>,
+    commands: Vec<(Look<'a>, Judged)>,
+    opaque: Option<&'static str>,
+}
+
+/// Rules of one set that might match: the first, and how many more. One question is enough for all.
+#[derive(Clone, Copy, Default)]
+struct Doubts<'a> {
+    first: Option<&'a Rule>,
+    more: u32,
+}
+
+impl<'a> Doubts<'a> {
+    fn add(&mut self, rule: &'a Rule) {
+        match self.first {
+            None => self.first = Some(rule),
+            Some(_) => self.more += 1,
+        }
+    }
+
+    fn reason(self, set: &RuleSet, cause: &str) -> Option<Reason> {
+        let rule = self.first?;
+        let more = if self.more == 0 { String::new() } else { format!(" and {} more", self.more) };
+        let why = format!("{cause}, and rule `{}`{more} of the {} policy might concern it", rule.id, set.layer);
+        Some(Reason { layer: set.layer, rule: rule.id.clone(), place: place(set, rule), decision: Decision::Ask, why })
+    }
+}
+
+impl Bench<'_> {
+    /// Hears one set; whether a rule of it is about this kind of call.
+    fn hear(&mut self, set: &RuleSet) -> bool {
+        let call = self.call;
+        let mut is_settled = false;
+        let mut doubts = vec![Doubts::default(); self.commands.len()];
+        let mut unread = Doubts::default();
+        for rule in set.rules.iter().filter(|rule| rule.scope.holds(call)) {
+            match &rule.subject {
+                Subject::Call => {
+                    is_settled |= !rule.scope.tools.is_empty() || rule.scope.runs.is_some();
+                    self.reasons.push(reason(set, rule, call, &[]));
+                }
+                Subject::Paths(patterns) => {
+                    let hit = |path: &&String| patterns.iter().any(|pattern| pattern.matches(path));
+                    let paths: Vec<&str> = call.writes.iter().filter(hit).map(String::as_str).collect();
+                    if !paths.is_empty() {
+                        self.reasons.push(reason(set, rule, call, &paths));
+                    }
+                }
+                Subject::Command(words) => {
+                    for ((look, judged), doubts) in self.commands.iter_mut().zip(&mut doubts) {
+                        let hit = match rule.decision {
+                            Decision::Allow if words.allows(look, self.programs) => Hit::Yes,
+                            Decision::Allow => Hit::No,
+                            Decision::Ask | Decision::Forbid => words.tightens(look),
+                        };
+                        match hit {
+                            Hit::No => {}
+                            Hit::Maybe => doubts.add(rule),
+                            Hit::Yes => judged.reasons.push(reason(set, rule, call, &[])),
+                        }
+                    }
+                    if self.opaque.is_some() && rule.decision != Decision::Allow {
+                        unread.add(rule);
+                    }
+                }
+            }
+        }
+        for ((_, judged), doubts) in self.commands.iter_mut().zip(doubts) {
+            judged.reasons.extend(doubts.reason(set, "only the shell knows what would run"));
+        }
+        if let Some(opaque) = self.opaque {
+            self.reasons.extend(unread.reason(set, &format!("the command can not be read ({opaque})")));
+        }
+        is_settled
+    }
 }
 
 /// What no file can change.
@@ -173,36 +234,27 @@ fn leaves(path: &str) -> bool {
     path.starts_with('/') || climbs
 }
 
-/// Commands that no rule of words settles, where a file says what becomes of them.
+/// Only an `allow` counts here: an `ask` of a project must not soften a user's `forbid`.
+fn is_allowed(command: &Judged) -> bool {
+    command.reasons.iter().any(|reason| reason.decision == Decision::Allow)
+}
+
+/// Commands that no `allow` covers, where a file says what becomes of them.
 fn unmatched(sets: &[&RuleSet], split: &Split, has_text: bool, (reasons, commands): (&mut Vec<Reason>, &mut [Judged])) {
     let strictest = sets.iter().filter_map(|set| Some((set.unmatched?, set))).max_by_key(|(decision, _)| *decision);
     let Some((decision, set)) = strictest else { return };
     let (layer, name) = (set.layer, set.name.as_str());
     let reason = |why: String| Reason { layer, rule: "unmatched_commands".to_owned(), place: name.to_owned(), decision, why };
     if !has_text {
-        reasons.push(reason("no rule can settle what is sent to a running command".to_owned()));
+        reasons.push(reason("no rule can allow what is sent to a running command".to_owned()));
     }
     if let Some(opaque) = split.opaque {
-        reasons.push(reason(format!("no rule can settle a command that can not be read ({opaque})")));
+        reasons.push(reason(format!("no rule can allow a command that can not be read ({opaque})")));
     }
-    for command in commands.iter_mut().filter(|command| command.reasons.is_empty()) {
+    for command in commands.iter_mut().filter(|command| !is_allowed(command)) {
         let doubt = command.doubt.map(|doubt| format!(": {doubt}")).unwrap_or_default();
-        command.reasons.push(reason(format!("no rule settles `{}`{doubt}", command.text)));
+        command.reasons.push(reason(format!("no rule allows `{}`{doubt}", command.text)));
     }
-}
-
-fn command_reason(set: &RuleSet, rule: &Rule, hit: Hit, call: &Call<'_>) -> Option<Reason> {
-    match hit {
-        Hit::No => None,
-        Hit::Maybe => Some(maybe(set, rule, "only the shell knows what would run")),
-        Hit::Yes => Some(reason(set, rule, call, &[])),
-    }
-}
-
-/// A rule that might match is asked about.
-fn maybe(set: &RuleSet, rule: &Rule, cause: &str) -> Reason {
-    let why = format!("{cause}, and rule `{}` of the {} policy might concern it", rule.id, set.layer);
-    Reason { layer: set.layer, rule: rule.id.clone(), place: place(set, rule), decision: rule.decision.min(Decision::Ask), why }
 }
 
 fn place(set: &RuleSet, rule: &Rule) -> String {

@@ -81,7 +81,7 @@ fn words(page: &Page<'_>, options: &RuleOptions) -> Result<(), Fault> {
 
 /// What is no mistake but hardly meant: rules that another one makes useless.
 pub(super) fn warnings(set: &RuleSet) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut found: Vec<String> = idle_allow(set).into_iter().collect();
     // Pairs of pairs: beyond this the answer is not worth the wait.
     for (at, rule) in set.rules.iter().enumerate().take(1_000) {
         let covers =
@@ -91,6 +91,14 @@ pub(super) fn warnings(set: &RuleSet) -> Vec<String> {
         }
     }
     found
+}
+
+/// An `allow` only counts against `unmatched_commands`.
+fn idle_allow(set: &RuleSet) -> Option<String> {
+    let allows = |rule: &&Rule| rule.decision == Decision::Allow && matches!(rule.subject, Subject::Command(_));
+    let rule = set.rules.iter().find(allows).filter(|_| set.unmatched.is_none())?;
+    let cause = "commands in a sandbox are allowed anyway unless some file sets `unmatched_commands`";
+    Some(format!("{}:{}: rule `{}` may change nothing: {cause}", set.name, rule.line, rule.id))
 }
 
 /// Whether `wide` matches all that `narrow` matches and is not milder.

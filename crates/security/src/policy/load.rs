@@ -6,7 +6,7 @@
 use super::judge::Layer;
 use super::lint;
 use super::options::{Decision, PolicyFile, RuleOptions, Words};
-use super::rule::{Call, CommandRule, Hit, Pattern, Program, Rule, Scope, Subject};
+use super::rule::{Call, CommandRule, Hit, Look, Pattern, Program, Rule, Scope, Subject};
 use super::shell;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -39,12 +39,17 @@ pub struct RuleSet {
 pub(super) struct Page<'a> {
     pub layer: Layer,
     pub name: &'a str,
-    pub text: &'a str,
+    /// Where the line ends stand.
+    ends: Vec<usize>,
 }
 
-impl Page<'_> {
+impl<'a> Page<'a> {
+    fn new(layer: Layer, name: &'a str, text: &str) -> Self {
+        Self { layer, name, ends: text.match_indices('\n').map(|(at, _)| at).collect() }
+    }
+
     pub fn line(&self, at: usize) -> usize {
-        self.text.get(..at).unwrap_or(self.text).matches('\n').count() + 1
+        self.ends.partition_point(|end| *end < at) + 1
     }
 
     pub fn mistake(&self, span: Range<usize>, what: &str) -> Fault {
@@ -63,7 +68,7 @@ impl Page<'_> {
 /// `TB-POLICY-003` for a mistake, `TB-POLICY-004` for an example that fails, `TB-POLICY-005` for what a
 /// project must not say; each with file and line.
 pub fn parse(layer: Layer, name: &str, text: &str) -> Result<RuleSet, Fault> {
-    let page = Page { layer, name, text };
+    let page = Page::new(layer, name, text);
     let file: PolicyFile = toml::from_str(text).map_err(|error| page.mistake(error.span().unwrap_or(0..0), error.message()))?;
     if let Some(rule) = file.rule.get(MOST_RULES) {
         return Err(page.mistake(rule.span(), &format!("more than {MOST_RULES} rules")));
@@ -180,9 +185,9 @@ fn matches_example(rule: &Rule, text: &str) -> Result<bool, String> {
             if rule.decision == Decision::Allow {
                 return Ok(split.opaque.is_none()
                     && !split.segments.is_empty()
-                    && split.segments.iter().all(|segment| words.allows(segment, None)));
+                    && split.segments.iter().all(|segment| words.allows(&Look::of(segment), None)));
             }
-            Ok(split.opaque.is_some() || split.segments.iter().any(|segment| words.tightens(segment) != Hit::No))
+            Ok(split.opaque.is_some() || split.segments.iter().any(|segment| words.tightens(&Look::of(segment)) != Hit::No))
         }
         Subject::Paths(patterns) => Ok(patterns.iter().any(|pattern| pattern.matches(text))),
         Subject::Call => call_example(rule, text),

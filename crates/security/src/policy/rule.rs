@@ -100,6 +100,27 @@ pub enum Hit {
     Yes,
 }
 
+/// A command with what every rule asks of it, found out once.
+pub struct Look<'a> {
+    words: &'a [Word],
+    /// Its words, when all are known and nothing else is done.
+    plain: Option<Vec<&'a str>>,
+    /// The program's name, if it is known.
+    name: Option<&'a str>,
+    /// It may run others that are not its own words' beginning.
+    hides: bool,
+}
+
+impl<'a> Look<'a> {
+    /// Looks at a command.
+    #[must_use]
+    pub fn of(segment: &'a Segment) -> Self {
+        let words = segment.words.as_slice();
+        let name = words.first().and_then(Word::known).map(|word| word.rsplit('/').next().unwrap_or(word));
+        Self { words, plain: segment.plain(), name, hides: segment.launches || launch::hides(words) }
+    }
+}
+
 /// Where programs are looked for.
 #[derive(Debug, Clone, Default)]
 pub struct Programs {
@@ -124,28 +145,29 @@ impl Scope {
 impl CommandRule {
     /// Whether an `allow` covers a command; `programs` of `None` takes any program for the right one.
     #[must_use]
-    pub fn allows(&self, segment: &Segment, programs: Option<&Programs>) -> bool {
-        let Some(words) = segment.plain() else { return false };
-        let begins = words.len() >= self.argv.len() && self.argv.iter().zip(&words).all(|(any, word)| any.iter().any(|one| one == word));
+    pub fn allows(&self, look: &Look<'_>, programs: Option<&Programs>) -> bool {
+        let Some(words) = &look.plain else { return false };
+        let begins = words.len() >= self.argv.len() && self.argv.iter().zip(words).all(|(any, word)| any.iter().any(|one| one == word));
         let rest = words.get(self.argv.len()..).unwrap_or_default();
-        begins && !rest.iter().any(|word| self.without.iter().any(|option| is_near(word, option))) && self.is_program(&words, programs)
+        begins && !rest.iter().any(|word| self.without.iter().any(|option| is_near(word, option))) && self.is_program(words, programs)
     }
 
     /// Whether an `ask` or `forbid` concerns a command.
     #[must_use]
-    pub fn tightens(&self, segment: &Segment) -> Hit {
-        let hit = self.begins(&segment.words);
-        if hit == Hit::No && (segment.launches || launch::hides(&segment.words)) { Hit::Maybe } else { hit }
+    pub fn tightens(&self, look: &Look<'_>) -> Hit {
+        let hit = self.begins(look);
+        if hit == Hit::No && look.hides { Hit::Maybe } else { hit }
     }
 
-    fn begins(&self, words: &[Word]) -> Hit {
+    fn begins(&self, look: &Look<'_>) -> Hit {
+        let words = look.words;
         let mut given = words.iter();
         for (at, any) in self.argv.iter().enumerate() {
             match given.next() {
                 None => return Hit::No,
                 Some(Word::Unknown) => return Hit::Maybe,
                 Some(Word::Known(word)) => {
-                    let bare = if at == 0 { word.rsplit('/').next().unwrap_or(word) } else { word };
+                    let bare = if at == 0 { look.name.unwrap_or(word) } else { word };
                     if any.iter().any(|one| one == word || one == bare) {
                         continue;
                     }

@@ -172,8 +172,8 @@ fn with_a_list_only_what_is_known_to_the_last_word_is_allowed() {
         ("cargo check; ls -l && cargo test", "allow"),
         ("cargo test # with a comment", "allow"),
         ("cargo \\\n  test", "allow"),
-        ("cargo run", "ask no rule settles `cargo run`"),
-        ("cargo test > log", "ask no rule settles `cargo test`: it redirects"),
+        ("cargo run", "ask no rule allows `cargo run`"),
+        ("cargo test > log", "ask no rule allows `cargo test`: it redirects"),
         ("PATH=. cargo test", "ask"),
         ("export X=1; cargo test", "ask"),
         ("cargo test $X", "ask"),
@@ -184,7 +184,7 @@ fn with_a_list_only_what_is_known_to_the_last_word_is_allowed() {
         ("cargo test --conf=x", "ask"),
         ("cargo test `ls`", "ask"),
         ("ls <<E\nE", "ask"),
-        ("cargo test; rm x", "ask no rule settles `rm x`"),
+        ("cargo test; rm x", "ask no rule allows `rm x`"),
         ("cargo test\u{85}", "ask"),
         ("", "allow"),
     ] {
@@ -358,4 +358,29 @@ fn files_of_others_are_refused_and_a_mistake_leaves_the_old_rules_in_force() {
     std::fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", &file).unwrap();
     assert_eq!(project_file(&exec.workspace.repo).unwrap_err().code.0, "TB-POLICY-002");
+}
+
+#[test]
+fn nothing_but_an_allow_softens_what_becomes_of_unmatched_commands() {
+    let built = built_in().unwrap();
+    let user =
+        parse(Layer::User, "u", "unmatched_commands = \"forbid\"\n[[rule]]\nid = \"ls\"\nargv = [\"ls\"]\ndecision = \"allow\"\n").unwrap();
+    let rule = |id: &str| format!("[[rule]]\nid = \"{id}\"\nargv = [\"{id}\"]\ndecision = \"ask\"\n");
+    let project = parse(Layer::Project, "p", &["rm", "ls", "cp", "mv"].map(rule).concat()).unwrap();
+    let call = Call { tool: "exec", runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
+    let verdict = |command| judge(&call, Some(command), &[&built, &user, &project], None);
+    assert_eq!(
+        ["rm x", "ls", "env ls", "`x`", "pwd"].map(|command| verdict(command).decision),
+        [Decision::Forbid, Decision::Ask, Decision::Forbid, Decision::Forbid, Decision::Forbid]
+    );
+    let why = judge(&call, Some("env ls"), &[&built, &project], None).why();
+    assert_eq!(why, "only the shell knows what would run, and rule `rm` and 3 more of the project policy might concern it");
+}
+
+#[test]
+fn an_allow_that_changes_nothing_is_told() {
+    let policy = "[[rule]]\nid = \"a\"\nargv = [\"ls\"]\ndecision = \"allow\"\n";
+    let warnings = parse(Layer::User, "p", policy).unwrap().warnings;
+    assert!(warnings.len() == 1 && warnings[0].starts_with("p:2: rule `a` may change nothing"), "{warnings:?}");
+    assert!(parse(Layer::User, "p", &format!("unmatched_commands = \"ask\"\n{policy}")).unwrap().warnings.is_empty());
 }
