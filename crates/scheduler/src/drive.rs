@@ -36,15 +36,20 @@ impl Engine {
             if world.stopping || world.still {
                 return;
             }
-            let Some(slot) = world.slots.get_mut(&id) else { return };
-            let may = matches!(slot.task.status, Status::Queued | Status::Running) && !slot.task.cancelling;
-            if !may || slot.driver.is_some() {
-                return;
+            let now_ms = self.inner.deps.clock.now().mono_ms;
+            if let Some(slot) = world.slots.get_mut(&id) {
+                if !slot.is_ready() || slot.task.cancelling || slot.driver.is_some() {
+                    return;
+                }
+                let stop = self.inner.stop.child_token();
+                slot.driver = Some(stop.clone());
+                // Under the world's lock, so that whoever stops the driver finds it in the queue.
+                self.turns().enter(&slot.task, stop, &self.inner.options, now_ms);
+            } else {
+                let Some(entry) = world.table.get(id).filter(|entry| entry.flags.is_ready()) else { return };
+                // Rare: a start lines them up, with what they use.
+                self.turns().enter_asleep(entry, &[], now_ms);
             }
-            let stop = self.inner.stop.child_token();
-            slot.driver = Some(stop.clone());
-            // Under the world's lock, so that whoever stops the driver finds it in the queue.
-            self.turns().enter(&slot.task, stop, &self.inner.options, self.inner.deps.clock.now().mono_ms);
         }
         self.dispatch();
     }
@@ -105,6 +110,8 @@ impl Engine {
     }
 
     async fn work(&self, id: TaskId, turn: &Turn) -> Result<(), Fault> {
+        // One that waited at rest comes into memory with its turn.
+        let Some(_held) = self.inner.hold(id).await? else { return Ok(()) };
         let Some((task, fence)) = self.lease(id).await? else { return Ok(()) };
         let effects = TaskEffects::new(self.inner.clone(), id, fence.generation);
         let mut wake = Inner::first_wake(task.state.as_ref());

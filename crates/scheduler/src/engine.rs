@@ -8,7 +8,7 @@ use crate::keys::Keys;
 use crate::record;
 use crate::slot::{PAGE, Slot};
 use crate::table::Table;
-use crate::timers::Timers;
+use crate::timers::{Deadline, Timers};
 use crate::turns::Turns;
 use crate::upkeep::Upkeep;
 use bytes::Bytes;
@@ -116,6 +116,8 @@ pub(crate) struct World {
     pub(crate) table: Table,
     /// Effects of those that may have left a command behind; few have any.
     pub(crate) asleep_runs: BTreeMap<TaskId, Vec<Seq>>,
+    /// Deadlines of tasks at rest that a start found, until the timers have them.
+    pub(crate) deadlines: Vec<Deadline>,
     pub(crate) keys: Keys,
     /// Tasks that may leave memory, longest looked at first; each stands here once.
     pub(crate) resting: VecDeque<TaskId>,
@@ -245,8 +247,9 @@ impl Engine {
         let tip = deps.journal.state().tip;
         let (durable, _) = watch::channel(tip);
         let (asking, _) = watch::channel(0);
+        let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
-            turns: Mutex::new(Turns::new(options.running)),
+            turns: Mutex::new(Turns::new(options.running, stop.clone())),
             timers: Mutex::default(),
             timed: Arc::default(),
             inbox: Arc::new(Semaphore::new(INBOX_SLOTS)),
@@ -262,7 +265,7 @@ impl Engine {
             drivers: TaskTracker::new(),
             idle: Notify::new(),
             failed: Notify::new(),
-            stop: CancellationToken::new(),
+            stop,
             silent: CancellationToken::new(),
             upkeep: tokio::sync::Mutex::default(),
         });

@@ -9,7 +9,9 @@ use crate::format::Image;
 use crate::record::{BLOB_MISSING, unpack};
 use crate::rest::{load, thicken};
 use crate::slot::Slot;
-use crate::table::{Flags, Table};
+use crate::table::{Entry, Flags, Table};
+use crate::timers::Deadline;
+use crate::turns::claims;
 use futures_util::future::join;
 use std::collections::{BTreeMap, BTreeSet};
 use tinkerbell_core::code::Fault;
@@ -38,12 +40,20 @@ pub(crate) async fn fold(deps: &Deps, options: &Options) -> Result<World, Fault>
 
 async fn from_image(deps: &Deps, options: &Options, image: &Image, through: Lsn) -> Result<World, Fault> {
     let mut world = World { table: Table::of(image.tasks()), ..World::default() };
-    let mut awake = Vec::new();
+    let (mut awake, mut deadlines) = (Vec::new(), image.deadlines(options.boot).peekable());
     for entry in image.tasks() {
         if entry.flags.is_open() {
             world.census.moved(entry.flags.tenant(), false, true, 0);
         }
-        if entry.flags.has(Flags::AWAKE) && !entry.flags.is_removed() {
+        let mut is_lost = entry.flags.has(Flags::TIMER);
+        while let Some(deadline) = deadlines.next_if(|deadline| deadline.id <= entry.id) {
+            if deadline.id == entry.id && entry.flags.waits_for(deadline.wall_ms) {
+                is_lost = false;
+                world.deadlines.push(deadline);
+            }
+        }
+        // A deadline that came due while the checkpoint was taken stands in the task alone.
+        if (entry.flags.has(Flags::AWAKE) || is_lost) && !entry.flags.is_removed() {
             awake.push(entry);
         }
     }
@@ -117,6 +127,8 @@ fn rest(world: &mut World, options: &Options) {
         let Some(id) = world.resting.pop_front() else { return };
         let Some(slot) = world.slots.get_mut(&id) else { continue };
         if slot.may_rest() && (!slot.dirty || slot.task.status == Status::Removed) {
+            let timer = slot.task.timer.as_ref().map(|timer| Deadline::of(id, timer, options.boot));
+            world.deadlines.extend(timer);
             world.evict(id, options.history);
         } else if slot.may_rest() {
             world.resting.push_back(id);
@@ -161,6 +173,8 @@ impl Bare {
 pub(crate) async fn resume(engine: &Engine) -> Result<(), Fault> {
     reap(engine).await?;
     let inner = &engine.inner;
+    let asleep = std::mem::take(&mut inner.lock().deadlines);
+    inner.timers().restore(asleep);
     let deadlines: Vec<_> = inner.lock().slots.values().filter_map(|slot| Some((slot.task.id, slot.task.timer.clone()?))).collect();
     deadlines.iter().for_each(|(id, timer)| inner.timers().add(*id, timer, inner.options.boot));
     let tasks: Vec<(TaskId, Status, bool, bool)> = inner
@@ -178,6 +192,22 @@ pub(crate) async fn resume(engine: &Engine) -> Result<(), Fault> {
             _ => {}
         }
     }
+    line_up(engine).await
+}
+
+/// Lets the tasks at rest wait for their turns that want to work; all of them before the first begins.
+async fn line_up(engine: &Engine) -> Result<(), Fault> {
+    let inner = &engine.inner;
+    let options = &inner.options;
+    let is_limited = options.per_provider > 0 || options.per_host > 0 || options.per_workspace > 0;
+    let ready: Vec<Entry> = inner.lock().table.all().filter(|entry| entry.flags.is_ready()).copied().collect();
+    let now_ms = inner.deps.clock.now().mono_ms;
+    for entry in ready {
+        // What it uses stands in the task alone; where nothing is limited nobody asks.
+        let claims = if is_limited { claims(&load(&inner.deps, entry.id, entry.lsn).await?.task, options) } else { Vec::new() };
+        engine.turns().enter_asleep(entry, &claims, now_ms);
+    }
+    engine.dispatch();
     Ok(())
 }
 

@@ -152,6 +152,10 @@ impl Inner {
                 }
                 let hold = slot.pin.clone();
                 world.wake(slot, self.deps.clock.now().mono_ms);
+                // Who waits for a turn can be stopped, as if it had never slept.
+                if let (Some(stop), Some(slot)) = (self.turns().woken(id), world.slots.get_mut(&id)) {
+                    slot.driver = Some(stop);
+                }
                 hold
             };
             if let Some(text) = doubt {
@@ -184,12 +188,14 @@ impl Inner {
                 continue;
             }
             let due = crowded || slot.used_ms.saturating_add(after_ms) <= now_ms;
-            let free = slot.driver.is_none() && !slot.is_held();
+            let is_undriven = if slot.is_ready() { self.turns().is_new(id) } else { slot.driver.is_none() };
+            let free = is_undriven && !slot.is_held();
             let stands_for = if slot.task.status == Status::Removed { slot.task.last_lsn } else { slot.snapshot };
             let is_written = !slot.dirty || slot.task.status == Status::Removed;
             match (due && free, is_written) {
                 (true, true) if stands_for <= durable => {
                     world.evict(id, self.options.history);
+                    self.turns().dozes(id);
                     swept.moved += 1;
                     continue;
                 }

@@ -124,7 +124,7 @@ mod tests {
         for (id, lsn, flags) in [(1, 100, 4), (2, 90, 5), (3, 120, 3)] {
             builder.task(Entry { id: TaskId(id), lsn: Lsn(lsn), flags: Flags(flags) });
         }
-        let image = Image::read(builder.finish(std::iter::empty())).unwrap();
+        let image = Image::read(builder.finish(std::iter::empty(), Vec::new(), 0)).unwrap();
         let floors = BTreeMap::from([(TaskId(3), Floor { from: Lsn(60), beside: Lsn(5) })]);
         Rules::new(image, Lsn(110), floors)
     }

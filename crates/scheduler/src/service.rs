@@ -84,8 +84,8 @@ impl Engine {
         let open: Vec<TaskId> = {
             let mut world = self.inner.lock();
             world.still = false;
-            let may = |status: &Status| matches!(status, Status::Queued | Status::Running);
-            world.slots.iter().filter(|(_, slot)| may(&slot.task.status)).map(|(id, _)| *id).collect()
+            let here = world.slots.iter().filter(|(_, slot)| slot.is_ready()).map(|(id, _)| *id);
+            here.chain(world.table.all().filter(|entry| entry.flags.is_ready()).map(|entry| entry.id)).collect()
         };
         open.into_iter().for_each(|id| self.kick(id));
     }

@@ -158,10 +158,15 @@ impl Slot {
         self.task.apply(placed);
     }
 
-    /// Whether nothing happens to it unless somebody asks for it, once its driver is gone.
-    pub(crate) fn may_rest(&self) -> bool {
-        let still = matches!(self.task.status, Status::Paused { .. } | Status::Finished | Status::Removed);
-        still && self.task.timer.is_none() && !self.task.cancelling && self.task.open_op.is_none()
+    /// Whether it may leave memory while nobody drives it: it stands still, waits for a deadline, or
+    /// waits for its turn. What a user wished is never left half done.
+    pub(crate) const fn may_rest(&self) -> bool {
+        !self.task.cancelling && self.task.open_op.is_none()
+    }
+
+    /// Whether it wants to work.
+    pub(crate) const fn is_ready(&self) -> bool {
+        matches!(self.task.status, Status::Queued | Status::Running)
     }
 
     /// Whether anybody holds it.

@@ -5,7 +5,7 @@
 //! number names a durable snapshot that stands for all records of its task.
 
 use tinkerbell_core::lifecycle::{Status, Task};
-use tinkerbell_core::words::{Lsn, TaskId};
+use tinkerbell_core::words::{Lsn, Priority, TaskId};
 
 /// Bits of an id that choose its bucket: a million tasks make buckets of about 250.
 const BUCKET_BITS: u32 = 12;
@@ -25,12 +25,16 @@ pub(crate) struct Entry {
     pub(crate) flags: Flags,
 }
 
-/// What lists and wake-ups must know without reading the snapshot: bits 0–2 status, 3–6 why it is
-/// paused, 7 runs, 8 awake, 9 long, 32–63 the user.
+/// What lists, turns and wake-ups must know without reading the snapshot: bits 0–2 status, 3–6 why it
+/// is paused, 7 runs, 8 awake, 9 long, 10 deadline, 11–12 priority, 13–31 the low bits of the deadline's
+/// wall time, 32–63 the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Flags(pub(crate) u64);
 
 const TENANT: u32 = 32;
+const PRIORITY: u32 = 11;
+const DUE: u32 = 13;
+const DUE_MASK: u64 = (1 << (TENANT - DUE)) - 1;
 const FINISHED: u64 = 4;
 const REMOVED: u64 = 5;
 const WHYS: [&str; 8] = ["", "user", "budget", "person", "key", "disk", "provider", "later"];
@@ -42,6 +46,8 @@ impl Flags {
     pub(crate) const AWAKE: u64 = 1 << 8;
     /// Has more history than is kept.
     pub(crate) const LONG: u64 = 1 << 9;
+    /// Waits for a deadline.
+    pub(crate) const TIMER: u64 = 1 << 10;
 
     pub(crate) fn of(task: &Task, more: u64) -> Self {
         let (status, why) = match &task.status {
@@ -52,7 +58,24 @@ impl Flags {
             Status::Removed => (REMOVED, ""),
         };
         let why = WHYS.iter().position(|known| *known == why).map_or(15, |at| at as u64);
-        Self(status | why << 3 | more | u64::from(task.submitted.uid) << TENANT)
+        let timer = task.timer.as_ref().map_or(0, |timer| Self::TIMER | (timer.due_wall_ms & DUE_MASK) << DUE);
+        let priority = u64::from(task.priority.code().saturating_sub(1) & 3) << PRIORITY;
+        Self(status | why << 3 | more | timer | priority | u64::from(task.submitted.uid) << TENANT)
+    }
+
+    /// Whether it wants to work, and needs nothing but a turn.
+    pub(crate) const fn is_ready(self) -> bool {
+        matches!(self.status(), 1 | 2) && !self.has(Self::AWAKE)
+    }
+
+    /// Whether the deadline that it waits for is this one; a chance of one in 500,000 that it is not.
+    pub(crate) const fn waits_for(self, due_wall_ms: u64) -> bool {
+        self.has(Self::TIMER) && self.0 >> DUE & DUE_MASK == due_wall_ms & DUE_MASK
+    }
+
+    /// Its priority.
+    pub(crate) const fn priority(self) -> Priority {
+        Priority::from_code((self.0 >> PRIORITY & 3) as u32 + 1)
     }
 
     pub(crate) const fn has(self, flag: u64) -> bool {
@@ -256,7 +279,16 @@ mod tests {
             task.status = status;
             let flags = Flags::of(&task, Flags::LONG | Flags::AWAKE);
             assert_eq!((flags.word(), flags.is_open(), flags.tenant()), (task.status.word(), task.is_open(), 7));
-            assert!(flags.has(Flags::AWAKE) && !flags.has(Flags::RUNS));
+            assert!(flags.has(Flags::AWAKE) && !flags.has(Flags::RUNS) && !flags.has(Flags::TIMER));
+            assert!(!flags.is_ready() && Flags::of(&task, 0).is_ready() == matches!(task.status, Status::Queued | Status::Running));
+        }
+        let due_wall_ms = 1_800_000_000_123;
+        task.timer = Some(tinkerbell_core::event::Timer { due_wall_ms, ..Default::default() });
+        for priority in Priority::ALL {
+            task.priority = priority;
+            let flags = Flags::of(&task, 0);
+            assert_eq!((flags.priority(), flags.tenant(), flags.word()), (priority, 7, task.status.word()));
+            assert!(flags.waits_for(due_wall_ms) && !flags.waits_for(due_wall_ms + 1));
         }
     }
 

@@ -4,8 +4,9 @@
 //! after a step waits in place, with all it has read. Invariant: who holds a [`Turn`] is in the queue,
 //! and dropping the turn gives back whatever it holds at that moment.
 
-use crate::engine::{Engine, Options};
+use crate::engine::{Engine, Inner, Options};
 use crate::queue::{Claim, Key, Queue};
+use crate::table::Entry;
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 use tinkerbell_core::lifecycle::Task;
@@ -15,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Who sits behind a key.
 enum Seat {
-    /// Waits for its first turn.
-    New(TaskId, CancellationToken),
+    /// Waits for its first turn; of a task at rest there is nothing to stop.
+    New(TaskId, Option<CancellationToken>),
     /// Gave its slot back after a step.
     Parked(oneshot::Sender<()>),
     /// Works.
@@ -28,6 +29,10 @@ pub(crate) struct Turns {
     queue: Queue,
     keys: BTreeMap<TaskId, Key>,
     seats: Vec<Seat>,
+    /// Tasks at rest that have just got their turn: what stops their drivers.
+    begun: BTreeMap<TaskId, CancellationToken>,
+    /// Stops everybody.
+    stop: CancellationToken,
 }
 
 /// What follows a step.
@@ -39,26 +44,60 @@ pub(crate) enum Next {
 }
 
 impl Turns {
-    pub(crate) fn new(slots: usize) -> Self {
-        Self { queue: Queue::new(slots), keys: BTreeMap::new(), seats: Vec::new() }
+    pub(crate) fn new(slots: usize, stop: CancellationToken) -> Self {
+        Self { queue: Queue::new(slots), keys: BTreeMap::new(), seats: Vec::new(), begun: BTreeMap::new(), stop }
     }
 
     /// Takes a task in that has no driver.
     pub(crate) fn enter(&mut self, task: &Task, stop: CancellationToken, options: &Options, now_ms: u64) {
-        let key = self.queue.join(task.submitted.uid, task.priority, &claims(task, options));
-        self.sit(key, Seat::New(task.id, stop));
-        self.keys.insert(task.id, key);
+        self.join((task.id, Some(stop)), task.submitted.uid, task.priority, &claims(task, options), now_ms);
+    }
+
+    /// Takes a task in that is at rest, unless it is in already.
+    pub(crate) fn enter_asleep(&mut self, entry: Entry, claims: &[Claim], now_ms: u64) {
+        if !self.keys.contains_key(&entry.id) {
+            self.join((entry.id, None), entry.flags.tenant(), entry.flags.priority(), claims, now_ms);
+        }
+    }
+
+    fn join(&mut self, (task, stop): (TaskId, Option<CancellationToken>), tenant: u32, priority: Priority, claims: &[Claim], now_ms: u64) {
+        let key = self.queue.join(tenant, priority, claims);
+        self.sit(key, Seat::New(task, stop));
+        self.keys.insert(task, key);
         self.queue.ready(key, now_ms);
+    }
+
+    /// Whether the task waits for its first turn.
+    pub(crate) fn is_new(&self, task: TaskId) -> bool {
+        self.keys.get(&task).is_some_and(|key| matches!(self.seats.get(key.index()), Some(Seat::New(..))))
+    }
+
+    /// A task left memory.
+    pub(crate) fn dozes(&mut self, task: TaskId) {
+        if self.is_new(task)
+            && let Some(key) = self.keys.get(&task).copied()
+        {
+            self.sit(key, Seat::New(task, None));
+        }
+    }
+
+    /// A task came into memory: what stops its driver, where it has one or waits for one.
+    pub(crate) fn woken(&mut self, task: TaskId) -> Option<CancellationToken> {
+        if let Some(stop) = self.begun.remove(&task) {
+            return Some(stop);
+        }
+        let key = self.keys.get(&task)?;
+        match self.seats.get_mut(key.index())? {
+            Seat::New(_, stop) => Some(stop.get_or_insert_with(|| self.stop.child_token()).clone()),
+            Seat::Parked(_) | Seat::Working => None,
+        }
     }
 
     /// Takes a task out that has not had a turn yet; says whether it was one.
     pub(crate) fn withdraw(&mut self, task: TaskId) -> bool {
-        let Some(key) = self.keys.get(&task).copied() else { return false };
-        let is_new = matches!(self.seats.get(key.index()), Some(Seat::New(..)));
-        if is_new {
-            self.leave(task, key);
-        }
-        is_new
+        let Some(key) = self.keys.get(&task).copied().filter(|_| self.is_new(task)) else { return false };
+        self.leave(task, key);
+        true
     }
 
     pub(crate) fn reprioritise(&mut self, task: TaskId, priority: Priority) {
@@ -85,6 +124,7 @@ impl Turns {
     fn leave(&mut self, task: TaskId, key: Key) {
         self.queue.leave(key);
         self.keys.remove(&task);
+        self.begun.remove(&task);
         self.sit(key, Seat::Working);
     }
 
@@ -102,7 +142,15 @@ impl Turns {
     fn seat(&mut self, key: Key) -> Option<(TaskId, CancellationToken, Key)> {
         let seat = self.seats.get_mut(key.index())?;
         match std::mem::replace(seat, Seat::Working) {
-            Seat::New(task, stop) => Some((task, stop, key)),
+            Seat::New(task, stop) => {
+                let stop = stop.unwrap_or_else(|| {
+                    let stop = self.stop.child_token();
+                    // Whoever wakes it first finds the driver by this.
+                    self.begun.insert(task, stop.clone());
+                    stop
+                });
+                Some((task, stop, key))
+            }
             Seat::Parked(parked) => {
                 // The driver is gone: its turn is dropped with it, and the slot comes back then.
                 let _gone = parked.send(());
@@ -149,9 +197,15 @@ impl Drop for Turn {
     }
 }
 
+impl Inner {
+    pub(crate) fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Engine {
     pub(crate) fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.inner.turns.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.turns()
     }
 
     /// Starts whoever may work now.
@@ -172,7 +226,7 @@ impl Engine {
 }
 
 /// What a task uses of which there is only so much.
-fn claims(task: &Task, options: &Options) -> Vec<Claim> {
+pub(crate) fn claims(task: &Task, options: &Options) -> Vec<Claim> {
     let provider = task.submitted.model.split('/').next().unwrap_or_default();
     let workspace = task.prepared.as_ref().map_or(task.submitted.cwd.as_slice(), |prepared| prepared.repo.as_slice());
     let claims = [

@@ -8,6 +8,7 @@ use crate::format::{Builder, Image};
 use crate::rest::{Swept, flags};
 use crate::rules::{Rules, floor};
 use crate::table::{BUCKETS, Entry};
+use crate::timers::Deadline;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Weak;
@@ -25,6 +26,8 @@ const SLICE: usize = 32;
 const SWEEPS: usize = 1_024;
 /// Snapshots that a checkpoint writes under one lock.
 const WRITES: usize = 256;
+/// Deadlines that a checkpoint copies under one lock.
+const DEADLINES: usize = 4_096;
 /// Long tasks whose history one compaction shortens.
 const FLOORS: usize = 256;
 
@@ -117,7 +120,9 @@ impl Inner {
             }
             tokio::task::yield_now().await;
         }
-        let bytes = builder.finish(self.lock().keys.all());
+        // After the tasks: what was set meanwhile is in, and what a start misses it looks up in the task.
+        let deadlines = self.deadlines().await;
+        let bytes = builder.finish(self.lock().keys.all(), deadlines, self.options.boot);
         if self.durable.subscribe().wait_for(|tip| *tip >= last).await.is_err() {
             return Err(crate::engine::stopping());
         }
@@ -128,6 +133,22 @@ impl Inner {
             Fault::new("TB-SCHED-003", tinkerbell_core::code::exit::INTERNAL, "a defect of ours: a checkpoint that can not be read back")
         })?;
         Ok((through, image))
+    }
+
+    /// All deadlines, copied while others come and go.
+    async fn deadlines(&self) -> Vec<Deadline> {
+        let mut deadlines = Vec::new();
+        for is_wall in [false, true] {
+            let mut after = None;
+            loop {
+                let some = self.timers().some(is_wall, after, DEADLINES);
+                let Some((last, _)) = some.last() else { break };
+                after = Some(*last);
+                deadlines.extend(some.into_iter().map(|(_, deadline)| deadline).filter(|deadline| deadline.wall_ms > 0));
+                tokio::task::yield_now().await;
+            }
+        }
+        deadlines
     }
 
     /// Writes the snapshots of all tasks in memory that have changed, so that few are left to write

@@ -12,11 +12,11 @@ use tinkerbell_core::effect::Past;
 use tinkerbell_core::event::{self, Event, Paused, Submitted};
 use tinkerbell_core::lifecycle::{Status, Task};
 use tinkerbell_core::port::{Command, Effects as _, Journal as _, ListQuery, NewRecord, Runtime as _, Submission};
-use tinkerbell_core::words::{Lsn, Subject, TaskId};
+use tinkerbell_core::words::{Lsn, Priority, Subject, TaskId};
 use tinkerbell_testkit::memory::MemDisk;
 
 /// Everything as early and as often as it can be.
-fn restless() -> Options {
+pub(super) fn restless() -> Options {
     Options {
         watch_slots: 8,
         rest_after: Duration::ZERO,
@@ -29,7 +29,7 @@ fn restless() -> Options {
 }
 
 /// Upkeep without pause, until it is dropped.
-struct Tending(tokio::task::JoinHandle<()>);
+pub(super) struct Tending(tokio::task::JoinHandle<()>);
 
 impl Drop for Tending {
     fn drop(&mut self) {
@@ -37,7 +37,7 @@ impl Drop for Tending {
     }
 }
 
-fn tend(engine: &Engine) -> Tending {
+pub(super) fn tend(engine: &Engine) -> Tending {
     let inner = engine.inner.clone();
     Tending(tokio::spawn(async move {
         while inner.lock().broken.is_none() {
@@ -47,7 +47,7 @@ fn tend(engine: &Engine) -> Tending {
     }))
 }
 
-async fn soon<T>(patience: Duration, what: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn soon<T>(patience: Duration, what: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(patience, what).await.ok()
 }
 
@@ -142,7 +142,7 @@ async fn at_rest(world: &World, disk: &MemDisk) -> (Engine, TaskId) {
     (engine, id)
 }
 
-async fn rest(engine: &Engine, id: TaskId) {
+pub(super) async fn rest(engine: &Engine, id: TaskId) {
     for _ in 0..100 {
         engine.inner.look_after().await.unwrap();
         if engine.inner.lock().slots.is_empty() {
@@ -277,6 +277,55 @@ async fn a_long_history_is_paged_bounded_and_cut_with_a_note() {
     let engine = world.engine_with(&disk, None, script, options).await;
     engine.command(id, Command::Answer { id: 1, yes: true, text: String::new(), uid: 0 }).await.unwrap();
     until(&engine, id, "finished", |task| task.status == Status::Finished).await;
+}
+
+/// Upkeep until only so many tasks are in memory.
+async fn dozing(engine: &Engine, awake: usize) {
+    for _ in 0..100 {
+        engine.inner.look_after().await.unwrap();
+        if engine.inner.lock().slots.len() == awake {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("{} are in memory", engine.inner.lock().slots.len());
+}
+
+#[tokio::test]
+async fn tasks_that_wait_for_their_first_turn_wait_at_rest() {
+    for (restarts, per_workspace) in [(false, 0), (true, 0), (true, 1)] {
+        let (disk, world) = (MemDisk::default(), World::default());
+        let script = Script { hang_at: Some(1), ..Script::effects(2) };
+        let options = Options { running: 1, per_workspace, ..restless() };
+        let mut engine = world.engine_with(&disk, None, script.clone(), options).await;
+        let mut ids = Vec::new();
+        for _ in 0..6 {
+            ids.push(engine.submit(submission()).await.unwrap().0);
+        }
+        until(&engine, ids[0], "at effect 1", |task| task.open.is_some()).await;
+        dozing(&engine, 1).await;
+        assert_eq!(engine.command(ids[4], Command::Pause).await.unwrap(), "paused");
+        engine.command(ids[5], Command::Cancel).await.unwrap();
+        engine.command(ids[3], Command::Priority(Priority::Interactive)).await.unwrap();
+        dozing(&engine, 1).await;
+        assert_eq!(engine.states().get("queued"), Some(&3));
+        if restarts {
+            engine.shutdown(Duration::from_secs(1)).await.unwrap();
+            engine = world.engine_with(&disk, None, script, options).await;
+            assert!(engine.inner.lock().slots.len() <= 1, "a start loads only whose turn it is");
+        }
+        world.release();
+        for id in &ids[..4] {
+            until(&engine, *id, "finished", |task| task.status == Status::Finished).await;
+            assert_eq!(world.counts(*id), [1, 1]);
+        }
+        assert_eq!((world.counts(ids[4]), world.counts(ids[5])), (vec![], vec![]));
+        let order = world.order();
+        let place = |id: TaskId| order.iter().position(|acted| *acted == id).unwrap();
+        assert!(place(ids[3]) < place(ids[1]) && place(ids[3]) < place(ids[2]), "the priority went along");
+        engine.command(ids[4], Command::Resume(None)).await.unwrap();
+        until(&engine, ids[4], "finished", |task| task.status == Status::Finished).await;
+    }
 }
 
 fn text(past: Past) -> String {

@@ -1,5 +1,6 @@
 //! Waiting: timers over jumps of the clock, restarts and crashes, and all that stands on them.
 
+use super::rest::{rest, restless, soon, tend};
 use super::world::{Script, World};
 use super::{submission, until};
 use crate::{Engine, Options};
@@ -25,11 +26,17 @@ struct House {
     world: World,
     clock: FakeClock,
     boot: u128,
+    options: Options,
 }
 
 impl House {
     fn new() -> Self {
-        Self { disk: MemDisk::default(), world: World::default(), clock: FakeClock::new(), boot: 7 }
+        Self { disk: MemDisk::default(), world: World::default(), clock: FakeClock::new(), boot: 7, options: Options::default() }
+    }
+
+    /// Where tasks leave memory as soon as they can; without compaction, so that what fired can be counted.
+    fn restless() -> Self {
+        Self { options: Options { compact_bytes: 0, ..restless() }, ..Self::new() }
     }
 
     /// The machine booted again: monotonic time begins anew, wall time went on by so much.
@@ -44,7 +51,7 @@ impl House {
     }
 
     async fn engine_with(&self, journal: Arc<dyn Journal>, script: Script) -> Engine {
-        let options = Options { boot: self.boot, ..Options::default() };
+        let options = Options { boot: self.boot, ..self.options };
         self.world.engine_on(journal, &self.disk, script, (&self.clock, options)).await
     }
 
@@ -164,6 +171,73 @@ async fn a_crash_between_due_and_record_fires_once_on_record() {
         let engine = house.engine(None).await;
         ended(&engine, id).await;
         assert_eq!((house.world.counts(id), house.fired()), (vec![1, 1], 1), "fuse {fuse}");
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_at_rest_comes_back_with_the_checkpoint_and_brings_its_task() {
+    for reboots in [false, true] {
+        let mut house = House::restless();
+        let engine = house.engine(None).await;
+        let id = house.paused(&engine, busy().after_ms(48 * 3_600_000)).await;
+        rest(&engine, id).await;
+        assert!(task(&engine, id).await.timer.is_some());
+        engine.shutdown(Duration::from_secs(1)).await.unwrap();
+        drop(engine);
+        if reboots {
+            house.reboot(47 * HOUR)
+        } else {
+            house.clock.advance(47 * HOUR)
+        };
+        let engine = house.engine(None).await;
+        house.leap(HOUR - Duration::from_secs(2)).await;
+        assert!(engine.inner.lock().slots.is_empty(), "neither a start nor a look loads it");
+        house.pass(Duration::from_secs(13)).await;
+        ended(&engine, id).await;
+        assert_eq!((house.world.counts(id), house.fired()), (vec![1, 1], 1));
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_that_a_checkpoint_lacks_is_found_in_its_task() {
+    let house = House::restless();
+    let engine = house.engine(None).await;
+    let id = house.paused(&engine, busy().after_ms(3_600_000)).await;
+    rest(&engine, id).await;
+    // As it is while a timer that came due is looked at.
+    *engine.inner.timers() = crate::timers::Timers::default();
+    engine.inner.checkpoint_now().await.unwrap();
+    drop(engine);
+    let engine = house.engine(None).await;
+    house.leap(2 * HOUR).await;
+    ended(&engine, id).await;
+    assert_eq!(house.fired(), 1);
+}
+
+#[tokio::test]
+async fn a_crash_anywhere_while_a_deadline_leaves_memory_fires_it_once_on_record() {
+    for fuse in 0..28 {
+        let house = House::restless();
+        house.down(Some(busy()));
+        let engine = house.engine(Some(fuse)).await;
+        let tending = tend(&engine);
+        let keyed = || Submission { idempotency_key: Some("k".into()), ..submission() };
+        let patience = Duration::from_millis(20);
+        // Without power nothing comes.
+        let _accepted = soon(patience, engine.submit(keyed())).await;
+        house.world.settle().await;
+        house.down(None);
+        house.leap(HOUR).await;
+        drop((tending, engine));
+        house.world.settle().await;
+        let engine = house.engine(None).await;
+        let tending = tend(&engine);
+        let (id, _) = engine.submit(keyed()).await.unwrap();
+        house.leap(HOUR).await;
+        ended(&engine, id).await;
+        assert_eq!(house.world.counts(id), [1, 1], "fuse {fuse}");
+        assert!(house.fired() <= 1, "fuse {fuse}");
+        drop(tending);
     }
 }
 
