@@ -199,7 +199,7 @@ impl Bench<'_> {
             }
         }
         for ((_, judged), doubts) in self.commands.iter_mut().zip(doubts) {
-            judged.reasons.extend(doubts.reason(set, "only the shell knows what would run"));
+            judged.reasons.extend(doubts.reason(set, "the text alone does not say what would run"));
         }
         if let Some(opaque) = self.opaque {
             self.reasons.extend(unread.reason(set, &format!("the command can not be read ({opaque})")));

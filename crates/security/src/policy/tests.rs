@@ -374,7 +374,7 @@ fn nothing_but_an_allow_softens_what_becomes_of_unmatched_commands() {
         [Decision::Forbid, Decision::Ask, Decision::Forbid, Decision::Forbid, Decision::Forbid]
     );
     let why = judge(&call, Some("env ls"), &[&built, &project], None).why();
-    assert_eq!(why, "only the shell knows what would run, and rule `rm` and 3 more of the project policy might concern it");
+    assert_eq!(why, "the text alone does not say what would run, and rule `rm` and 3 more of the project policy might concern it");
 }
 
 #[test]
