@@ -77,14 +77,14 @@ fn remove_unfinished(disk: &dyn Disk) -> Result<(), Error> {
     Ok(())
 }
 
-/// Cuts a segment that failed where it was sealed. The seal alone ends it as well, but it goes with
-/// the segment that carries it.
+/// Cuts a segment that failed where it was sealed, and makes that durable also where it looks cut
+/// already: the cut while healing may be in the cache alone. From now on compaction may take the
+/// seal away, and then nothing else keeps out what stood behind it.
 fn cut_sealed(disk: &dyn Disk, segment: &Segment) -> Result<(), Error> {
-    if segment.size <= segment.end_offset {
-        return Ok(());
-    }
     let cut = disk.open(&segment.name, Mode::Edit).and_then(|file| {
-        file.truncate(segment.end_offset)?;
+        if segment.size > segment.end_offset {
+            file.truncate(segment.end_offset)?;
+        }
         file.sync()
     });
     cut.map_err(|e| Error::io("repair", disk.path().join(&segment.name), e))

@@ -339,7 +339,10 @@ struct Draft<'a> {
     filled: u64,
 }
 
-/// A segment gets its name only once its header is durable: a named segment is never half made.
+/// A segment gets its name only once its header is durable: a named segment is never half made. A
+/// power cut can not change that, because a name points to a file and not to another name: if the
+/// new one is durable, it shows the file that was synced, also when an earlier try at the same
+/// name failed. A named segment with a damaged header is therefore always damage.
 fn create(disk: &dyn Disk, header: &Header, limit: u64) -> io::Result<Segment> {
     let name = format!("{}{NEW_SUFFIX}", segment_name(header.epoch, header.first_lsn));
     let file = disk.open(&name, Mode::Create)?;

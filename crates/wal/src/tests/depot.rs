@@ -31,7 +31,7 @@ fn the_next_segment_stands_ready_and_syncs_make_no_file_longer() {
     }
     let segments = disk.files().keys().filter(|name| name.ends_with(".wal")).count();
     assert!(segments > 4, "{segments} segments");
-    assert!(disk.ops().iter().any(|op| matches!(op, Op::Rename { from, to } if from.starts_with("spare-") && to.ends_with(".wal"))));
+    assert!(disk.ops().iter().any(|op| matches!(op, Op::Rename { from, to, .. } if from.starts_with("spare-") && to.ends_with(".wal"))));
     // A batch goes where bytes were before, but for the first of a segment that was not prepared.
     let (mut lens, mut longer) = (std::collections::BTreeMap::new(), 0);
     for op in disk.ops() {

@@ -9,12 +9,32 @@ use std::sync::{Arc, Condvar, Mutex};
 /// One act that a crash can undo.
 #[derive(Debug, Clone)]
 pub enum Op {
-    Create { id: usize, name: String },
-    Write { id: usize, offset: usize, bytes: Vec<u8> },
-    Truncate { id: usize, len: usize },
-    Sync { id: usize },
-    Rename { from: String, to: String },
-    Remove { name: String },
+    Create {
+        id: usize,
+        name: String,
+    },
+    Write {
+        id: usize,
+        offset: usize,
+        bytes: Vec<u8>,
+    },
+    Truncate {
+        id: usize,
+        len: usize,
+    },
+    Sync {
+        id: usize,
+    },
+    /// `id` is the file that had the name `from`: a directory's entry points to a file and not to
+    /// another name, so on a disk that lost the file's creation `to` is still this very file.
+    Rename {
+        id: usize,
+        from: String,
+        to: String,
+    },
+    Remove {
+        name: String,
+    },
     SyncDir,
 }
 
@@ -24,6 +44,8 @@ pub struct Faults {
     pub sync: bool,
     /// So many of the next syncs fail; what they were to make durable stays in the cache.
     pub failing_syncs: usize,
+    /// Whether the next syncs succeed, one by one; those behind the last do.
+    pub syncs: std::collections::VecDeque<bool>,
     /// What reading from the medium gives is not what was written.
     pub lost: bool,
     /// Writes fail with this errno.
@@ -129,10 +151,13 @@ impl Mem {
                 file[*offset..offset + bytes.len()].copy_from_slice(bytes);
             }
             Op::Truncate { id, len } => self.file(*id).resize(*len, 0),
-            Op::Rename { from, to } => {
-                if let Some(id) = self.names.remove(from) {
-                    self.names.insert(to.clone(), id);
+            Op::Rename { id, from, to } => {
+                self.file(*id);
+                // Another file may have the name when acts in between were lost.
+                if self.names.get(from) == Some(id) {
+                    self.names.remove(from);
                 }
+                self.names.insert(to.clone(), *id);
             }
             Op::Remove { name } => {
                 self.names.remove(name);
@@ -165,7 +190,13 @@ impl Disk for MemDisk {
             let id = match (mem.names.get(name), mode) {
                 (Some(id), Mode::Edit | Mode::Read) => *id,
                 (None, Mode::Edit | Mode::Read) => return Err(io::ErrorKind::NotFound.into()),
-                (_, Mode::Create) => {
+                // As with `O_TRUNC`: the same file, emptied.
+                (Some(id), Mode::Create) => {
+                    let id = *id;
+                    mem.act(Op::Truncate { id, len: 0 });
+                    id
+                }
+                (None, Mode::Create) => {
                     let id = mem.files.len();
                     mem.act(Op::Create { id, name: name.to_owned() });
                     id
@@ -175,8 +206,11 @@ impl Disk for MemDisk {
         })
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.with(|mem| mem.act(Op::Rename { from: from.to_owned(), to: to.to_owned() }));
-        Ok(())
+        self.with(|mem| {
+            let id = *mem.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+            mem.act(Op::Rename { id, from: from.to_owned(), to: to.to_owned() });
+            Ok(())
+        })
     }
     fn remove(&self, name: &str) -> io::Result<()> {
         self.with(|mem| mem.act(Op::Remove { name: name.to_owned() }));
@@ -243,6 +277,7 @@ impl DiskFile for MemFile {
         let mut mem = wake.wait_while(mutex.lock().unwrap(), |mem| mem.faults.hold).unwrap();
         let failing = mem.faults.failing_syncs > 0;
         mem.faults.failing_syncs = mem.faults.failing_syncs.saturating_sub(1);
+        let failing = failing || mem.faults.syncs.pop_front() == Some(false);
         if mem.faults.sync || failing {
             return Err(io::Error::from_raw_os_error(5));
         }

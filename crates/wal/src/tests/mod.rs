@@ -10,9 +10,11 @@ mod faults;
 mod format;
 mod heal;
 mod memory;
+mod mended;
 mod real;
 mod seal;
 mod stepped;
+mod torture;
 mod watermark;
 
 use crate::disk::Disk;

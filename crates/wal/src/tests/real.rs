@@ -147,3 +147,61 @@ async fn damage_while_running_is_told_and_not_given_out() {
     fs::write(&path, &whole).unwrap();
     assert_eq!(wal.read(Lsn(2), 10).await.unwrap().len(), 2);
 }
+
+/// A file system of 1 MiB; `None` where mounting is not allowed.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let made = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(dir.path()).output();
+        made.is_ok_and(|made| made.status.success()).then_some(Self(dir))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        drop(std::process::Command::new("umount").arg(self.0.path()).output());
+    }
+}
+
+#[tokio::test]
+async fn a_real_full_disk_goes_on_in_the_reserve_and_comes_back() {
+    let Some(small) = Small::mount() else {
+        println!("skipped: a small file system can not be mounted here");
+        return;
+    };
+    let options = Options { reserve_bytes: 128 << 10, preallocate: Some(false), ..Options::new(small.0.path().join("journal")) };
+    let open = |seed| {
+        let disk = crate::disk::RealDisk::create(options.dir.clone()).unwrap();
+        let clock = Arc::new(FakeClock::new());
+        let wal = Wal::open_stepped(Arc::new(disk), &options, clock.clone(), Arc::new(SeedEntropy::new(seed))).unwrap();
+        while wal.step() {}
+        (wal, clock)
+    };
+    let (wal, clock) = open(1);
+    assert!(options.dir.join("reserve").exists());
+    let ballast = small.0.path().join("ballast");
+    let filled = fs::write(&ballast, vec![1; 2 << 20]);
+    assert_eq!(filled.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    let mut count = 0;
+    let put = |wal: &Wal, n: usize| super::stepped::put_now(wal, &n.to_string(), 3000);
+    let fault = loop {
+        match put(&wal, count) {
+            Ok(()) => count += 1,
+            Err(fault) => break fault,
+        }
+        assert!(count < 1000, "a full disk takes no end of records");
+    };
+    assert!(count > 30 && fault.is_disk_full() && fault.retryable, "{count} records, then {fault}");
+    assert_eq!(wal.state().room, tinkerbell_core::port::Room::Reserve);
+    fs::remove_file(&ballast).unwrap();
+    put(&wal, count).unwrap();
+    clock.advance(std::time::Duration::from_secs(1));
+    while wal.step() {}
+    assert_eq!(wal.state().room, tinkerbell_core::port::Room::Ample);
+    drop(wal);
+    let (wal, _) = open(2);
+    let records = wal.read(Lsn(1), 1000).await.unwrap();
+    assert_eq!(records.len(), count + 1, "what was acknowledged is there, and nothing else");
+}
