@@ -510,6 +510,12 @@ pub enum WalCommand {
         #[arg(long)]
         blobs: bool,
     },
+    /// Tell everything about one record
+    Explain {
+        /// Its number
+        #[arg(value_name = "LSN")]
+        lsn: u64,
+    },
 }
 
 /// Reads the command line. Whatever is to be said about it was printed when this fails.

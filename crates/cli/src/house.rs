@@ -120,6 +120,11 @@ pub enum Chore {
         /// With large payloads in place of references to them.
         blobs: bool,
     },
+    /// Tell everything about one record.
+    WalExplain {
+        /// Its number.
+        lsn: u64,
+    },
     /// List the keys of all subjects.
     KeysLs {
         /// As JSON.

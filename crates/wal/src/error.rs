@@ -90,6 +90,14 @@ pub enum Error {
         /// What is not understood.
         what: String,
     },
+    /// No such record stands in the journal.
+    #[error("record {lsn} does not stand in the journal, whose newest record is {tip}")]
+    NotHere {
+        /// The number that was asked for.
+        lsn: u64,
+        /// The newest record.
+        tip: u64,
+    },
     /// A kind below 16, which belongs to the journal itself.
     #[error("record kind {0} belongs to the journal itself; use 16 or more")]
     ReservedKind(u16),
@@ -140,6 +148,7 @@ impl Error {
             Self::Closed => "TB-WAL-008",
             Self::Unreadable { .. } => "TB-WAL-009",
             Self::ReservedKind(_) => "TB-WAL-010",
+            Self::NotHere { .. } => "TB-WAL-011",
             Self::Key(fault) => fault.code.0,
             Self::Sealed { .. } => "TB-KEY-004",
             Self::Misfit { .. } => "TB-KEY-007",
@@ -168,6 +177,9 @@ impl Error {
                 "acknowledged records are safe and can be read; nothing later was acknowledged",
                 "check the disk (`dmesg`), then restart the daemon: it recovers by itself",
             ],
+            Self::NotHere { .. } => {
+                &["compaction drops records that nobody needs; `tinkerbell wal dump --from LSN` shows what stands behind it"]
+            }
             Self::QueueFull { .. } => &["the disk is slow or busy; try again"],
             Self::Sealed { .. } | Self::Misfit { .. } => &[
                 "`tinkerbell keys ls` lists the keys that are there",

@@ -1,12 +1,16 @@
-//! Looking at a journal from outside, for `tinkerbell wal stat | verify | dump`.
+//! Looking at a journal from outside, for `tinkerbell wal stat | verify | dump | explain`.
 //!
 //! Read-only and without the lock: a daemon may be running, whose half-written last batch then
 //! looks torn. Invariant: nothing in the directory is changed.
 
+mod explain;
+
+pub use explain::{Explained, Sync, explain};
+
 use crate::depot::{RESERVE, SPARE};
 use crate::disk::{Disk, Mode, RealDisk};
 use crate::error::Error;
-use crate::format::{FLAG_BATCH_END, FLAG_BLOB, KIND_FIRST_USER, Trailer};
+use crate::format::{FLAG_BATCH_END, FLAG_BLOB, Frame, KIND_FIRST_USER, Trailer};
 use crate::scan::frames;
 use crate::seal::{Opened, Opener};
 use crate::survey::{NEW_SUFFIX, Survey, survey};
@@ -108,8 +112,8 @@ pub struct Filter {
     pub from: Lsn,
     /// At most this many.
     pub limit: usize,
-    /// Of this task only.
-    pub task: Option<TaskId>,
+    /// Of tasks whose id, in hexadecimal, begins so.
+    pub task: Option<String>,
     /// Also trailers and marks of the journal itself.
     pub own: bool,
 }
@@ -267,33 +271,38 @@ pub fn stream(dir: &Path, filter: &Filter, keyring: Option<&dyn Keyring>, each: 
         let trailer = whole().last().filter(|(_, frame)| frame.is_trailer()).and_then(|(_, frame)| Trailer::decode(frame.payload));
         for (offset, frame) in whole() {
             let own = frame.kind < KIND_FIRST_USER || frame.flags & FLAG_BATCH_END != 0;
-            let task = (frame.task != 0).then_some(TaskId(frame.task));
-            let wanted = frame.lsn >= filter.from.0 && (filter.own || !own) && (filter.task.is_none() || task == filter.task);
-            if !wanted || given >= filter.limit {
+            let of_task =
+                || filter.task.as_ref().is_none_or(|prefix| frame.task != 0 && TaskId(frame.task).to_string().starts_with(prefix.as_str()));
+            if frame.lsn < filter.from.0 || (own && !filter.own) || given >= filter.limit || !of_task() {
                 continue;
             }
-            let (payload, sealed) = match opener.open(&frame) {
-                Ok(Opened::Plain(payload)) => (payload, None),
-                Ok(Opened::Erased) => (Bytes::new(), Some(format!("erased, key {} was destroyed", frame.key_id))),
-                Err(Error::Misfit { key, .. }) => (Bytes::new(), Some(format!("sealed, key {key} does not fit"))),
-                Err(_) => (Bytes::new(), Some(format!("sealed, key {} is missing", frame.key_id))),
-            };
             given = given.saturating_add(1);
-            each(Entry {
-                lsn: Lsn(frame.lsn),
-                file: file.to_owned(),
-                offset: span.offset.saturating_add(offset),
-                kind: frame.kind,
-                schema: frame.schema,
-                task,
-                blob: frame.flags & FLAG_BLOB != 0,
-                batch_wall_ms: trailer.map_or(0, |t| t.wall_ms),
-                payload,
-                sealed,
-            });
+            each(entry(&mut opener, (file, span.offset.saturating_add(offset)), &frame, trailer.map_or(0, |t| t.wall_ms)));
         }
     })?;
     Ok(())
+}
+
+/// A record that stands at this place.
+fn entry(opener: &mut Opener<'_>, place: (&str, u64), frame: &Frame<'_>, batch_wall_ms: u64) -> Entry {
+    let (payload, sealed) = match opener.open(frame) {
+        Ok(Opened::Plain(payload)) => (payload, None),
+        Ok(Opened::Erased) => (Bytes::new(), Some(format!("erased, key {} was destroyed", frame.key_id))),
+        Err(Error::Misfit { key, .. }) => (Bytes::new(), Some(format!("sealed, key {key} does not fit"))),
+        Err(_) => (Bytes::new(), Some(format!("sealed, key {} is missing", frame.key_id))),
+    };
+    Entry {
+        lsn: Lsn(frame.lsn),
+        file: place.0.to_owned(),
+        offset: place.1,
+        kind: frame.kind,
+        schema: frame.schema,
+        task: (frame.task != 0).then_some(TaskId(frame.task)),
+        blob: frame.flags & FLAG_BLOB != 0,
+        batch_wall_ms,
+        payload,
+        sealed,
+    }
 }
 
 fn torn_bytes(found: &Survey) -> u64 {

@@ -81,6 +81,7 @@ fn lines_that_scripts_stand_on_are_read() {
         "wal archive --to /mnt/archive",
         "wal restore --from /mnt/archive --to /tmp/journal",
         "wal export --task 7f3a --format jsonl --blobs",
+        "wal explain 7",
         "keys ls --json",
         "keys rotate-root",
         "demo --fast",

@@ -1,4 +1,4 @@
-//! `wal stat | verify | dump`: the journal from outside.
+//! `wal stat | verify | dump | explain`: the journal from outside.
 //!
 //! Reads without the lock, beside a daemon that may be writing. Invariant: nothing is changed, and
 //! damage is named with what to do, never passed over.
@@ -13,7 +13,7 @@ use tinkerbell_cli::Output;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::event::{self, Action, Event, Observation};
 use tinkerbell_core::port::Keyring;
-use tinkerbell_core::words::{BlobRef, Lsn, TaskId};
+use tinkerbell_core::words::{BlobRef, Lsn};
 use tinkerbell_wal::inspect::{self, Entry, Filter, Stat};
 
 /// Digits of a task id in a dump.
@@ -75,17 +75,11 @@ pub fn dump(shop: &Shop<'_>, from: u64, limit: usize, task: Option<&str>, out: &
     if is_missing(shop, out) {
         return Ok(exit::DONE);
     }
-    let prefix = task.map(str::to_ascii_lowercase);
-    let whole: Option<TaskId> = prefix.as_deref().and_then(|prefix| prefix.parse().ok());
-    // The journal knows whole ids only; a prefix is looked for in what it lists.
-    let by_prefix = prefix.filter(|_| whole.is_none());
-    let filter = Filter { from: Lsn(from), limit: if by_prefix.is_some() { usize::MAX } else { limit }, task: whole, own: false };
+    let filter = Filter { from: Lsn(from), limit, task: task.map(str::to_ascii_lowercase), own: false };
     // Without its keys the journal can be shown still; what is sealed says so.
     let keyring = keys::open(shop).inspect_err(|fault| out.talk(&format!("note: {fault}"))).ok();
     let entries = inspect::dump(&shop.places.journal(), &filter, keyring.as_deref().map(|keys| keys as &dyn Keyring))?;
-    let wanted =
-        |entry: &&Entry| by_prefix.as_ref().is_none_or(|prefix| entry.task.is_some_and(|task| task.to_string().starts_with(prefix)));
-    for entry in entries.iter().filter(wanted).take(limit) {
+    for entry in &entries {
         out.data(&line(entry));
         if out.is_closed() {
             return Ok(exit::DONE);
@@ -94,6 +88,50 @@ pub fn dump(shop: &Shop<'_>, from: u64, limit: usize, task: Option<&str>, out: &
     match inspect::verify(&shop.places.journal())?.damage {
         None => Ok(exit::DONE),
         Some(damage) => Err(Fault { exit: exit::FAILED, ..Fault::from(damage) }),
+    }
+}
+
+/// Prints what is known of one record: its words, its place, its sync, and its task's neighbours.
+///
+/// # Errors
+/// When the record does not stand, or why the directory can not be read.
+pub fn explain(shop: &Shop<'_>, lsn: u64, out: &Output) -> Result<u8, Fault> {
+    if is_missing(shop, out) {
+        return Ok(exit::FAILED);
+    }
+    let keyring = keys::open(shop).inspect_err(|fault| out.talk(&format!("note: {fault}"))).ok();
+    let found = inspect::explain(&shop.places.journal(), Lsn(lsn), keyring.as_deref().map(|keys| keys as &dyn Keyring))?;
+    let (entry, (first, last), (offset, len)) = (&found.entry, found.together, found.stretch);
+    out.data(own_words(entry.kind).map_or_else(|| line(entry), |words| format!("{:>8}  {words}", entry.lsn.0)).trim_start());
+    out.data(&format!("type      {}, version {}", entry.kind, entry.schema));
+    out.data(&format!("segment   {}, byte {}", entry.file, entry.offset));
+    match &found.sync {
+        Some(sync) => {
+            out.data(&format!("batch     records {first}..{last} in one sync, {len} bytes from byte {offset}"));
+            out.data(&format!("clock     {}, {} ms on the clock of boot {}", moment(sync.wall_ms), sync.mono_ms, sync.boot));
+            out.data(&format!("before    everything up to {} was durable", sync.acked));
+            out.data(&format!("chain     {}", sync.head));
+        }
+        None => out.data(&format!("stretch   records {first}..{last}, {len} bytes from byte {offset}; compaction dropped the others")),
+    }
+    for (name, neighbour) in [("previous", &found.before), ("next", &found.after)] {
+        out.data(&format!(
+            "{name:<8}  {}",
+            neighbour.as_ref().map_or_else(|| "none of this task".to_owned(), |n| line(n).trim_start().to_owned())
+        ));
+    }
+    Ok(exit::DONE)
+}
+
+/// What records of the journal itself are.
+const fn own_words(kind: u16) -> Option<&'static str> {
+    match kind {
+        1 => Some("the trailer of a batch: it ends what one sync makes durable"),
+        2 => Some("the mark of a clean shutdown"),
+        4 => Some("a retirement: it vouches for a compacted segment"),
+        5 => Some("a note on what the archive holds"),
+        0..16 => Some("a record of the journal itself that this release does not know"),
+        _ => None,
     }
 }
 

@@ -82,13 +82,32 @@ async fn it_can_be_looked_at_while_it_runs_and_after() {
     assert!(closed.clean);
     assert_eq!((closed.tip, closed.segments.len()), (Lsn(11), 1));
 
-    let of_task = Filter { task: Some(TaskId(0xabc)), from: Lsn(3), limit: 2, ..Filter::default() };
+    let of_task = Filter { task: Some("0000000000000000000000000000".to_owned()), from: Lsn(3), limit: 2, ..Filter::default() };
     let entries = dump(dir.path(), &of_task, None).unwrap();
     assert_eq!(entries.iter().map(|e| e.lsn.0).collect::<Vec<_>>(), [3, 5]);
     let everything = dump(dir.path(), &Filter { own: true, ..Filter::default() }, None).unwrap();
     assert_eq!(everything.iter().map(|e| e.lsn.0).collect::<Vec<_>>(), (1..=14).collect::<Vec<_>>());
     assert_eq!(everything.last().unwrap().kind, 1);
     assert!(everything.iter().all(|e| e.batch_wall_ms > 0));
+}
+
+#[tokio::test]
+async fn a_record_is_explained_with_its_place_and_its_neighbours() {
+    use crate::inspect::explain;
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path(), 1).unwrap();
+    for n in 0..3 {
+        let other = NewRecord { task: Some(TaskId(7)), ..record("other", 5) };
+        wal.append(vec![other, record(&format!("n{n}"), 10)]).unwrap().durable.await.unwrap();
+    }
+    let found = explain(dir.path(), Lsn(5), None).unwrap();
+    assert_eq!((found.entry.lsn, &found.entry.payload[..2], found.together), (Lsn(5), &b"n1"[..], (Lsn(4), Lsn(6))));
+    assert_eq!((found.before.unwrap().lsn, found.after.unwrap().lsn), (Lsn(2), Lsn(8)));
+    let sync = found.sync.unwrap();
+    assert_eq!((sync.acked, sync.head.len(), found.stretch.0), (Lsn(3), 64, 4096 + 48 + 5 + 48 + 10 + 128));
+    let trailer = explain(dir.path(), Lsn(6), None).unwrap();
+    assert_eq!((trailer.entry.kind, trailer.before), (1, None));
+    assert_eq!(explain(dir.path(), Lsn(10), None).unwrap_err().code(), "TB-WAL-011");
 }
 
 #[tokio::test]

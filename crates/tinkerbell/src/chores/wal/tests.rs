@@ -6,6 +6,7 @@ use crate::clock::{SystemClock, SystemEntropy};
 use std::sync::Arc;
 use tinkerbell_core::event::{Call, Finished, Intent, Submitted};
 use tinkerbell_core::port::{Journal as _, NewRecord};
+use tinkerbell_core::words::TaskId;
 use tinkerbell_wal::Wal;
 
 const ONE: TaskId = TaskId(0x7f3a_0000_0000_0000_0000_0000_0000_0001);
@@ -103,6 +104,24 @@ async fn damage_is_named_and_exits_with_one() {
     }
     assert_eq!(stat(&bench.shop(), false, &heard.out), Ok(exit::FAILED));
     assert!(heard.talk().contains("tinkerbell wal verify"));
+}
+
+#[tokio::test]
+async fn a_record_is_explained_in_words() {
+    let bench = Bench::new();
+    fill(&bench).await;
+    let heard = Heard::new();
+    assert_eq!(explain(&bench.shop(), 3, &heard.out), Ok(exit::DONE));
+    let text = heard.data();
+    assert!(text.starts_with("3  ") && text.contains("#2 call exec"), "{text}");
+    assert!(
+        text.contains("batch     records 1..6 in one sync") && text.contains("previous  1  ") && text.contains("next      4  "),
+        "{text}"
+    );
+    let heard = Heard::new();
+    assert_eq!(explain(&bench.shop(), 6, &heard.out), Ok(exit::DONE));
+    assert!(heard.data().starts_with("6  the trailer of a batch"), "{}", heard.data());
+    assert_eq!(explain(&bench.shop(), 99, &heard.out).unwrap_err().code.0, "TB-WAL-011");
 }
 
 #[test]
