@@ -194,7 +194,7 @@ async fn a_real_full_disk_goes_on_in_the_reserve_and_comes_back() {
     let open = |seed| {
         let disk = crate::disk::RealDisk::create(options.dir.clone()).unwrap();
         let clock = Arc::new(FakeClock::new());
-        let wal = Wal::open_stepped(Arc::new(disk), &options, clock.clone(), Arc::new(SeedEntropy::new(seed))).unwrap();
+        let wal = Wal::open_stepped(Arc::new(disk), &options, clock.clone(), Arc::new(SeedEntropy::new(seed)), None).unwrap();
         while wal.step() {}
         (wal, clock)
     };
