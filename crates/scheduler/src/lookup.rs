@@ -11,6 +11,7 @@ use crate::table::{BUCKETS, Entry, Flags};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Bound::{Excluded, Unbounded};
+use std::time::Duration;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::lifecycle::{Status, Task};
 use tinkerbell_core::port::{ListQuery, Listed, Listing};
@@ -22,6 +23,8 @@ const PREFIX_DIGITS: usize = 4;
 const DIGITS: usize = 32;
 /// A task may go to sleep or wake up between the look and the read; so often it is looked for again.
 const TRIES: usize = 8;
+/// A journal that breaks while an answer waits for it is noticed within this time.
+const LOOK: Duration = Duration::from_millis(100);
 /// Buckets that are looked through under one lock.
 const SLICE: usize = 512;
 
@@ -46,6 +49,7 @@ impl Engine {
                 },
             };
             complete_ops(&inner.deps, &mut task, &history).await?;
+            inner.settled().await?;
             return Ok(Listed { digits, task: inner.shown(&task) });
         }
         Err(crate::engine::crowded())
@@ -80,11 +84,31 @@ impl Engine {
         for (_, id) in places {
             tasks.extend(inner.listed(id).await?.filter(|listed| !query.open || listed.task.is_open()));
         }
+        inner.settled().await?;
         Ok(Listing { tasks, before, total, open })
     }
 }
 
 impl Inner {
+    /// Waits until all that is folded by now is durable: what a door shows must survive a crash.
+    ///
+    /// # Errors
+    /// When the journal is broken; then what is folded may be lost.
+    async fn settled(&self) -> Result<(), Fault> {
+        let newest = self.lock().newest;
+        let mut durable = self.durable.subscribe();
+        loop {
+            tokio::select! {
+                biased;
+                known = durable.wait_for(|tip| *tip >= newest) => return known.map(drop).map_err(|_| crate::engine::stopping()),
+                () = self.deps.clock.sleep(LOOK) => {}
+            }
+            if let Some(fault) = &self.lock().broken {
+                return Err(fault.clone());
+            }
+        }
+    }
+
     /// A task for a list: as it is in memory or in its snapshot.
     pub(crate) async fn listed(&self, id: TaskId) -> Result<Option<Listed>, Fault> {
         for _ in 0..TRIES {

@@ -264,6 +264,8 @@ impl Queue {
             State::Running => self.release(key.0),
         }
         for at in self.claims(key.0) {
+            // It may have been woken for a token that it takes no more: the next one must hear of it.
+            self.wake(at);
             self.forget_token(at);
         }
         self.set(key.0, State::Free);
@@ -300,10 +302,17 @@ impl Queue {
     fn token(&mut self, claim: &Claim) -> u32 {
         let limit = claim.limit.max(1);
         if let Some(known) = self.token_of.get(&claim.name) {
-            if let Some(token) = self.tokens.get_mut(*known as usize) {
+            let known = *known;
+            let more = self.tokens.get_mut(known as usize).map_or(0, |token| {
+                let more = limit.saturating_sub(token.limit);
                 (token.limit, token.members) = (limit, token.members + 1);
+                more
+            });
+            // A limit that was raised lets so many more try; none of them would hear of it otherwise.
+            for _ in 0..more {
+                self.wake(known);
             }
-            return *known;
+            return known;
         }
         let token = Token { name: claim.name.clone(), limit, used: 0, members: 1, waiting: List::EMPTY };
         let at = self.free_tokens.pop().unwrap_or_else(|| u32::try_from(self.tokens.len()).unwrap_or(NONE));

@@ -52,7 +52,7 @@ impl Play {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: std::env::var("TINKERBELL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn tenants_with_equal_demand_get_equal_shares(
@@ -145,6 +145,27 @@ proptest! {
         }
         prop_assert!(left.is_empty(), "{} were lost", left.len());
     }
+}
+
+/// Found by the property above: who is woken for a token and leaves without it must pass the word on.
+#[test]
+fn a_token_that_a_leaving_member_was_woken_for_reaches_the_next() {
+    let mut queue = Queue::new(3);
+    let one = Claim { name: "t".into(), limit: 1 };
+    let mut join = |queue: &mut Queue| {
+        let key = queue.join(0, Priority::Normal, std::slice::from_ref(&one));
+        queue.ready(key, 0);
+        key
+    };
+    let (first, second, third) = (join(&mut queue), join(&mut queue), join(&mut queue));
+    assert_eq!((queue.next(0), queue.next(0)), (Some(first), None));
+    queue.leave(first);
+    queue.leave(second);
+    assert_eq!(queue.next(1), Some(third));
+    let fourth = join(&mut queue);
+    assert_eq!(queue.next(2), None);
+    queue.join(0, Priority::Normal, &[Claim { limit: 2, ..one.clone() }]);
+    assert_eq!(queue.next(3), Some(fourth), "a limit that was raised counts at once");
 }
 
 #[test]

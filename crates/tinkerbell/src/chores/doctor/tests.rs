@@ -82,7 +82,7 @@ async fn a_bare_home_is_in_order_and_a_broken_one_is_told() {
     let report = quick(config::load(shop.sources, shop.env));
     assert_eq!(report.exit(), 0, "{}", drawn(&report, true));
     let daemon = Report { groups: vec![installation::daemon(&shop).await] };
-    assert!(drawn(&daemon, true).contains("+ daemon  not running"), "{}", drawn(&daemon, true));
+    assert!(drawn(&daemon, true).contains("+ daemon   not running"), "{}", drawn(&daemon, true));
     bench.write("home/config.toml", "[providers.x]\nheaders = { key = \"secret\" }\nwyre = \"openai\"\n");
     bench.write("home/data", "a file in the way");
     let text = drawn(&quick(config::load(shop.sources, shop.env)), true);
