@@ -45,8 +45,9 @@ const STATE: [&str; 27] = [
 const RUNS: [&str; 8] = [".", "builtin", "command", "eval", "exec", "source", "trap", "alias"];
 /// Words that only give structure where a command could begin.
 const STRUCTURE: [&str; 12] = ["!", "{", "}", "if", "then", "else", "elif", "fi", "while", "until", "do", "done"];
-/// Words that begin something which is not looked into.
-const DARK: [&str; 7] = ["case", "select", "function", "coproc", "[[", "esac", "in"];
+/// Words that begin something which is not looked into. What is reserved in one shell only counts,
+/// too, because nobody knows which shell `/bin/sh` is.
+const DARK: [&str; 9] = ["case", "select", "function", "coproc", "[[", "]]", "esac", "in", "time"];
 
 /// A word of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
