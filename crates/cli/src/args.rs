@@ -489,6 +489,8 @@ pub enum WalCommand {
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
     },
+    /// Give the disk back what nobody needs; the daemon must be stopped
+    Compact,
     /// Build a journal from an archive
     Restore {
         /// The archive

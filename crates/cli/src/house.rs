@@ -106,6 +106,8 @@ pub enum Chore {
         /// Another directory than the configured one.
         to: Option<PathBuf>,
     },
+    /// Give the disk back what nobody needs any more of the journal.
+    WalCompact,
     /// Build a journal from an archive.
     WalRestore {
         /// The archive.

@@ -79,6 +79,7 @@ fn lines_that_scripts_stand_on_are_read() {
         "wal dump",
         "wal archive",
         "wal archive --to /mnt/archive",
+        "wal compact",
         "wal restore --from /mnt/archive --to /tmp/journal",
         "wal export --task 7f3a --format jsonl --blobs",
         "wal explain 7",

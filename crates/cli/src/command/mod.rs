@@ -144,6 +144,7 @@ fn chore(command: Command) -> Option<Chore> {
         Command::Wal(WalCommand::Explain { lsn }) => Chore::WalExplain { lsn },
         Command::Wal(WalCommand::Dump { from, limit, task }) => Chore::WalDump { from, limit, task },
         Command::Wal(WalCommand::Archive { to }) => Chore::WalArchive { to },
+        Command::Wal(WalCommand::Compact) => Chore::WalCompact,
         Command::Wal(WalCommand::Restore { from, to }) => Chore::WalRestore { from, to },
         // There is one form so far; naming it keeps scripts right when there are more.
         Command::Wal(WalCommand::Export { task, format: _, blobs }) => Chore::WalExport { task, blobs },

@@ -63,6 +63,7 @@ pub async fn run(shop: &Shop<'_>, chore: &Chore, yes: bool, out: &Output) -> Opt
         Chore::WalExplain { lsn } => wal::explain(shop, *lsn, out),
         Chore::WalDump { from, limit, task } => wal::dump(shop, *from, *limit, task.as_deref(), out),
         Chore::WalArchive { to } => wal::archive::archive(shop, to.as_deref(), out).await,
+        Chore::WalCompact => wal::compact::compact(shop, out).await,
         Chore::WalRestore { from, to } => wal::archive::restore(from, to, out).await,
         Chore::WalExport { task, blobs } => wal::export::export(shop, task.as_deref(), *blobs, out).await,
     })

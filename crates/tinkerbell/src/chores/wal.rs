@@ -4,6 +4,7 @@
 //! damage is named with what to do, never passed over.
 
 pub mod archive;
+pub mod compact;
 pub mod export;
 
 use super::text::{brief, moment, size};

@@ -163,10 +163,51 @@ async fn a_running_daemon_is_not_archived_behind_its_back() {
     let wal = Wal::open(tinkerbell_wal::Options::new(bench.places.journal()), Arc::new(SystemClock), Arc::new(SystemEntropy)).unwrap();
     let fault = archive::archive(&bench.shop(), Some(&bench.dir.path().join("archive")), &heard.out).await.unwrap_err();
     assert!(fault.code.0 == "TB-WAL-001" && fault.hints.iter().any(|hint| hint.contains("daemon stop")), "{fault:?}");
+    let fault = compact::compact(&bench.shop(), &heard.out).await.unwrap_err();
+    assert!(fault.code.0 == "TB-WAL-001" && fault.hints.iter().any(|hint| hint.contains("daemon stop")), "{fault:?}");
     let fault = export::export(&bench.shop(), None, true, &heard.out).await.unwrap_err();
     assert_eq!(fault.code.0, "TB-WAL-001");
     assert_eq!(export::export(&bench.shop(), None, false, &heard.out).await, Ok(exit::DONE));
     drop(wal);
+}
+
+/// States of a finished task, each of which the last one replaces, and a checkpoint that says so.
+async fn fill_with_old_states(bench: &Bench, checkpoint: bool) {
+    let wal = Wal::open(tinkerbell_wal::Options::new(bench.places.journal()), Arc::new(SystemClock), Arc::new(SystemEntropy)).unwrap();
+    let state = |_| {
+        let event = Event::StateSaved(event::StateSaved { state: vec![7; 200], seq: 1 });
+        let (kind, payload) = (event.kind(), event::encode(event, 1).into());
+        NewRecord { kind, schema: event::SCHEMA, task: Some(ONE), subject: Default::default(), blob: false, payload }
+    };
+    wal.append((0..100).map(state).collect()).unwrap().durable.await.unwrap();
+    if checkpoint {
+        let rows = [&1_u64.to_le_bytes()[..], &0_u64.to_le_bytes(), &ONE.0.to_le_bytes(), &100_u64.to_le_bytes(), &4_u64.to_le_bytes()];
+        wal.checkpoint(Lsn(100), [b"TBSCHED1", rows.concat().as_slice()].concat().into()).await.unwrap();
+    }
+    wal.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stopped_journal_is_compacted_by_its_checkpoint_and_whole_without_one() {
+    let bench = Bench::new();
+    let compacted = async || {
+        let heard = Heard::new();
+        assert_eq!(compact::compact(&bench.shop(), &heard.out).await, Ok(exit::DONE));
+        heard.data() + &heard.talk()
+    };
+    assert!(compacted().await.contains("no journal yet"));
+    fill_with_old_states(&bench, false).await;
+    assert!(compacted().await.contains("there is no checkpoint"));
+    let bench = Bench::new();
+    fill_with_old_states(&bench, true).await;
+    let heard = Heard::new();
+    assert_eq!(compact::compact(&bench.shop(), &heard.out).await, Ok(exit::DONE));
+    assert!(heard.data().contains("99 records dropped"), "{}", heard.data());
+    assert_eq!(dumped(&bench, 1, 1_000, None).len(), 1);
+    assert_eq!(verify(&bench.shop(), &heard.out), Ok(exit::DONE));
+    let heard = Heard::new();
+    assert_eq!(compact::compact(&bench.shop(), &heard.out).await, Ok(exit::DONE));
+    assert!(heard.data().contains(" 0 records dropped"), "{}", heard.data());
 }
 
 #[tokio::test]
