@@ -44,14 +44,24 @@ async fn main() {
 async fn all(tasks: u64) {
     let dir = tempfile::tempdir().unwrap();
     child(dir.path().join("idle").as_path(), 0);
+    of_kind(tasks, "paused", paused).await;
+    of_kind(tasks, "with a deadline", waiting).await;
+}
+
+/// The figures with tasks that stand still in this way.
+async fn of_kind(tasks: u64, what: &str, event: fn() -> Event) {
+    let dir = tempfile::tempdir().unwrap();
     let full = dir.path().join("full");
     let made = Instant::now();
     {
         let wal = journal(&full);
-        fill(&wal, tasks).await;
+        fill(&wal, tasks, event).await;
         wal.close().await.unwrap();
     }
-    say("journal made", format!("{:.1} s for {tasks} tasks, 100 of 10 and 5 of {LONG} events", made.elapsed().as_secs_f64()));
+    say(
+        &format!("journal of tasks {what}"),
+        format!("{:.1} s for {tasks} tasks, 100 of 10 and 5 of {LONG} events", made.elapsed().as_secs_f64()),
+    );
     let made = Instant::now();
     let engine = engine(&full).await;
     say("start without a checkpoint", format!("{:.1} s", made.elapsed().as_secs_f64()));
@@ -79,11 +89,11 @@ fn child(dir: &Path, tasks: u64) {
 
 async fn start(dir: &Path, tasks: u64, begun: Instant) {
     let wal = journal(dir);
-    let read = begun.elapsed();
+    let (read, read_cpu) = (begun.elapsed(), cpu_ms());
     let engine = engine_on(wal, dir).await;
-    let open = begun.elapsed();
+    let (open, open_cpu) = (begun.elapsed(), cpu_ms() - read_cpu);
     engine.submit(Submission { goal: "first".into(), cwd: "/".into(), ..Submission::default() }).await.unwrap();
-    let split = format!("journal open {:.0} ms, engine open {:.0} ms", ms(read), ms(open - read));
+    let split = format!("journal open {:.0} ms (CPU {read_cpu}), engine open {:.0} ms (CPU {open_cpu})", ms(read), ms(open - read));
     say(&format!("{tasks} tasks: from main to the first durable submit"), format!("{:.0} ms, of it {split}", ms(begun.elapsed())));
     say(&format!("{tasks} tasks: memory"), format!("{:.1} MiB", rss_mib()));
     if tasks == 0 {
@@ -119,6 +129,13 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
+/// Processor time of this process so far, in ticks of ten milliseconds.
+fn cpu_ms() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields = text.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2);
+    fields.map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>() * 10
+}
+
 fn rss_mib() -> f64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = text.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -141,6 +158,13 @@ fn submitted() -> Event {
     Event::Submitted(Submitted { goal, cwd: b"/home/user/project".to_vec(), model: "local/model".into(), ..Submitted::default() })
 }
 
+/// Many wait for a quota that comes back in a month.
+fn waiting() -> Event {
+    let due_wall_ms = tinkerbell_testkit::fake::START_WALL_MS + 30 * 86_400_000;
+    let timer = Some(event::Timer { id: 1, due_wall_ms, ..event::Timer::default() });
+    Event::Paused(Paused { why: "provider".into(), text: "the quota is spent".into(), timer, tries: 1 })
+}
+
 fn paused() -> Event {
     Event::Paused(Paused { why: "user".into(), text: "paused by the user".into(), ..Paused::default() })
 }
@@ -149,11 +173,11 @@ fn note() -> Event {
     Event::Signal(Signal { kind: "note".into(), text: "a note".into(), caps: None })
 }
 
-async fn fill(wal: &Wal, tasks: u64) {
+async fn fill(wal: &Wal, tasks: u64, event: fn() -> Event) {
     let mut batch = Vec::new();
     let state = || Event::StateSaved(StateSaved { state: vec![7; 300], seq: 1 });
     for n in 0..tasks {
-        batch.extend([record(id(n), submitted()), record(id(n), state()), record(id(n), paused())]);
+        batch.extend([record(id(n), submitted()), record(id(n), state()), record(id(n), event())]);
         flush(wal, &mut batch, 3_000).await;
     }
     for (first, count, events) in [(SHORT, 100, 10), (LONGEST, 5, LONG)] {
