@@ -152,7 +152,7 @@ proptest! {
 fn a_token_that_a_leaving_member_was_woken_for_reaches_the_next() {
     let mut queue = Queue::new(3);
     let one = Claim { name: "t".into(), limit: 1 };
-    let mut join = |queue: &mut Queue| {
+    let join = |queue: &mut Queue| {
         let key = queue.join(0, Priority::Normal, std::slice::from_ref(&one));
         queue.ready(key, 0);
         key
