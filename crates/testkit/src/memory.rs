@@ -96,6 +96,7 @@ impl Journal for MemJournal {
             epoch: self.epoch,
             bytes: disk.records.iter().map(|r| r.payload.len() as u64).sum(),
             room: Room::Ample,
+            damage: None,
         }
     }
 

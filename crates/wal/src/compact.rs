@@ -22,6 +22,7 @@ use crate::disk::Disk;
 use crate::error::Error;
 use crate::flush::lock;
 use crate::index::Index;
+use crate::old::Old;
 use crate::options::Options;
 use crate::queue::Queue;
 use std::sync::{Arc, Mutex};
@@ -58,6 +59,8 @@ pub(crate) struct Bench {
     pub(crate) gate: Gate,
     /// Where old files go.
     pub(crate) depot: Arc<Depot>,
+    /// What opening did not read.
+    pub(crate) old: Arc<Old>,
 }
 
 impl Bench {

@@ -9,6 +9,7 @@
 use crate::disk::{Disk, DiskFile, Mode, write_full};
 use crate::error::Error;
 use crate::flush::lock;
+use crate::old::Old;
 use crate::options::Options;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -76,11 +77,13 @@ pub(crate) struct Depot {
     wake: Condvar,
     /// Held while a piece of work is done.
     busy: Mutex<()>,
+    /// What is scrubbed when nothing else is to do.
+    old: Arc<Old>,
 }
 
 impl Depot {
     /// Looks at what an earlier opening left. Called under the directory's lock.
-    pub(crate) fn open(disk: &Arc<dyn Disk>, clock: &Arc<dyn Clock>, options: &Options) -> Result<Self, Error> {
+    pub(crate) fn open(disk: &Arc<dyn Disk>, clock: &Arc<dyn Clock>, options: &Options, old: Arc<Old>) -> Result<Self, Error> {
         let names = disk.list().map_err(|e| Error::io("read the directory", disk.path(), e))?;
         let preallocate = options.preallocate.unwrap_or_else(|| disk.ground().is_ok_and(|ground| ground.preallocate));
         let plan = Plan { segment_bytes: options.segment_bytes, preallocate, reserve_bytes: options.reserve_bytes };
@@ -109,6 +112,7 @@ impl Depot {
             state: Mutex::new(state),
             wake: Condvar::new(),
             busy: Mutex::new(()),
+            old,
         })
     }
 
@@ -188,8 +192,10 @@ impl Depot {
             if state.ended {
                 return;
             }
-            let left = state.not_before_ms.saturating_sub(self.clock.now().mono_ms).clamp(RETRY_MS, SELDOM_MS);
-            match self.lacks(&state).then_some(Duration::from_millis(left)) {
+            let now_ms = self.clock.now().mono_ms;
+            let left = state.not_before_ms.saturating_sub(now_ms).clamp(RETRY_MS, SELDOM_MS);
+            let left = self.lacks(&state).then_some(left).into_iter().chain(self.old.pause_ms(now_ms)).min();
+            match left.map(|left| Duration::from_millis(left.max(1))) {
                 Some(patience) => drop(self.wake.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner)),
                 None => drop(self.wake.wait(state).unwrap_or_else(PoisonError::into_inner)),
             }
@@ -213,6 +219,18 @@ impl Depot {
 
     /// Does one bounded piece; tells whether there was one.
     pub(crate) fn work(&self) -> bool {
+        self.prepare() || self.scrub()
+    }
+
+    /// Reads one old segment; that may take as long as reading 64 MiB does.
+    fn scrub(&self) -> bool {
+        let busy = lock(&self.busy);
+        let scrubbed = !lock(&self.state).ended && self.old.scrub(self.clock.now().mono_ms);
+        drop(busy);
+        scrubbed
+    }
+
+    fn prepare(&self) -> bool {
         let now_ms = self.clock.now().mono_ms;
         let busy = lock(&self.busy);
         let mut state = lock(&self.state);

@@ -4,6 +4,7 @@
 //! disk goes in. Invariant: `sync` returns only after the bytes are on stable storage, and its
 //! failure is reported to the caller exactly once and never retried here.
 
+use crate::share::{each, shares};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
@@ -97,11 +98,29 @@ pub(crate) fn read_full(file: &dyn DiskFile, offset: u64, len: usize) -> io::Res
 }
 
 /// Goes on reading behind what `out` holds of the file, until it holds `len` bytes or all.
+///
+/// A large file is read in shares: the first touch of fresh memory costs more than the copy.
 pub(crate) fn read_into(file: &dyn DiskFile, out: &mut Vec<u8>, len: usize) -> io::Result<()> {
     let start = out.len();
+    if out.capacity() < len {
+        // Fresh zeros cost nothing until they are touched; growing would touch them here, in one thread.
+        let mut fresh = vec![0; len];
+        fresh.get_mut(..start).unwrap_or_default().copy_from_slice(out);
+        *out = fresh;
+    }
     out.resize(len.max(start), 0);
-    let done = fill(file, start as u64, out.get_mut(start..).unwrap_or_default())?;
-    out.truncate(start + done);
+    let rest = out.get_mut(start..).unwrap_or_default();
+    let share = rest.len().div_ceil(shares(rest.len())).max(1);
+    let parts = rest.chunks_mut(share).enumerate().map(|(n, part)| (start.saturating_add(n.saturating_mul(share)), part)).collect();
+    let mut end = start;
+    for (offset, read) in each(parts, &|(offset, part): &mut (usize, &mut [u8])| (*offset, fill(file, *offset as u64, part))) {
+        let done = read?;
+        // Behind a part that came out short lies the end of the file.
+        if offset == end {
+            end += done;
+        }
+    }
+    out.truncate(end);
     Ok(())
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Extent {
     pub(crate) len: u64,
     /// Whether numbers are missing because compaction dropped them.
     pub(crate) sparse: bool,
+    /// Whether it is a whole segment that nobody has read yet.
+    pub(crate) unread: bool,
 }
 
 /// The map.
@@ -37,7 +39,7 @@ impl Index {
         let end = span.last.saturating_add(1);
         let name = match self.extents.last_mut() {
             Some(last) if *last.segment == *segment => {
-                if !span.sparse && last.len < STRETCH_BYTES {
+                if !span.sparse && !last.unread && last.len < STRETCH_BYTES {
                     last.end = end;
                     last.len = last.len.saturating_add(span.len);
                     return;
@@ -46,7 +48,8 @@ impl Index {
             }
             _ => Arc::from(segment),
         };
-        self.extents.push(Extent { segment: name, first: span.first, end, offset: span.offset, len: span.len, sparse: span.sparse });
+        let Span { first, offset, len, sparse, unread, .. } = *span;
+        self.extents.push(Extent { segment: name, first, end, offset, len, sparse, unread });
     }
 
     /// The stretch that holds `lsn`, with its segment's name.
@@ -74,11 +77,19 @@ impl Index {
             offset: span.offset,
             len: span.len,
             sparse: true,
+            unread: false,
         });
         drop(self.extents.splice(from..to.max(from), new));
     }
 
-    /// Bytes that the stretches take on disk.
+    /// Puts the stretches of a segment in the place of the whole that stood for it unread.
+    pub(crate) fn fill(&mut self, segment: &str, part: Self) {
+        if let Some(at) = self.extents.iter().position(|extent| extent.unread && *extent.segment == *segment) {
+            drop(self.extents.splice(at..=at, part.extents));
+        }
+    }
+
+    /// Bytes that the stretches take on disk; of a segment that nobody has read, all that it has.
     pub(crate) fn bytes(&self) -> u64 {
         self.extents.iter().map(|extent| extent.len).sum()
     }

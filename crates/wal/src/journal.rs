@@ -13,6 +13,7 @@ use crate::flush::{Flusher, Held, lock};
 use crate::format::{FLAG_BLOB, FRAME_BYTES, Frame, KIND_FIRST_USER};
 use crate::housekeeping::Housekeeping;
 use crate::index::Index;
+use crate::old::Old;
 use crate::options::Options;
 use crate::queue::{Chunk, Limits, Queue};
 use crate::read::read;
@@ -65,6 +66,9 @@ pub struct Wal {
     drive: Mutex<Drive>,
     gate: Gate,
     house: Housekeeping,
+    old: Arc<Old>,
+    /// The checkpoint that opening read, until somebody asks for it.
+    checkpoint: Mutex<Option<(u64, Vec<u8>)>>,
 }
 
 impl std::fmt::Debug for Wal {
@@ -75,7 +79,7 @@ impl std::fmt::Debug for Wal {
 
 impl Wal {
     /// Opens the journal in `options.dir`, making it when it is new: takes the lock, reads every
-    /// segment, cuts a torn tail, and begins a segment of a new epoch. Blocks on the disk.
+    /// segment that no checkpoint stands for, cuts a torn tail, and begins a segment of a new epoch. Blocks on the disk.
     ///
     /// # Errors
     /// When another process holds it, when acknowledged records are damaged or missing, when a
@@ -156,11 +160,13 @@ impl Wal {
             Lock::Held(guard) => guard,
             Lock::Taken { pid } => return Err(Error::Locked { dir: disk.path().to_owned(), pid }),
         };
-        let Recovered { index, next, head, epoch, empty, report } = recover(&*disk)?;
+        let Recovered { index, next, head, epoch, empty, report, unread, vouching, checkpoint } = recover(&*disk)?;
+        let index = Arc::new(Mutex::new(index));
+        let old = Arc::new(Old::new(&disk, &index, unread, vouching, tickers.clock.now().mono_ms));
         let epoch = epoch.saturating_add(1);
         let (keyring, clock) = (tickers.keyring, Arc::clone(&tickers.clock));
         let sealer = Sealer::new(keyring.clone());
-        let depot = Arc::new(Depot::open(&disk, &tickers.clock, options)?);
+        let depot = Arc::new(Depot::open(&disk, &tickers.clock, options, Arc::clone(&old))?);
         let tools = Tools { disk: Arc::clone(&disk), clock: tickers.clock, entropy: tickers.entropy, sealer, depot: Arc::clone(&depot) };
         let writer = Writer::start(tools, options, epoch, next, head)?;
         // Empty segments of earlier openings tell nothing that the new one does not tell.
@@ -168,7 +174,7 @@ impl Wal {
         let limits = Limits { batch_bytes: options.batch_bytes, batch_records: options.batch_records, queue_bytes: options.queue_bytes };
         let flusher = Flusher {
             queue: Arc::new(Queue::new(next, limits)),
-            index: Arc::new(Mutex::new(index)),
+            index: Arc::clone(&index),
             held: Arc::new(Mutex::new(Some(guard))),
             writer,
             note_due_ms: None,
@@ -176,7 +182,7 @@ impl Wal {
             gate: Gate::default(),
         };
         let gate = Arc::clone(&flusher.gate);
-        let (queue, index, held) = (Arc::clone(&flusher.queue), Arc::clone(&flusher.index), Arc::clone(&flusher.held));
+        let (queue, held) = (Arc::clone(&flusher.queue), Arc::clone(&flusher.held));
         let drive = drive(flusher)?;
         let stepped = matches!(drive, Drive::Stepped(_));
         let bench = Bench {
@@ -185,10 +191,28 @@ impl Wal {
             queue: Arc::clone(&queue),
             gate: Arc::clone(&gate),
             depot: Arc::clone(&depot),
+            old: Arc::clone(&old),
         };
         let house = Housekeeping::new(bench, Worth::of(options), clock, stepped);
-        let drive = Mutex::new(drive);
-        Ok(Arc::new(Self { queue, index, disk, depot, held, epoch, limits, recovery: report, keyring, stepped, drive, gate, house }))
+        let (drive, checkpoint) = (Mutex::new(drive), Mutex::new(checkpoint));
+        let recovery = report;
+        Ok(Arc::new(Self {
+            queue,
+            index,
+            disk,
+            depot,
+            held,
+            epoch,
+            limits,
+            recovery,
+            keyring,
+            stepped,
+            drive,
+            gate,
+            house,
+            old,
+            checkpoint,
+        }))
     }
 
     /// Does one thing that the flusher's thread would do: takes a waiting batch, writes, syncs and
@@ -294,8 +318,8 @@ impl Journal for Wal {
     }
 
     fn read(&self, from: Lsn, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, Fault>> {
-        let (index, disk) = (Arc::clone(&self.index), Arc::clone(&self.disk));
-        let (find, keyring) = (move |lsn| lock(&index).find(lsn), self.keyring.clone());
+        let (old, disk) = (Arc::clone(&self.old), Arc::clone(&self.disk));
+        let (find, keyring) = (move |lsn| old.find(lsn), self.keyring.clone());
         Box::pin(async move { self.off(move || read(&*disk, &find, &mut Opener::new(keyring.as_deref()), from.0, limit)).await })
     }
 
@@ -306,18 +330,23 @@ impl Journal for Wal {
             Ok(_) if self.depot.is_spent() => Room::Reserve,
             Ok(_) => Room::Ample,
         };
-        JournalState { tip, epoch: self.epoch, bytes: lock(&self.index).bytes(), room }
+        JournalState { tip, epoch: self.epoch, bytes: lock(&self.index).bytes(), room, damage: self.old.damage() }
     }
 
     fn checkpoint(&self, through: Lsn, image: Bytes) -> BoxFuture<'_, Result<(), Fault>> {
         let disk = Arc::clone(&self.disk);
+        lock(&self.checkpoint).take();
         Box::pin(async move { self.off(move || checkpoint::write(&*disk, through.0, &image)).await })
     }
 
     fn restore(&self) -> BoxFuture<'_, Result<Option<(Lsn, Bytes)>, Fault>> {
         let disk = Arc::clone(&self.disk);
         Box::pin(async move {
-            let found = self.off(move || checkpoint::read(&*disk)).await?;
+            let read = lock(&self.checkpoint).take();
+            let found = match read {
+                Some(read) => Some(read),
+                None => self.off(move || checkpoint::read(&*disk)).await?,
+            };
             // One that stands for more than the journal holds belongs to another journal.
             Ok(found.map(|(through, image)| (Lsn(through), Bytes::from(image))).filter(|(through, _)| *through <= self.state().tip))
         })

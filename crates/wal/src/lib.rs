@@ -12,6 +12,12 @@
 //! they are torn and are cut. The watermark is written once nothing was acknowledged for 5 ms, so
 //! two ends stay open: media damage to the very last batch within those milliseconds, or to it and
 //! to the slots together, can not be told from a torn write.
+//!
+//! **What opening reads.** Of segments whose numbers all lie below the newest checkpoint, only the
+//! header: the checkpoint stands for them, so a start needs none of their records. They are verified
+//! whole before their first record is read, before anything is compacted, and by a scrub behind the
+//! opening. So damage below the checkpoint does not refuse a start; every read of it fails, and the
+//! journal's state tells of it. Above the checkpoint, and without one, everything is read at once.
 //! Whole segments missing at the end can not be noticed without an outside anchor either.
 
 pub mod archive;
@@ -26,12 +32,14 @@ mod housekeeping;
 mod index;
 pub mod inspect;
 mod journal;
+mod old;
 mod options;
 mod queue;
 mod read;
 mod recover;
 mod scan;
 mod seal;
+mod share;
 mod survey;
 mod writer;
 

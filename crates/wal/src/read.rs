@@ -15,7 +15,7 @@ use tinkerbell_core::port::Record;
 use tinkerbell_core::words::{Lsn, TaskId};
 
 /// Finds the stretch that holds a number; `None` behind the newest durable one.
-pub(crate) type Find<'a> = &'a dyn Fn(u64) -> Option<(Extent, String)>;
+pub(crate) type Find<'a> = &'a dyn Fn(u64) -> Result<Option<(Extent, String)>, Error>;
 
 /// How often a stretch is looked up again because compaction removed its segment meanwhile.
 const ATTEMPTS: u32 = 8;
@@ -27,7 +27,7 @@ pub(crate) fn read(disk: &dyn Disk, find: Find<'_>, opener: &mut Opener<'_>, fro
     let mut open: Option<(String, Box<dyn DiskFile>)> = None;
     let mut left = ATTEMPTS;
     while out.len() < limit {
-        let Some((extent, name)) = find(at) else { break };
+        let Some((extent, name)) = find(at)? else { break };
         let file = match open.take().filter(|(open, _)| *open == name) {
             Some(file) => file,
             None => match disk.open(&name, Mode::Read) {
@@ -43,7 +43,7 @@ pub(crate) fn read(disk: &dyn Disk, find: Find<'_>, opener: &mut Opener<'_>, fro
         let bytes = stretch(disk, &*file.1, &name, &extent)?;
         let records = match check(&bytes, &name, &extent) {
             // The freed file may be in use again: what counts is where the stretch lies now.
-            Err(_) if left > 0 && find(at).is_some_and(|(_, now)| now != name) => {
+            Err(_) if left > 0 && find(at)?.is_some_and(|(_, now)| now != name) => {
                 left = left.saturating_sub(1);
                 continue;
             }

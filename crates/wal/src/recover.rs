@@ -3,12 +3,14 @@
 //! Runs under the lock, before the first append. Invariant: after it returns, everything that the
 //! index shows is on stable storage, and nothing acknowledged was removed.
 
+use crate::checkpoint;
+use crate::compact::scan::Vouching;
 use crate::disk::{Disk, Mode, read_full, write_full};
 use crate::error::Error;
 use crate::format::Head;
 use crate::index::Index;
 use crate::scan::Span;
-use crate::survey::{NEW_SUFFIX, Segment, Survey, survey};
+use crate::survey::{NEW_SUFFIX, Segment, Survey, Unread, survey_behind};
 use std::io;
 use tinkerbell_core::words::Lsn;
 
@@ -21,8 +23,10 @@ pub struct Recovery {
     pub cut_bytes: u64,
     /// The newest record that stands; 0 when there is none.
     pub tip: Lsn,
-    /// Segments that were read.
+    /// Segments that stand.
     pub segments: usize,
+    /// How many of them were not read, because a checkpoint stands for them.
+    pub unread: usize,
 }
 
 /// A journal that is fit to go on.
@@ -34,13 +38,22 @@ pub(crate) struct Recovered {
     /// Segments without a batch, to be removed once a new one stands.
     pub(crate) empty: Vec<String>,
     pub(crate) report: Recovery,
+    /// What was not read.
+    pub(crate) unread: Vec<Unread>,
+    /// What is known of compacted segments.
+    pub(crate) vouching: Vouching,
+    /// The checkpoint that made reading everything unnecessary.
+    pub(crate) checkpoint: Option<(u64, Vec<u8>)>,
 }
 
 /// Reads the journal in `disk` and puts its tail in order.
 pub(crate) fn recover(disk: &dyn Disk) -> Result<Recovered, Error> {
     remove_unfinished(disk)?;
-    let mut index = Index::default();
-    let found = survey(disk, &mut |name, span, _| index.add(name, &span))?;
+    let checkpoint = checkpoint::read(disk).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the checkpoint can not be read; the whole journal is");
+        None
+    });
+    let (found, index) = look(disk, checkpoint.as_ref().map_or(0, |(through, _)| *through))?;
     if let Some(damage) = found.damage {
         return Err(damage);
     }
@@ -58,14 +71,27 @@ pub(crate) fn recover(disk: &dyn Disk) -> Result<Recovered, Error> {
     if let Some(why) = &found.torn {
         tracing::warn!(cut_bytes, next = found.next, why, "cut an unacknowledged tail of the journal");
     }
-    Ok(finish(index, &found, clean, cut_bytes))
+    Ok(Recovered { checkpoint, ..finish(index, found, clean, cut_bytes) })
 }
 
-fn finish(mut index: Index, found: &Survey, clean: bool, cut_bytes: u64) -> Recovered {
-    let report = Recovery { clean, cut_bytes, tip: Lsn(found.tip), segments: found.segments.len() };
-    let empty = found.segments.iter().filter(|s| s.batches == 0 && s.dropped.is_none()).map(|s| s.name.clone()).collect();
+/// Reads all segments, or only those that a checkpoint `through` this number does not stand for.
+fn look(disk: &dyn Disk, through: u64) -> Result<(Survey, Index), Error> {
+    let mut index = Index::default();
+    let found = survey_behind(disk, through, &mut |name, span, _| index.add(name, &span))?;
+    // A checkpoint of more than the journal holds belongs to another one and stands for nothing.
+    if found.tip < through && !found.unread.is_empty() && found.damage.is_none() {
+        return look(disk, 0);
+    }
+    Ok((found, index))
+}
+
+fn finish(mut index: Index, found: Survey, clean: bool, cut_bytes: u64) -> Recovered {
+    let report = Recovery { clean, cut_bytes, tip: Lsn(found.tip), segments: found.segments.len(), unread: found.unread.len() };
+    let empty = found.segments.iter().filter(|s| s.batches == 0 && s.dropped.is_none() && !s.unread);
+    let empty = empty.map(|s| s.name.clone()).collect();
     index.raise(found.tip);
-    Recovered { index, next: found.next, head: found.head, epoch: found.epoch, empty, report }
+    let Survey { next, head, epoch, unread, vouching, .. } = found;
+    Recovered { index, next, head, epoch, empty, report, unread, vouching, checkpoint: None }
 }
 
 /// A segment that was being made when the process ended holds no records.

@@ -5,7 +5,10 @@
 //! so damaged bytes are corrupt when their number is at most the `acked` of any later trailer or
 //! of a watermark slot, or when a valid record lies behind the trailer of their own batch.
 
-use crate::format::{FLAG_ZSTD, Frame, HEADER_BYTES, Head, Header, Invalid, KIND_FIRST_USER, KIND_SHUTDOWN, Trailer, chain, watermark};
+use crate::format::{
+    FLAG_ZSTD, Frame, HEADER_BYTES, Head, Header, Invalid, KIND_FIRST_USER, KIND_SHUTDOWN, TRAILER_FRAME_BYTES, Trailer, chain, watermark,
+};
+use crate::share::{each, shares};
 
 /// One batch that stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +31,8 @@ pub(crate) struct Span {
     pub(crate) own: bool,
     /// Whether it is a stretch of a compacted segment: its numbers have gaps, and no trailer ends it.
     pub(crate) sparse: bool,
+    /// Whether it stands for a whole segment that was not read.
+    pub(crate) unread: bool,
 }
 
 /// What follows the last batch that stands.
@@ -72,12 +77,12 @@ pub(crate) fn scan(bytes: &[u8], header: &Header, sealed: Option<u64>, on_batch:
     let mut found = Scanned { next: header.first_lsn, head: header.chain, end_offset: HEADER_BYTES as u64, watermark, end: End::Clean };
     let mut rest = bytes.get(HEADER_BYTES..).unwrap_or_default();
     let ends = |next: u64| sealed.is_some_and(|last| next > last);
+    let mut spans = Vec::new();
     while !rest.is_empty() && !ends(found.next) {
         match batch(rest, header.incarnation, &found) {
             Step::Batch(span, head) => {
-                let (whole, tail) = split(rest, span.len);
-                on_batch(span, whole);
-                rest = tail;
+                rest = split(rest, span.len).1;
+                spans.push(span);
                 found.next = span.last.saturating_add(1);
                 found.head = head;
                 found.end_offset = span.offset.saturating_add(span.len);
@@ -90,12 +95,56 @@ pub(crate) fn scan(bytes: &[u8], header: &Header, sealed: Option<u64>, on_batch:
             }
         }
     }
+    if let Some(at) = broken(bytes, &header.chain, &spans) {
+        unlink(bytes, header, spans.split_off(at), &mut found);
+    }
+    for span in spans {
+        on_batch(span, slice(bytes, &span));
+    }
     let watermark = watermark.max(sealed.unwrap_or(0));
     if found.end == End::Clean && found.next <= watermark {
         let why = format!("record {} is missing, and records up to {watermark} were acknowledged", found.next);
         found.end = End::Corrupt { offset: found.end_offset, lsn: found.next, why };
     }
     found
+}
+
+/// The first batch that does not follow from the one before it. Each trailer carries its head, so
+/// that links are checked apart from each other, in shares.
+fn broken(bytes: &[u8], begin: &Head, spans: &[Span]) -> Option<usize> {
+    let links: Vec<(Option<&Span>, &Span)> = std::iter::once(None).chain(spans.iter().map(Some)).zip(spans).collect();
+    let share = links.len().div_ceil(shares(bytes.len())).max(1);
+    let holds = |(before, span): &(Option<&Span>, &Span)| {
+        let before = before.map_or(Some(*begin), |before| head(slice(bytes, before)));
+        let whole = slice(bytes, span);
+        let (frames, trailer) = whole.split_at(whole.len().saturating_sub(TRAILER_FRAME_BYTES));
+        before.is_some_and(|before| chain(&before, frames, trailer).is_some_and(|now| head(whole) == Some(now)))
+    };
+    let found = each(links.chunks(share).collect(), &|part| part.iter().position(|link| !holds(link)));
+    found.into_iter().enumerate().find_map(|(n, at)| Some(at?.saturating_add(n.saturating_mul(share))))
+}
+
+/// Takes back what was read from the first broken link on.
+fn unlink(bytes: &[u8], header: &Header, spans: Vec<Span>, found: &mut Scanned) {
+    let Some(span) = spans.first() else { return };
+    let before = bytes.get(HEADER_BYTES..).map_or(&[][..], |body| split(body, span.offset.saturating_sub(HEADER_BYTES as u64)).0);
+    (found.next, found.end_offset) = (span.first, span.offset);
+    found.head = head(before).unwrap_or(header.chain);
+    found.end = End::Corrupt {
+        offset: span.offset.saturating_add(span.len).saturating_sub(TRAILER_FRAME_BYTES as u64),
+        lsn: span.first,
+        why: "the hash chain is broken: the batch or one before it was replaced".to_owned(),
+    };
+}
+
+/// The bytes of a batch.
+fn slice<'a>(bytes: &'a [u8], span: &Span) -> &'a [u8] {
+    split(split(bytes, span.offset).1, span.len).0
+}
+
+/// The chain's head behind a batch, with which its trailer ends.
+fn head(batch: &[u8]) -> Option<Head> {
+    batch.last_chunk().copied()
 }
 
 fn split(bytes: &[u8], at: u64) -> (&[u8], &[u8]) {
@@ -121,7 +170,7 @@ fn batch(rest: &[u8], incarnation: u64, before: &Scanned) -> Step {
             return Step::Bad(End::Unreadable { offset, what });
         }
         if frame.is_trailer() {
-            return end_of_batch(rest, at, &frame, span, &before.head);
+            return end_of_batch(at, &frame, span);
         }
         span.records += 1;
         if frame.kind >= KIND_FIRST_USER {
@@ -157,8 +206,8 @@ pub(crate) fn too_new(frame: &Frame<'_>) -> Option<String> {
     (frame.is_trailer() && frame.schema != 1).then(|| format!("trailer {} has version {}", frame.lsn, frame.schema))
 }
 
-/// A trailer whose checksum holds can not be a torn one, so any contradiction in it is damage.
-fn end_of_batch(rest: &[u8], at: usize, frame: &Frame<'_>, mut span: Span, before: &Head) -> Step {
+/// The chain is checked once all batches are known. A trailer whose checksum holds can not be a torn one, so any contradiction in it is damage.
+fn end_of_batch(at: usize, frame: &Frame<'_>, mut span: Span) -> Step {
     let offset = span.offset.saturating_add(at as u64);
     let corrupt = |why: &str| Step::Bad(End::Corrupt { offset, lsn: span.first, why: why.to_owned() });
     let Some(trailer) = Trailer::decode(frame.payload) else {
@@ -166,10 +215,6 @@ fn end_of_batch(rest: &[u8], at: usize, frame: &Frame<'_>, mut span: Span, befor
     };
     if trailer.acked.checked_add(1) != Some(span.first) || trailer.last.checked_add(1) != Some(frame.lsn) {
         return corrupt("the batch's trailer names other records");
-    }
-    let (frames, tail) = split(rest, at as u64);
-    if chain(before, frames, tail) != Some(trailer.head) {
-        return corrupt("the hash chain is broken: the batch or one before it was replaced");
     }
     span.last = frame.lsn;
     span.len = (at + frame.size()) as u64;
@@ -209,15 +254,24 @@ fn acknowledged(bytes: &[u8], incarnation: u64) -> u64 {
     }
 }
 
+/// Bytes that are looked through at once, as many as fit in the machine's wide registers.
+const WIDE: usize = 128;
+
+/// Looks for one byte of the needle that is not zero, in wide steps: what was filled ahead, tens of
+/// MiB of zeros, has none and takes no longer than reading it.
 fn find(bytes: &[u8], needle: [u8; 8]) -> Option<usize> {
-    let [first, ..] = needle;
+    let (pivot, byte) = needle.iter().copied().enumerate().find(|(_, byte)| *byte != 0).unwrap_or((0, 0));
     let mut at = 0_usize;
-    while let Some(skip) = bytes.get(at..)?.iter().position(|byte| *byte == first) {
-        at += skip;
-        if bytes.get(at..)?.starts_with(&needle) {
-            return Some(at);
+    for wide in bytes.chunks(WIDE) {
+        if wide.iter().fold(false, |hit, one| hit | (*one == byte)) {
+            let starts = (at..).zip(wide).filter(|(_, one)| **one == byte).filter_map(|(at, _)| at.checked_sub(pivot));
+            for start in starts {
+                if bytes.get(start..).is_some_and(|rest| rest.starts_with(&needle)) {
+                    return Some(start);
+                }
+            }
         }
-        at += 1;
+        at += wide.len();
     }
     None
 }

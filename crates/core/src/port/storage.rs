@@ -75,6 +75,9 @@ pub struct JournalState {
     pub bytes: u64,
     /// What it can take.
     pub room: Room,
+    /// Damage that was found in old records since it was opened. What is newer is not touched by it,
+    /// and every read of the damaged part fails.
+    pub damage: Option<String>,
 }
 
 /// What compaction did.

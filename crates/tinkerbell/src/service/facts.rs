@@ -14,7 +14,7 @@ use tinkerbell_api::server::DaemonStatus;
 use tinkerbell_api::wire::{UpgradeRequest, UpgradeView};
 use tinkerbell_core::clock::Clock as _;
 use tinkerbell_core::code::{Fault, exit};
-use tinkerbell_core::port::{Room, Sandbox as _};
+use tinkerbell_core::port::{JournalState, Room, Sandbox as _};
 use tokio_util::sync::CancellationToken;
 
 /// What the facts are gathered from.
@@ -79,7 +79,7 @@ impl Daemon for Facts {
             room: room(&journal.room),
             keepers: house.sandbox.alive(&house.engine.open_runs()) as u64,
             rss_bytes: rss_bytes(),
-            notices: notices(house, &journal.room),
+            notices: notices(house, &journal),
             pending: house.live.pending(),
             upgrade: self.of.upgrades.view(),
             level: self.level.get().cloned(),
@@ -134,14 +134,15 @@ fn room(room: &Room) -> String {
 }
 
 /// What a person should know.
-fn notices(house: &House, room: &Room) -> Vec<String> {
+fn notices(house: &House, journal: &JournalState) -> Vec<String> {
     let mut notices = house.live.notices();
     notices.extend(house.policy.notices());
-    match room {
+    match &journal.room {
         Room::Ample => {}
         Room::Reserve => notices.push("disk.full: only what is under way is finished, out of the reserve".to_owned()),
         Room::ReadOnly(why) => notices.push(format!("journal.read-only: {why}")),
     }
+    notices.extend(journal.damage.iter().map(|damage| format!("journal.damage: {damage}")));
     notices
 }
 

@@ -78,6 +78,8 @@ struct Front {
 
 /// Measures all sealed segments, oldest first. Records of archiving before `noted` are not needed.
 pub(crate) fn measure(bench: &Bench, needed: &Needed, noted: u64) -> Result<Vec<Measured>, Error> {
+    // Nothing is copied or dropped from a journal that is not known to be whole.
+    bench.old.all(&|| bench.goes_on())?;
     // The directory first: when it shows a later segment, the index has all of the earlier ones.
     let names = segment_names(&*bench.disk)?;
     let Some(active) = names.iter().rfind(|name| first_of(name).is_some()) else { return Ok(Vec::new()) };

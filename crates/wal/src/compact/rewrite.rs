@@ -105,6 +105,7 @@ fn measured(kept: &Kept, name: String, spans: &[Span]) -> Measured {
         offset: span.offset,
         len: span.len,
         sparse: true,
+        unread: false,
     });
     Measured {
         epoch: range.epoch,

@@ -2,11 +2,8 @@
 
 use super::crash::{is_pending, tear};
 use super::memory::{MemDisk, Op};
-use super::{open_with, options, put};
+use super::{everything, open_with, options, put};
 use crate::compact::format::{Kept, Range};
-use crate::index::Index;
-use crate::read::read;
-use crate::recover::recover;
 use crate::{Error, Wal};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,8 +19,7 @@ pub(super) fn needs(wanted: impl Fn(u64) -> bool + Send + Sync + 'static) -> Nee
 
 /// What an opening finds: number and text.
 pub(super) fn found(disk: &MemDisk) -> Result<BTreeMap<u64, String>, Error> {
-    let index: Index = recover(disk)?.index;
-    Ok(by_number(&read(disk, &|lsn| index.find(lsn), &mut crate::seal::Opener::new(None), 1, usize::MAX)?))
+    Ok(by_number(&everything(disk)?))
 }
 
 fn by_number(records: &[Record]) -> BTreeMap<u64, String> {

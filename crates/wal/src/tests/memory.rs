@@ -65,6 +65,8 @@ struct Mem {
     names: BTreeMap<String, usize>,
     files: Vec<Vec<u8>>,
     ops: Vec<Op>,
+    /// Which file was read, and up to where.
+    reads: Vec<(usize, usize)>,
     locked: bool,
     faults: Faults,
 }
@@ -84,6 +86,14 @@ impl MemDisk {
 
     pub fn ops(&self) -> Vec<Op> {
         self.with(|mem| mem.ops.clone())
+    }
+
+    /// Every read of a file that still has a name: the name, and where the read ended.
+    pub fn reads(&self) -> Vec<(String, usize)> {
+        self.with(|mem| {
+            let names: BTreeMap<usize, &String> = mem.names.iter().map(|(name, id)| (*id, name)).collect();
+            mem.reads.iter().filter_map(|(id, end)| Some(((*names.get(id)?).clone(), *end))).collect()
+        })
     }
 
     pub fn syncs(&self) -> usize {
@@ -248,6 +258,7 @@ impl DiskFile for MemFile {
             let bytes = mem.files[self.id].get(offset as usize..).unwrap_or_default();
             let n = bytes.len().min(buf.len());
             buf[..n].copy_from_slice(&bytes[..n]);
+            mem.reads.push((self.id, offset as usize + n));
             Ok(n)
         })
     }

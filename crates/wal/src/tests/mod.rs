@@ -11,6 +11,7 @@ mod format;
 mod heal;
 mod memory;
 mod mended;
+mod old;
 mod real;
 mod seal;
 mod stepped;
@@ -18,15 +19,15 @@ mod torture;
 mod watermark;
 
 use crate::disk::Disk;
-use crate::index::Index;
+use crate::old::Old;
 use crate::read::read;
 use crate::recover::recover;
 use crate::{Error, Options, Wal};
 use bytes::Bytes;
 use memory::MemDisk;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::port::{Appended, Journal, NewRecord};
+use tinkerbell_core::port::{Appended, Journal, NewRecord, Record};
 use tinkerbell_core::words::{Lsn, TaskId};
 use tinkerbell_testkit::fake::{FakeClock, SeedEntropy};
 
@@ -66,9 +67,16 @@ async fn put(wal: &Wal, text: &str, size: usize) -> Result<Lsn, Fault> {
     Ok(appended.last)
 }
 
+/// All records that recovery finds, in order; what it did not read is read by their readers.
+fn everything(disk: &MemDisk) -> Result<Vec<Record>, Error> {
+    let found = recover(disk)?;
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let old = Old::new(&shared, &Arc::new(Mutex::new(found.index)), found.unread, found.vouching, 0);
+    read(disk, &|lsn| old.find(lsn), &mut crate::seal::Opener::new(None), 1, usize::MAX)
+}
+
 /// What recovery finds: the records' texts, in order.
-fn recovered(disk: &dyn Disk) -> Result<Vec<String>, Error> {
-    let index: Index = recover(disk)?.index;
-    let records = read(disk, &|lsn| index.find(lsn), &mut crate::seal::Opener::new(None), 1, usize::MAX)?;
+fn recovered(disk: &MemDisk) -> Result<Vec<String>, Error> {
+    let records = everything(disk)?;
     Ok(records.iter().map(|r| String::from_utf8_lossy(&r.payload).trim_end().to_owned()).collect())
 }
