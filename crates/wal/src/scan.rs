@@ -206,7 +206,8 @@ pub(crate) fn too_new(frame: &Frame<'_>) -> Option<String> {
     (frame.is_trailer() && frame.schema != 1).then(|| format!("trailer {} has version {}", frame.lsn, frame.schema))
 }
 
-/// The chain is checked once all batches are known. A trailer whose checksum holds can not be a torn one, so any contradiction in it is damage.
+/// A trailer whose checksum holds can not be a torn one, so any contradiction in it is damage. The
+/// chain is checked once all batches are known.
 fn end_of_batch(at: usize, frame: &Frame<'_>, mut span: Span) -> Step {
     let offset = span.offset.saturating_add(at as u64);
     let corrupt = |why: &str| Step::Bad(End::Corrupt { offset, lsn: span.first, why: why.to_owned() });
