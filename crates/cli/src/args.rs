@@ -512,6 +512,15 @@ pub enum WalCommand {
         #[arg(long)]
         blobs: bool,
     },
+    /// Say what mends a damaged journal; the daemon must be stopped
+    Repair {
+        /// Do it, after copying what is damaged aside
+        #[arg(long)]
+        apply: bool,
+        /// A backup of the journal's directory
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
+    },
     /// Tell everything about one record
     Explain {
         /// Its number

@@ -122,6 +122,13 @@ pub enum Chore {
         /// With large payloads in place of references to them.
         blobs: bool,
     },
+    /// Say what mends a damaged journal, and do it.
+    WalRepair {
+        /// Whether it is done.
+        apply: bool,
+        /// A backup of the journal's directory.
+        from: Option<PathBuf>,
+    },
     /// Tell everything about one record.
     WalExplain {
         /// Its number.

@@ -98,6 +98,16 @@ pub enum Error {
         /// The newest record.
         tip: u64,
     },
+    /// Nothing that a repair can do makes the journal whole.
+    #[error("the journal can not be repaired: at record {lsn} ({file}) {why}")]
+    Unrepairable {
+        /// The first record that can not be trusted.
+        lsn: u64,
+        /// Name of the segment.
+        file: String,
+        /// Why no choice is left.
+        why: String,
+    },
     /// A kind below 16, which belongs to the journal itself.
     #[error("record kind {0} belongs to the journal itself; use 16 or more")]
     ReservedKind(u16),
@@ -149,6 +159,7 @@ impl Error {
             Self::Unreadable { .. } => "TB-WAL-009",
             Self::ReservedKind(_) => "TB-WAL-010",
             Self::NotHere { .. } => "TB-WAL-011",
+            Self::Unrepairable { .. } => "TB-WAL-012",
             Self::Key(fault) => fault.code.0,
             Self::Sealed { .. } => "TB-KEY-004",
             Self::Misfit { .. } => "TB-KEY-007",
@@ -168,7 +179,7 @@ impl Error {
             Self::Locked { .. } => &["one daemon serves one data directory; `tinkerbell daemon status` shows it"],
             Self::Corrupt { .. } => &[
                 "nothing was changed; copy the directory before you do anything else",
-                "`tinkerbell wal verify` lists the damage, `tinkerbell wal dump` shows what is still readable",
+                "`tinkerbell wal repair` says what can be done and what each choice would lose; `tinkerbell wal dump` shows what is still readable",
                 "put the named file back from a backup, or move the directory aside to start an empty journal",
             ],
             Self::Io { .. } => &["check that the directory exists, is on a local disk, and is owned and writable by you"],
@@ -180,6 +191,10 @@ impl Error {
             Self::NotHere { .. } => {
                 &["compaction drops records that nobody needs; `tinkerbell wal dump --from LSN` shows what stands behind it"]
             }
+            Self::Unrepairable { .. } => &[
+                "nothing was changed; `tinkerbell wal repair --from DIR` takes whole segments from a backup of the journal",
+                "`tinkerbell wal restore` builds a journal from an archive; `tinkerbell wal dump` shows what can still be read",
+            ],
             Self::QueueFull { .. } => &["the disk is slow or busy; try again"],
             Self::Sealed { .. } | Self::Misfit { .. } => &[
                 "`tinkerbell keys ls` lists the keys that are there",

@@ -37,6 +37,7 @@ mod options;
 mod queue;
 mod read;
 mod recover;
+pub mod repair;
 mod scan;
 mod seal;
 mod share;

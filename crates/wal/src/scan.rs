@@ -232,8 +232,24 @@ fn judge(acked: u64, offset: u64, lsn: u64, why: String) -> End {
 
 /// The highest number that the frames found anywhere in `bytes` prove to have been acknowledged.
 fn acknowledged(bytes: &[u8], incarnation: u64) -> u64 {
+    evidence(bytes, incarnation).acked
+}
+
+/// What whole frames tell that stand somewhere among damaged bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Evidence {
+    /// The highest number that must have been acknowledged; 0 when nothing shows it.
+    pub(crate) acked: u64,
+    /// The highest number seen.
+    pub(crate) newest: u64,
+    /// Whole records, without trailers and the journal's own.
+    pub(crate) records: u64,
+}
+
+/// Looks for whole frames anywhere in `bytes`.
+pub(crate) fn evidence(bytes: &[u8], incarnation: u64) -> Evidence {
     let needle = incarnation.to_le_bytes();
-    let (mut acked, mut newest, mut first_trailer) = (0, 0, None);
+    let (mut seen, mut first_trailer) = (Evidence::default(), None);
     let mut at = 0_usize;
     while let Some(found) = find(bytes.get(at..).unwrap_or_default(), needle) {
         let start = (at + found).checked_sub(16);
@@ -242,16 +258,17 @@ fn acknowledged(bytes: &[u8], incarnation: u64) -> u64 {
             at += found + 1;
             continue;
         };
-        newest = newest.max(frame.lsn);
+        seen.newest = seen.newest.max(frame.lsn);
+        seen.records = seen.records.saturating_add(u64::from(frame.kind >= KIND_FIRST_USER));
         if let Some(trailer) = frame.is_trailer().then(|| Trailer::decode(frame.payload)).flatten() {
-            acked = acked.max(trailer.acked);
+            seen.acked = seen.acked.max(trailer.acked);
             first_trailer = first_trailer.or(Some(frame.lsn));
         }
         at = start + frame.size();
     }
     match first_trailer {
-        Some(trailer) if newest > trailer => acked.max(trailer),
-        _ => acked,
+        Some(trailer) if seen.newest > trailer => Evidence { acked: seen.acked.max(trailer), ..seen },
+        _ => seen,
     }
 }
 

@@ -83,6 +83,8 @@ fn lines_that_scripts_stand_on_are_read() {
         "wal restore --from /mnt/archive --to /tmp/journal",
         "wal export --task 7f3a --format jsonl --blobs",
         "wal explain 7",
+        "wal repair",
+        "wal repair --apply --from /mnt/backup",
         "keys ls --json",
         "keys rotate-root",
         "demo --fast",

@@ -141,6 +141,7 @@ fn chore(command: Command) -> Option<Chore> {
         Command::Config(ConfigCommand::Path) => Chore::ConfigPath,
         Command::Wal(WalCommand::Stat { json }) => Chore::WalStat { json },
         Command::Wal(WalCommand::Verify) => Chore::WalVerify,
+        Command::Wal(WalCommand::Repair { apply, from }) => Chore::WalRepair { apply, from },
         Command::Wal(WalCommand::Explain { lsn }) => Chore::WalExplain { lsn },
         Command::Wal(WalCommand::Dump { from, limit, task }) => Chore::WalDump { from, limit, task },
         Command::Wal(WalCommand::Archive { to }) => Chore::WalArchive { to },

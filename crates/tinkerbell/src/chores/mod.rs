@@ -60,6 +60,7 @@ pub async fn run(shop: &Shop<'_>, chore: &Chore, yes: bool, out: &Output) -> Opt
         Chore::Rescue(wish) => rescue::rescue(shop, wish, out),
         Chore::WalStat { json } => wal::stat(shop, *json, out),
         Chore::WalVerify => wal::verify(shop, out),
+        Chore::WalRepair { apply, from } => wal::repair::repair(shop, *apply, from.as_deref(), out),
         Chore::WalExplain { lsn } => wal::explain(shop, *lsn, out),
         Chore::WalDump { from, limit, task } => wal::dump(shop, *from, *limit, task.as_deref(), out),
         Chore::WalArchive { to } => wal::archive::archive(shop, to.as_deref(), out).await,

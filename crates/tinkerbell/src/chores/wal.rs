@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod compact;
 pub mod export;
+pub mod repair;
 
 use super::text::{brief, moment, size};
 use super::{Shop, keys};

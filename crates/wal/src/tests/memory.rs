@@ -124,6 +124,11 @@ impl MemDisk {
         disk
     }
 
+    /// Lets acts take effect that were noted on a disk with the same files.
+    pub fn redo<'a>(&self, ops: impl IntoIterator<Item = &'a Op>) {
+        self.with(|mem| ops.into_iter().for_each(|op| mem.apply(op)));
+    }
+
     /// The disk on which exactly these acts took effect.
     pub fn replay<'a>(ops: impl IntoIterator<Item = &'a Op>) -> Self {
         let disk = Self::default();

@@ -13,6 +13,7 @@ mod memory;
 mod mended;
 mod old;
 mod real;
+mod repair;
 mod seal;
 mod stepped;
 mod torture;

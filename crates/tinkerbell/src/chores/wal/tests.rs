@@ -107,6 +107,37 @@ async fn damage_is_named_and_exits_with_one() {
 }
 
 #[tokio::test]
+async fn a_repair_explains_first_and_then_does_that() {
+    let bench = Bench::new();
+    fill(&bench).await;
+    let heard = Heard::new();
+    assert_eq!(repair::repair(&bench.shop(), true, None, &heard.out), Ok(exit::DONE));
+    assert!(heard.data().contains("nothing to repair"), "{}", heard.data());
+    let dir = bench.places.journal();
+    let segment = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some()).unwrap();
+    let whole = std::fs::read(&segment).unwrap();
+    let mut bytes = whole.clone();
+    bytes[4_096 + 60] ^= 0xff;
+    std::fs::write(&segment, &bytes).unwrap();
+    let heard = Heard::new();
+    assert_eq!(repair::repair(&bench.shop(), false, None, &heard.out), Ok(exit::FAILED));
+    let text = heard.data();
+    assert!(text.contains("byte 4096, record 1: ") && text.contains("records 1 to 6, which had been acknowledged"), "{text}");
+    assert_eq!(std::fs::read(&segment).unwrap(), bytes, "nothing was changed");
+    // From a backup nothing is lost.
+    let backup = bench.dir.path().join("backup");
+    std::fs::create_dir(&backup).unwrap();
+    std::fs::write(backup.join(segment.file_name().unwrap()), &whole).unwrap();
+    let heard = Heard::new();
+    assert_eq!(repair::repair(&bench.shop(), true, Some(&backup), &heard.out), Ok(exit::DONE));
+    assert!(heard.data().contains("  loses   nothing") && heard.data().contains(".damaged-1"), "{}", heard.data());
+    assert_eq!(verify(&bench.shop(), &heard.out), Ok(exit::DONE));
+    let running = Wal::open(tinkerbell_wal::Options::new(&dir), Arc::new(SystemClock), Arc::new(SystemEntropy)).unwrap();
+    assert_eq!(repair::repair(&bench.shop(), true, None, &heard.out).unwrap_err().code.0, "TB-WAL-001");
+    drop(running);
+}
+
+#[tokio::test]
 async fn a_record_is_explained_in_words() {
     let bench = Bench::new();
     fill(&bench).await;
