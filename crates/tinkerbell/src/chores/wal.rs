@@ -163,6 +163,8 @@ fn lines(stat: &Stat) -> Vec<String> {
             if stat.preallocates { "in space filled ahead" } else { "as the file grows: this file system gains nothing by filling ahead" }
         ),
         format!("spares    {}", stat.spares),
+        format!("room      {}", room(stat)),
+        format!("dropped   {}", dropped(stat)),
         format!("reserve   {}", reserve(stat)),
         format!("state     {state}"),
     ];
@@ -180,6 +182,30 @@ fn lines(stat: &Stat) -> Vec<String> {
     lines
 }
 
+/// What a full disk would meet; whether a daemon uses its reserve up can not be seen from outside.
+fn room(stat: &Stat) -> String {
+    let ready = if stat.reserve_bytes.is_some() { "ample" } else { "without a reserve" };
+    format!("{ready}, {} free", size(stat.free_bytes))
+}
+
+/// Records that compaction dropped, and all that the compacted segments once held.
+fn dropped_of(stat: &Stat) -> (u64, u64) {
+    let compacted = || stat.segments.iter().filter_map(|segment| Some((segment.dropped?, segment.records)));
+    let dropped = compacted().map(|(dropped, _)| dropped).sum();
+    (dropped, compacted().map(|(_, records)| records).sum::<u64>().saturating_add(dropped))
+}
+
+/// How many records of what is not compacted yet are dead only the daemon knows, because it knows
+/// what is needed.
+fn dropped(stat: &Stat) -> String {
+    match dropped_of(stat) {
+        (_, 0) => "nothing was compacted yet".to_owned(),
+        (dropped, of) => {
+            format!("{dropped} of {of} records of compacted segments, {} percent", dropped.saturating_mul(100).checked_div(of).unwrap_or(0))
+        }
+    }
+}
+
 fn reserve(stat: &Stat) -> String {
     let free = size(stat.free_bytes);
     match stat.reserve_bytes {
@@ -194,11 +220,12 @@ fn as_json(stat: &Stat) -> serde_json::Value {
         .iter()
         .map(|segment| {
             json!({"file": segment.file, "epoch": segment.epoch, "first": segment.first.0, "last": segment.last.0, "batches": segment.batches,
-                "records": segment.records, "size_bytes": segment.size_bytes, "created": moment(segment.created_ms)})
+                "records": segment.records, "dropped": segment.dropped, "size_bytes": segment.size_bytes, "created": moment(segment.created_ms)})
         })
         .collect();
     json!({"tip": stat.tip.0, "next": stat.next.0, "epoch": stat.epoch, "batches": stat.batches, "records": stat.records,
-        "size_bytes": stat.size_bytes, "clean": stat.clean, "torn_bytes": stat.torn_bytes, "watermark": stat.watermark.0,
+        "size_bytes": stat.size_bytes, "clean": stat.clean, "torn_bytes": stat.torn_bytes, "dropped": dropped_of(stat).0, "compacted_of": dropped_of(stat).1,
+        "room": if stat.reserve_bytes.is_some() { "ample" } else { "no-reserve" }, "watermark": stat.watermark.0,
         "spares": stat.spares, "reserve_bytes": stat.reserve_bytes, "free_bytes": stat.free_bytes, "preallocates": stat.preallocates,
         "damage": stat.damage, "segments": segments})
 }

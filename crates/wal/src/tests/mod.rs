@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod depot;
 mod faults;
+mod flips;
 mod format;
 mod heal;
 mod memory;

@@ -78,11 +78,14 @@ async fn a_sound_journal_is_counted_and_verified() {
     // The mark of an orderly closing is a record, too.
     assert!(heard.data().starts_with("6 records in 2 batches stand, up to record 5;"), "{}", heard.data());
     assert_eq!(stat(&bench.shop(), false, &heard.out), Ok(exit::DONE));
-    assert!(heard.data().contains("state     closed in order"), "{}", heard.data());
+    for line in ["state     closed in order", "dropped   nothing was compacted yet", "room      ", "watermark "] {
+        assert!(heard.data().contains(line), "{line}: {}", heard.data());
+    }
     let heard = Heard::new();
     assert_eq!(stat(&bench.shop(), true, &heard.out), Ok(exit::DONE));
     let value: serde_json::Value = serde_json::from_str(&heard.data()).unwrap();
     assert_eq!((value["records"].as_u64(), value["damage"].is_null()), (Some(6), true));
+    assert!(value["dropped"] == 0 && value["room"].is_string() && value["segments"][0]["dropped"].is_null(), "{value}");
 }
 
 #[tokio::test]
