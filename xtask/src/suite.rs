@@ -153,7 +153,7 @@ fn real_model(plan: &Plan) -> Result<Outcome> {
     println!("using {} at {}", model.model, model.url);
     let mut command = Command::new(shell::cargo());
     command.args(["test", "-p", "tinkerbell", "--test", "it", "llm", "--"]);
-    command.args(["--include-ignored", "--nocapture", "--test-threads=1"]);
+    command.args(["--nocapture", "--test-threads=1"]);
     command.env(services::LLM_URL, &model.url).env(services::LLM_MODEL, &model.model);
     outcome_of(&mut command)
 }

@@ -13,6 +13,7 @@ mod tests;
 pub use decide::{Decided, check_caps, decide};
 pub use ops::{OpEntry, OpLog, OpMove};
 
+use crate::effect::QuestionKind;
 use crate::event::{ApprovalAsked, Caps, FileChange, Finished, Intent, PlanStep, Prepared, Submitted, Timer};
 use crate::money::{NanoUsd, Usage};
 use crate::words::{Lsn, Owner, Priority, Seq, Subject, TaskId, Workspace};
@@ -73,6 +74,18 @@ pub struct Approval {
     pub at_ms: u64,
     /// Yes or no, with text.
     pub answer: Option<(bool, String)>,
+    /// The lease that had ended when it was answered; the next one may act on the answer.
+    pub answered_in: u64,
+}
+
+impl Approval {
+    /// Whether a lease after the first since the answer asks for it. What the answer allowed may have
+    /// happened in between, so a permission to do something again is used up.
+    #[must_use]
+    pub fn is_used_up(&self, generation: u64) -> bool {
+        let again = self.asked.kind == QuestionKind::Unknown.code();
+        again && self.answer.is_some() && generation > self.answered_in.saturating_add(1)
+    }
 }
 
 /// A task as folded from its events.

@@ -209,7 +209,9 @@ impl Effects for TaskEffects {
                     && approval.asked.digest == question.digest
                     && approval.asked.kind == question.kind.code()
             };
-            if let Some(approval) = task.approvals.values().find(same) {
+            // The newest of its kind: an answer that is used up is followed by another question.
+            let known = task.approvals.values().rev().find(same).filter(|approval| !approval.is_used_up(self.generation));
+            if let Some(approval) = known {
                 return match &approval.answer {
                     Some((yes, text)) => Ok(Answer { yes: *yes, text: text.clone() }),
                     None => Err(Stall::Person(approval.asked.id)),

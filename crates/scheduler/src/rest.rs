@@ -48,7 +48,7 @@ pub(crate) async fn read(deps: &Deps, lsn: Lsn) -> Result<Option<Placed>, Fault>
 pub(crate) async fn load(deps: &Deps, id: TaskId, lsn: Lsn) -> Result<Slot, Fault> {
     let missing = || {
         let what = format!("task {} can not be loaded: record {lsn} is no snapshot of it", id.short(8));
-        Fault::new("TB-SCHED-006", exit::INTERNAL, what).hint("restart the daemon: it reads the whole journal again")
+        Fault::new("TB-SCHED-006", exit::INTERNAL, what).hint("`tinkerbell explain TB-SCHED-006` says how to start without the checkpoint")
     };
     let placed = read(deps, lsn).await?.filter(|placed| placed.task == id).ok_or_else(missing)?;
     let Event::Snapshot(snapshot) = placed.event else { return Err(missing()) };

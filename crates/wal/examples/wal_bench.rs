@@ -5,7 +5,7 @@
 //! ```
 //! `BATCH` records of `SIZE` bytes (48 of them the frame) go in one append, from `WAITERS` tasks that
 //! each wait until theirs is durable. First a plain file is measured on the same disk, because its
-//! rate is the only honest yardstick. Not a test: it judges nothing and leaves its files in `DIR`.
+//! rate is the only honest yardstick. Payloads are sealed, as in a daemon. Not a test: it judges nothing and leaves its files in `DIR`.
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tinkerbell_core::clock::{Clock, Entropy, Stamp};
 use tinkerbell_core::port::{Journal, NewRecord};
+use tinkerbell_testkit::keys::MemKeyring;
 use tinkerbell_wal::disk::{Disk, DiskFile, Ground, Lock, Mode, RealDisk};
 use tinkerbell_wal::{Options, Wal};
 
@@ -89,7 +90,8 @@ fn raw(dir: &Path, size: usize, count: u64) -> io::Result<u64> {
 async fn journal(plan: &Plan) -> Result<(Spent, u64), Box<dyn std::error::Error>> {
     let syncs = Arc::new(AtomicU64::new(0));
     let disk = Counting { inner: RealDisk::create(plan.dir.join("journal"))?, syncs: Arc::clone(&syncs) };
-    let wal = Wal::open_on(Arc::new(disk), &Options::new("."), Arc::new(System), Arc::new(System))?;
+    let keys = Arc::new(MemKeyring::new(1));
+    let wal = Wal::open_with(Arc::new(disk), &Options::new("."), Arc::new(System), Arc::new(System), Some(keys))?;
     let left = Arc::new(AtomicU64::new(plan.records.div_ceil(plan.batch)));
     let (before, start) = (syncs.load(Ordering::Relaxed), spent());
     let tasks: Vec<_> = (0..plan.waiters)

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long nothing may have been acknowledged before the watermark is written: long enough that a
-/// busy journal never pays for it, short enough that the last batch is protected within 10 ms.
+/// busy journal never pays for it, short enough that the last batch is protected soon.
 const IDLE_MS: u64 = 5;
 
 /// The lock of the directory, until it is given free.

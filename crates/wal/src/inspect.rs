@@ -99,7 +99,7 @@ pub struct Verified {
     pub head: String,
     /// Bytes behind the last batch that were never acknowledged, and why they do not count.
     pub torn: Option<(u64, String)>,
-    /// The damage that keeps the journal from being opened.
+    /// The first damage; below the checkpoint it need not keep the journal from being opened.
     pub damage: Option<Error>,
     /// Harmless oddities, one line each.
     pub notes: Vec<String>,

@@ -133,7 +133,7 @@ impl Old {
             tracing::error!(
                 %error,
                 "an old segment of the journal is damaged; tasks go on from the checkpoint, nothing is compacted; \
-                 run `tinkerbell wal verify` and put the file back from a backup"
+                 stop the daemon and run `tinkerbell wal repair --from BACKUP`"
             );
             *damage = Some(error.to_string());
         }

@@ -25,12 +25,6 @@ pub use view::{ApprovalView, DaemonView, DiffView, OpView, PausedView, Said, Sub
 /// The version of everything in this module.
 pub const VERSION: u32 = 1;
 
-/// The JSON Schema of the event envelope, for publication.
-#[must_use]
-pub fn event_schema() -> serde_json::Value {
-    serde_json::to_value(schemars::schema_for!(Envelope)).unwrap_or_default()
-}
-
 /// The JSON Schemas of all resources by name, for publication.
 #[must_use]
 pub fn schemas() -> serde_json::Value {

@@ -87,12 +87,13 @@ impl Task {
             Event::StateSaved(saved) => self.state = Some(Bytes::from(saved.state.clone())),
             Event::Signal(signal) => self.signal(placed, signal),
             Event::ApprovalAsked(asked) => {
-                let approval = Approval { asked: asked.clone(), lsn: placed.lsn, at_ms: placed.at_ms, answer: None };
+                let approval = Approval { asked: asked.clone(), lsn: placed.lsn, at_ms: placed.at_ms, answer: None, answered_in: 0 };
                 self.approvals.insert(asked.id, approval);
             }
             Event::ApprovalGiven(given) => {
                 if let Some(approval) = self.approvals.get_mut(&given.id) {
                     approval.answer = Some((given.yes, given.text.clone()));
+                    approval.answered_in = self.generation;
                 }
                 if self.paused_for("person") && self.waiting_for().is_none() {
                     self.wake(placed.at_ms);

@@ -264,6 +264,9 @@ pub struct Approval {
     /// The text given with the answer.
     #[prost(string, tag = "5")]
     pub text: String,
+    /// The lease that had ended when it was answered.
+    #[prost(uint64, tag = "6")]
+    pub answered_in: u64,
 }
 
 /// The newest operations; older ones are read from their records.

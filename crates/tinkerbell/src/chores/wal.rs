@@ -41,7 +41,7 @@ pub fn stat(shop: &Shop<'_>, json: bool, out: &Output) -> Result<u8, Fault> {
         lines(&stat).iter().for_each(|line| out.data(line));
     }
     if let Some(damage) = &stat.damage {
-        out.error(&format!("{damage}\n  tinkerbell wal verify   says what to do"));
+        out.error(&format!("{damage}\n  tinkerbell wal repair   says what mends it; the daemon must be stopped"));
         return Ok(exit::FAILED);
     }
     Ok(exit::DONE)

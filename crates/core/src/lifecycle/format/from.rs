@@ -78,7 +78,7 @@ impl TaskState {
         let approvals = self.approvals.into_iter().filter_map(|approval| {
             let asked = approval.asked?;
             let answer = approval.yes.map(|yes| (yes, approval.text));
-            Some((asked.id, Asked { asked, lsn: Lsn(approval.lsn), at_ms: approval.at_ms, answer }))
+            Some((asked.id, Asked { asked, lsn: Lsn(approval.lsn), at_ms: approval.at_ms, answer, answered_in: approval.answered_in }))
         });
         Task {
             id,
@@ -190,7 +190,7 @@ fn kept_approvals<'a>(all: impl DoubleEndedIterator<Item = &'a Asked>, seq: u32)
                 (asked.body, asked.options) = (String::new(), Vec::new());
             }
             let (yes, text) = approval.answer.clone().map_or((None, String::new()), |(yes, text)| (Some(yes), text));
-            Approval { asked: Some(asked), lsn: approval.lsn.0, at_ms: approval.at_ms, yes, text }
+            Approval { asked: Some(asked), lsn: approval.lsn.0, at_ms: approval.at_ms, yes, text, answered_in: approval.answered_in }
         })
         .collect();
     kept.reverse();

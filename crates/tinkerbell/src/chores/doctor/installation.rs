@@ -210,7 +210,7 @@ pub fn journal(shop: &Shop<'_>) -> Group {
                     Some(damage) => Finding::bad(
                         "journal",
                         format!("{text}; {damage}"),
-                        "tinkerbell wal verify (says what to do; copy the directory first)",
+                        "tinkerbell wal repair (says what mends it; stop the daemon and copy the directory first)",
                     ),
                     None => Finding::good("journal", text),
                 }

@@ -106,7 +106,7 @@ async fn damage_is_named_and_exits_with_one() {
         assert_eq!((fault.code.0, fault.exit, fault.hints.is_empty()), ("TB-WAL-002", exit::FAILED, false));
     }
     assert_eq!(stat(&bench.shop(), false, &heard.out), Ok(exit::FAILED));
-    assert!(heard.talk().contains("tinkerbell wal verify"));
+    assert!(heard.talk().contains("tinkerbell wal repair"));
 }
 
 #[tokio::test]
