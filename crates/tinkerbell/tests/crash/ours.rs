@@ -127,6 +127,9 @@ struct Victim {
     tally: Tally,
     /// Whether a keeper was killed: then an outcome may be unknown, but nothing may run twice.
     is_bereft: bool,
+    /// Whether the courier was killed: an answer that it had read and not yet written down is lost
+    /// with it, and only the provider could know.
+    is_courier_killed: bool,
     /// Events as they were shown.
     shown: Vec<String>,
 }
@@ -135,7 +138,7 @@ async fn live_through(seed: u64, left: Arc<AtomicU64>) -> Tally {
     let mut dice = Dice::new(seed);
     let home = Home::with(script()).await;
     let task = home.submit(&["--verify", "sleep 0.2; test -e new.txt", "do everything"]).await;
-    let mut victim = Victim { home, task, tally: Tally::default(), is_bereft: false, shown: Vec::new() };
+    let mut victim = Victim { home, task, tally: Tally::default(), is_bereft: false, is_courier_killed: false, shown: Vec::new() };
     let told = victim.home.run(&["tell", &victim.task, "word-that-must-stay"]).await.code == 0;
     victim.tally.add("tasks", 1);
     for _ in 0..KILLS {
@@ -172,10 +175,12 @@ impl Victim {
                 "kills: keepers"
             }
             17 => {
+                self.is_courier_killed = true;
                 self.kill_all_of("__courier");
                 "kills: courier"
             }
             18 => {
+                self.is_courier_killed = true;
                 self.kill_all_of("__courier");
                 self.kill_daemon().await;
                 "kills: daemon and courier"
@@ -326,7 +331,10 @@ impl Victim {
         self.tally.add("effects: model call", counts.len() as u64);
         self.tally
             .add("model calls cut off by a kill and made again", (model.requests().len() as u64).saturating_sub(counts.values().sum()));
-        self.tally.add("!twice: completed answer paid again", counts.values().map(|count| count - 1).sum());
+        let again: u64 = counts.values().map(|count| count - 1).sum();
+        let (ours, couriers) = if self.is_courier_killed { (0, again) } else { (again, 0) };
+        self.tally.add("!twice: completed answer paid again", ours);
+        self.tally.add("answers paid again that a killed courier had read", couriers);
     }
 
     /// What the model was told of its tool calls, in its last request.
