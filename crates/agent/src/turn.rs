@@ -124,13 +124,13 @@ impl Turn {
     fn intend(&mut self, class: EffectClass, action: Action) -> Yielded {
         self.state.seq = self.state.seq.saturating_add(1);
         let seq = self.state.seq;
-        self.state.pending = Some(Intent { seq, class: class.code(), action: Some(action.clone()) });
+        self.state.pending = Some(Intent { seq, class: class.code(), action: Some(action.clone()), yolo: false });
         Yielded::Intent { seq, class, action }
     }
 
     /// The pending effect once more, or the end once more.
     fn again(&mut self) -> Yielded {
-        if let Some(Intent { seq, class, action: Some(action) }) = self.state.pending.clone() {
+        if let Some(Intent { seq, class, action: Some(action), .. }) = self.state.pending.clone() {
             return Yielded::Intent { seq, class: EffectClass::from_code(class), action };
         }
         match self.state.done.clone() {

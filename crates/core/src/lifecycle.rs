@@ -170,6 +170,12 @@ impl Task {
         fold::workspace(self.id, self.prepared.as_ref()?)
     }
 
+    /// Whether nobody is to be asked for approvals at `now_ms`.
+    #[must_use]
+    pub fn is_unasked(&self, now_ms: u64) -> bool {
+        self.submitted.waiver.as_ref().is_some_and(|waiver| now_ms < waiver.until_ms)
+    }
+
     /// To whom what it stores belongs.
     #[must_use]
     pub const fn owner(&self) -> Owner {

@@ -15,7 +15,7 @@ pub use storage::{
 use crate::code::Fault;
 use crate::coroutine::{Input, Wake};
 use crate::effect::{Act, Answer, Fence, Intended, Live, Past, Question, Stall};
-use crate::event::{Caps, FileChange, Finished, Observed, Op, OpDone, Placed};
+use crate::event::{Caps, FileChange, Finished, Observed, Op, OpDone, Placed, Waiver};
 use crate::lifecycle::Task;
 use crate::model::{ModelCall, ModelCard, ModelError, ModelEvent};
 use crate::tool::{ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolSpec};
@@ -342,6 +342,19 @@ pub struct Deed {
     pub level: Option<Level>,
     /// Where.
     pub workspace: Workspace,
+    /// What it rests on.
+    pub grounds: Grounds,
+}
+
+/// What a deed rests on beyond its own bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grounds {
+    /// The user's own words, oldest first. Nothing else authorises.
+    pub words: Arc<[String]>,
+    /// What others wrote and the model has read, newest first: results of tools, rules of the repository.
+    pub untrusted: Arc<[String]>,
+    /// Whether the user wants nobody asked, as of now.
+    pub is_unasked: bool,
 }
 
 /// The guard's word.
@@ -349,6 +362,11 @@ pub struct Deed {
 pub enum Judgement {
     /// Go on.
     Allow,
+    /// Go on, because the user wants nobody asked.
+    Waived {
+        /// Why a person would have been asked.
+        why: String,
+    },
     /// Ask a person first.
     Ask {
         /// Why, in one line.
@@ -367,6 +385,10 @@ pub enum Judgement {
 pub trait Guard: Send + Sync {
     /// Judges a deed. Pure in its arguments and the policy in force.
     fn judge(&self, deed: &Deed) -> Judgement;
+    /// Whether the judgement may depend on words and untrusted texts, which then have to be gathered.
+    fn weighs(&self, _deed: &Deed) -> bool {
+        false
+    }
     /// Replaces known secrets in text by their names, exact values only.
     fn redact(&self, text: &str) -> String;
 }
@@ -467,6 +489,8 @@ pub struct Submission {
     pub delay_ms: Option<u64>,
     /// Begin not before this wall time, milliseconds since the epoch.
     pub not_before_ms: Option<u64>,
+    /// Where nobody is to be asked for approvals.
+    pub waiver: Option<Waiver>,
 }
 
 /// A word to a task.

@@ -95,7 +95,8 @@ impl TaskEffects {
         }
         if attempt == Attempt::First {
             let action = Some(intended.action.clone());
-            events.push(Event::Intent(Intent { seq: intended.seq, class: intended.class.code(), action }));
+            let yolo = task.is_unasked(self.inner.now_ms());
+            events.push(Event::Intent(Intent { seq: intended.seq, class: intended.class.code(), action, yolo }));
         }
         if events.is_empty() {
             return Ok(());

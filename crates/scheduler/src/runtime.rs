@@ -227,6 +227,7 @@ fn submitted(submission: &Submission) -> Submitted {
         uid: submission.uid,
         priority: submission.priority.code(),
         host: submission.host.clone(),
+        waiver: submission.waiver.clone(),
     }
 }
 

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use tinkerbell_core::effect::{Acted, Answer, Attempt, EffectClass, Fallback, Intended, LiveDelta, Question, QuestionKind, Stall};
 use tinkerbell_core::event::{Call, Observation, Observed, PlanStep, ResultSeen};
-use tinkerbell_core::port::{Deed, Judgement, Level, Tool};
+use tinkerbell_core::port::{Deed, Grounds, Judgement, Level, Tool};
 use tinkerbell_core::protected::is_protected;
 use tinkerbell_core::tool::{Sink, ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolStatus};
 use tinkerbell_core::words::Seq;
@@ -90,9 +90,10 @@ async fn judge(stage: &Stage, seq: Seq, call: &Call, tool: Arc<dyn Tool>, plan: 
         plan: plan.clone(),
         level: level.as_ref().ok().copied(),
         workspace: stage.workspace()?,
+        grounds: Grounds::default(),
     };
     match stage.house.deps.guard.judge(&deed) {
-        Judgement::Allow => Ok(Fate::Run { tool, plan }),
+        Judgement::Allow | Judgement::Waived { .. } => Ok(Fate::Run { tool, plan }),
         Judgement::Refuse { why } => {
             let cause = level.err().map_or(String::new(), |fault| format!(": {}", fault.message));
             Ok(Fate::tell("failed", format!("refused by policy: {why}{cause}. This will not change by trying again or differently")))

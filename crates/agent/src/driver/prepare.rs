@@ -67,6 +67,7 @@ fn prepared(opened: Opened, level: Level, found: Survey) -> Prepared {
         level: level.name().to_owned(),
         subdir: opened.subdir,
         notes: opened.notes,
+        trust: String::new(),
     }
 }
 

@@ -412,7 +412,7 @@ fn the_golden_state_of_version_1_is_readable() {
         version: 1,
         seq: 7,
         step: 3,
-        pending: Some(Intent { seq: 7, class: 7, action: Some(Action::Call(call.clone())) }),
+        pending: Some(Intent { seq: 7, class: 7, action: Some(Action::Call(call.clone())), yolo: false }),
         queue: vec![call],
         verify: "make test".to_owned(),
         verify_origin: "Makefile".to_owned(),

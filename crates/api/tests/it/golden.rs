@@ -15,7 +15,7 @@ fn changes() -> Vec<event::FileChange> {
 }
 
 fn intent(seq: u32, action: Action) -> Event {
-    Event::Intent(event::Intent { seq, class: EffectClass::Unsafe.code(), action: Some(action) })
+    Event::Intent(event::Intent { seq, class: EffectClass::Unsafe.code(), action: Some(action), yolo: false })
 }
 
 fn observed(seq: u32, observation: Observation) -> Event {

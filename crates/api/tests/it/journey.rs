@@ -67,7 +67,7 @@ async fn lines(stream: &mut EventStream, count: usize) -> Vec<String> {
 
 fn play(engine: &Fake) {
     let call = event::Call { tool: "exec".into(), args: r#"{"cmd":"make"}"#.into(), ..event::Call::default() };
-    engine.happen(Event::Intent(event::Intent { seq: 2, class: 1, action: Some(Action::Call(call)) }));
+    engine.happen(Event::Intent(event::Intent { seq: 2, class: 1, action: Some(Action::Call(call)), yolo: false }));
     let result = event::ResultSeen { status: "exited".into(), ..event::ResultSeen::default() };
     engine.happen(Event::Observed(event::Observed { seq: 2, observation: Some(Observation::Result(result)) }));
     engine.happen(Event::Settled(event::Settled { seq: 2, nano_usd: 5_000, input_tokens: 70, cached_tokens: 0, output_tokens: 1 }));

@@ -260,7 +260,7 @@ fn changes() -> Vec<event::FileChange> {
 }
 
 fn intent(seq: u32, action: Action) -> Event {
-    Event::Intent(event::Intent { seq, class: 1, action: Some(action) })
+    Event::Intent(event::Intent { seq, class: 1, action: Some(action), yolo: false })
 }
 
 fn observed(seq: u32, observation: Observation) -> Event {

@@ -133,6 +133,26 @@ pub struct Submitted {
     /// Host and port of its model's endpoint when it was accepted; empty where none is asked.
     #[prost(string, tag = "11")]
     pub host: String,
+    /// Where nobody is to be asked for approvals: who said so, why, and until when.
+    #[prost(message, optional, tag = "12")]
+    pub waiver: Option<Waiver>,
+}
+
+/// The policy value `approval = "never"`: what would be asked for is done, within the floor.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Waiver {
+    /// User id of who said so.
+    #[prost(uint32, tag = "1")]
+    pub owner: u32,
+    /// Why, in the owner's words.
+    #[prost(string, tag = "2")]
+    pub reason: String,
+    /// Where it was said: `command line`, or the configuration file.
+    #[prost(string, tag = "3")]
+    pub source: String,
+    /// Until when it holds, wall time in milliseconds since the epoch.
+    #[prost(uint64, tag = "4")]
+    pub until_ms: u64,
 }
 
 /// A lease began.
@@ -158,6 +178,9 @@ pub struct Intent {
     /// What.
     #[prost(oneof = "Action", tags = "3, 4, 5, 6, 7, 8")]
     pub action: Option<Action>,
+    /// Whether a waiver was in force: nobody would have been asked.
+    #[prost(bool, tag = "9")]
+    pub yolo: bool,
 }
 
 /// What is going to happen.

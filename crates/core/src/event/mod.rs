@@ -10,7 +10,7 @@ mod tests;
 pub use format::{
     Action, ApprovalAsked, ApprovalGiven, Ask, Call, Caps, Commit, Committed, Entry, Event, Failed, FileChange, Finished, Intent, LostTry,
     Made, Observation, Observed, Op, OpDone, Operated, OrphanReaped, Part, PartKind, Paused, PlanStep, Prepare, Prepared, Released, Reply,
-    Reserved, ResultSeen, Settled, Signal, Started, StateSaved, Submitted, Timer, TimerFired, Verdict, Verify,
+    Reserved, ResultSeen, Settled, Signal, Started, StateSaved, Submitted, Timer, TimerFired, Verdict, Verify, Waiver,
 };
 
 use crate::words::{Lsn, TaskId};

@@ -20,6 +20,7 @@ fn samples() -> Vec<Event> {
             seq: 3,
             class: 7,
             action: Some(Action::Call(Call { call_id: "c1".into(), tool: "exec".into(), args: "{\"cmd\":\"true\"}".into(), step: 1 })),
+            yolo: false,
         }),
         Event::Observed(Observed {
             seq: 3,
@@ -67,6 +68,12 @@ fn samples() -> Vec<Event> {
             observed: vec![Observation { seq: 3, lsn: 9 }],
             history: Some(History { paged: 256, page: 600, tail: pack(&[Lsn(700), Lsn(702)]), ops: vec![703] }),
         }),
+        Event::Submitted(Submitted {
+            goal: "alone".into(),
+            waiver: Some(Waiver { owner: 1_000, reason: "a throw-away host".into(), source: "command line".into(), until_ms: 9_000 }),
+            ..Submitted::default()
+        }),
+        Event::Intent(Intent { seq: 5, class: 2, action: Some(Action::Prepare(Prepare {})), yolo: true }),
         Event::Page(Page { previous: 300, before: 256, records: pack(&[Lsn(310), Lsn(311), Lsn(400)]), ops: pack(&[Lsn(312)]) }),
     ]
 }

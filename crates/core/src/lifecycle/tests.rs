@@ -186,12 +186,17 @@ fn full_task() -> Task {
     let mut story = Story::new(Caps { nano_usd: Some(9), ..Caps::default() });
     story.started();
     let prepared = Prepared { checkpoint: "c0".into(), base: "b0".into(), environment: "linux".into(), ..Prepared::default() };
-    story.happens(Event::Intent(Intent { seq: 1, class: 2, action: Some(Action::Prepare(Prepare {})) }));
+    story.happens(Event::Intent(Intent { seq: 1, class: 2, action: Some(Action::Prepare(Prepare {})), yolo: false }));
     story.happens(Event::Observed(Observed { seq: 1, observation: Some(Observation::Prepared(prepared)) }));
     story.happens(Event::Observed(Observed { seq: 9, observation: Some(Observation::Committed(Committed { commit: "t1".into() })) }));
     story.happens(Event::Reserved(Reserved { seq: 2, nano_usd: 60, tokens: 600 }));
     story.happens(Event::StateSaved(StateSaved { state: vec![1, 2, 3], seq: 2 }));
-    story.happens(Event::Intent(Intent { seq: 2, class: 1, action: Some(Action::Ask(Ask { through: 3, step: 4, ..Ask::default() })) }));
+    story.happens(Event::Intent(Intent {
+        seq: 2,
+        class: 1,
+        action: Some(Action::Ask(Ask { through: 3, step: 4, ..Ask::default() })),
+        yolo: false,
+    }));
     story.op("tool", "c0", "c1", &[]).op("tool", "c1", "c2", &[]).op("undo", "c2", "c1", &[2]);
     story.happens(Event::ApprovalAsked(ApprovalAsked {
         id: 1,

@@ -2,7 +2,7 @@
 
 use super::*;
 use tinkerbell_core::effect::EffectClass;
-use tinkerbell_core::port::Level;
+use tinkerbell_core::port::{Grounds, Level};
 use tinkerbell_core::tool::{ToolCall, ToolPlan};
 use tinkerbell_core::words::{TaskId, Workspace};
 
@@ -26,12 +26,14 @@ fn deed(tool: &str, command: Option<&str>, writes: &[&str], deletes: u32, level:
             branch: "refs/heads/tinkerbell/x".to_owned(),
             base: "a".repeat(40).parse().unwrap(),
         },
+        grounds: Grounds::default(),
     }
 }
 
 fn word(deed: &Deed) -> String {
     match PolicyGuard::new().judge(deed) {
         Judgement::Allow => "allow".to_owned(),
+        Judgement::Waived { why } => format!("waived: {why}"),
         Judgement::Ask { why, .. } => format!("ask: {why}"),
         Judgement::Refuse { why } => format!("refuse: {why}"),
     }
@@ -328,7 +330,7 @@ fn files_of_others_are_refused_and_a_mistake_leaves_the_old_rules_in_force() {
     let mut exec = deed("exec", Some("git push"), &[], 0, Some(Level::Full));
     exec.workspace.repo = dir.path().join("repo");
     let word = || match guard.judge(&exec) {
-        Judgement::Allow => "allow".to_owned(),
+        Judgement::Allow | Judgement::Waived { .. } => "allow".to_owned(),
         Judgement::Ask { why, .. } => format!("ask: {why}"),
         Judgement::Refuse { why } => format!("refuse: {why}"),
     };

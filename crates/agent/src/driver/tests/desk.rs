@@ -202,7 +202,12 @@ impl Effects for Desk {
             let mut events = Vec::new();
             if attempt == Attempt::First {
                 events.push(Event::StateSaved(StateSaved { state: intended.state.to_vec(), seq }));
-                events.push(Event::Intent(Intent { seq, class: intended.class.code(), action: Some(intended.action.clone()) }));
+                events.push(Event::Intent(Intent {
+                    seq,
+                    class: intended.class.code(),
+                    action: Some(intended.action.clone()),
+                    yolo: false,
+                }));
             } else {
                 events.push(Event::Released(Released { seq, why: "again".to_owned() }));
             }

@@ -85,6 +85,9 @@ pub struct Prepared {
     /// Things the user should know: submodules left empty, files carried.
     #[prost(string, repeated, tag = "14")]
     pub notes: Vec<String>,
+    /// The digest under which the project's own files were trusted; empty where nothing of them counts.
+    #[prost(string, tag = "15")]
+    pub trust: String,
 }
 
 /// The model answered.
@@ -238,6 +241,9 @@ pub struct ResultSeen {
     /// The plan, where the call was `plan`.
     #[prost(message, repeated, tag = "11")]
     pub plan: Vec<PlanStep>,
+    /// Why a person would have been asked, where a waiver took the question's place.
+    #[prost(string, tag = "30")]
+    pub waived: String,
 }
 
 /// One changed file.

@@ -160,6 +160,7 @@ fn slim(prepared: Option<&Prepared>, lsn: Lsn) -> (Option<Prepared>, Lsn) {
         level: prepared.level.clone(),
         subdir: prepared.subdir.clone(),
         notes: prepared.notes.clone(),
+        trust: prepared.trust.clone(),
         rules: String::new(),
         environment: String::new(),
     };

@@ -18,7 +18,7 @@ async fn fill(bench: &Bench) {
     let events = [
         (ONE, Event::Submitted(Submitted { goal: "fix\n\x1b[2Jit".into(), model: "a/b".into(), ..Submitted::default() })),
         (TWO, Event::Submitted(Submitted { goal: "other".into(), model: "a/b".into(), ..Submitted::default() })),
-        (ONE, Event::Intent(Intent { seq: 2, class: 0, action: Some(Action::Call(call)) })),
+        (ONE, Event::Intent(Intent { seq: 2, class: 0, action: Some(Action::Call(call)), yolo: false })),
         (ONE, Event::Finished(Finished { status: "verified".into(), text: "done".into(), ..Finished::default() })),
     ];
     let at = 1_795_166_043_120;
