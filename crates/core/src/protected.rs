@@ -1,8 +1,8 @@
 //! The protected set: paths of a workspace that steer agents, editors and build servers.
 //!
 //! A pure matcher on relative paths; what happens on a match (ask, put back, mount read-only) is
-//! decided elsewhere. Invariant: a path below a protected one is protected too, whatever its case,
-//! because a case-folding file system would let `.VSCode/tasks.json` become `.vscode/tasks.json`.
+//! decided elsewhere. Invariant: a path below a protected one is protected too, also under every other
+//! spelling that some file system takes for the same name: `.VSCode/tasks.json`, `AGENTS.md.`, `git~1`.
 
 /// Names that are protected wherever they stand, and everything below them.
 pub const NAMES: &[&str] = &[
@@ -67,7 +67,7 @@ pub fn is_protected(rel_path: &str) -> bool {
             ".." => {
                 parts.pop();
             }
-            name => parts.push(name.to_ascii_lowercase()),
+            name => parts.push(folded(name)),
         }
     }
     if parts.iter().any(|part| NAMES.contains(&part.as_str())) {
@@ -78,6 +78,27 @@ pub fn is_protected(rel_path: &str) -> bool {
         let mut given = parts.iter();
         wanted.into_iter().all(|name| given.next().is_some_and(|part| part == name))
     })
+}
+
+/// Signs that HFS+ leaves out when it compares names, and others of no width.
+const INVISIBLE: &[char] = &[
+    '\u{200b}', '\u{200c}', '\u{200d}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2060}',
+    '\u{206a}', '\u{206b}', '\u{206c}', '\u{206d}', '\u{206e}', '\u{206f}', '\u{feff}',
+];
+
+/// A name as the most forgiving file system reads it: case, invisible signs, what NTFS cuts off at the
+/// end (dots, spaces, a stream's name), and the short names that it gives to git's own.
+fn folded(name: &str) -> String {
+    let visible: String = name.chars().filter(|sign| !INVISIBLE.contains(sign)).collect();
+    let stem = visible.split(':').next().unwrap_or_default().trim_end_matches(['.', ' ']);
+    // By way of the upper case, because `ſ` and `K` have no other road to `s` and `k`.
+    let folded = stem.to_uppercase().to_lowercase();
+    let is_short = |of: &str| folded.strip_prefix(of).is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
+    match () {
+        () if is_short("git~") => ".git".to_owned(),
+        () if is_short("gitmod~") || is_short("gi7eba~") => ".gitmodules".to_owned(),
+        () => folded,
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +126,17 @@ mod tests {
             (".gitattributes", false),
             ("src/agents.rs", false),
             ("Jenkinsfile", true),
+            ("AGENTS.md.", true),
+            ("AGENTS.md . .", true),
+            (".git /config", true),
+            ("x/git~1/config", true),
+            ("gitmod~2", true),
+            ("git~one", false),
+            (".git::$INDEX_ALLOCATION/config", true),
+            (".g\u{200c}it", true),
+            ("AGENT\u{17f}.md", true),
+            (".\u{212a}x", false),
+            ("...", false),
             ("", false),
         ];
         for (path, want) in cases {

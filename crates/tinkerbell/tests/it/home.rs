@@ -61,7 +61,12 @@ impl Home {
 
     /// A home without any model.
     pub fn bare() -> Self {
-        let dir = tempfile::Builder::new().prefix("tb").tempdir().unwrap();
+        Self::bare_in(&std::env::temp_dir())
+    }
+
+    /// A home without any model, below a directory.
+    pub fn bare_in(place: &Path) -> Self {
+        let dir = tempfile::Builder::new().prefix("tb").tempdir_in(place).unwrap();
         let repo = dir.path().join("repo");
         std::fs::create_dir_all(repo.join("src")).unwrap();
         std::fs::create_dir_all(dir.path().join("home")).unwrap();

@@ -10,6 +10,7 @@ mod attack;
 mod bad_input;
 mod courier;
 mod durable;
+mod escapes;
 mod home;
 mod limits;
 mod llm;
