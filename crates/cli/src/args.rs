@@ -275,6 +275,16 @@ pub enum Command {
     /// The daemon
     #[command(subcommand)]
     Daemon(DaemonCommand),
+    /// Stop everything now and keep it stopped: all commands and model calls of all tasks
+    #[command(long_about = HALT)]
+    Halt {
+        /// Why; everybody who is refused meanwhile reads it
+        #[arg(long, value_name = "TEXT", conflicts_with = "lift")]
+        reason: Option<String>,
+        /// Take it back: tasks go on by themselves
+        #[arg(long)]
+        lift: bool,
+    },
     /// Set a project up: at most three questions
     Init,
     /// Examine the installation; exit 1 when something is wrong
@@ -341,6 +351,14 @@ pub enum Command {
         dir: Option<PathBuf>,
     },
 }
+
+const HALT: &str = "Stop everything now and keep it stopped: all commands and model calls of all tasks.
+
+A mark on disk halts all effects until it is lifted, through every restart. It works with a daemon that
+is healthy, stuck, stopped or dead: what runs is killed from outside, and a daemon that does not stand
+still within 300 ms is killed, too, which loses nothing. Meanwhile no task is taken and none goes on;
+`ps` shows them as halted. After `--lift` they go on by themselves, and are told which commands were
+ended.";
 
 const RESCUE_EXAMPLES: &str = "Examples:
   tinkerbell rescue                                    sessions of other agents, and which are damaged

@@ -63,6 +63,13 @@ pub enum Chore {
         /// Only say what would be done.
         dry_run: bool,
     },
+    /// Halt all effects.
+    Halt {
+        /// Why, for people.
+        reason: String,
+    },
+    /// Take that back.
+    Lift,
     /// Examine the installation.
     Doctor {
         /// As JSON.

@@ -47,6 +47,9 @@ pub mod exit {
     pub const DEADLINE: u8 = 124;
 }
 
+/// The code of everything that is refused while all effects are halted.
+const HALTED: &str = "TB-HALT-001";
+
 /// A failure in the form in which it crosses crates and doors.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -70,6 +73,18 @@ impl Fault {
     #[must_use]
     pub fn new(code: &'static str, exit: u8, message: impl Into<String>) -> Self {
         Self { code: Code(code), exit, message: message.into(), hints: Vec::new(), retryable: false, retry_after_ms: None }
+    }
+
+    /// All effects are halted; `message` says by whom, as far as that is known.
+    #[must_use]
+    pub fn halted(message: impl Into<String>) -> Self {
+        Self::new(HALTED, exit::UNAVAILABLE, message).hint("tinkerbell halt --lift   lets tasks go on")
+    }
+
+    /// Whether it says that all effects are halted, wherever that was noticed.
+    #[must_use]
+    pub fn is_halt(&self) -> bool {
+        self.code.0 == HALTED
     }
 
     /// Adds one line that says what to do.

@@ -136,6 +136,10 @@ pub enum Stall {
     Broken(Fault),
 }
 
+/// The name of the file in the data directory that halts all effects while it stands, and of the cause
+/// that a command's end has for it.
+pub const HALT_MARK: &str = "halted";
+
 /// The act itself; runs at most once per call of [`crate::port::Effects::once`].
 pub type Act = Box<dyn FnOnce(Attempt) -> BoxFuture<'static, Result<Acted, Stall>> + Send>;
 

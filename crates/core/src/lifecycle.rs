@@ -32,7 +32,7 @@ pub enum Status {
     Running,
     /// Stands still for a reason that somebody must remove.
     Paused {
-        /// `user`, `budget`, `person`, `key`, `disk`, `provider`, `later`.
+        /// `user`, `budget`, `person`, `key`, `disk`, `provider`, `later`, `halt`.
         why: String,
         /// Details.
         text: String,
@@ -55,6 +55,7 @@ impl Status {
                 "budget" => "over-budget",
                 "key" => "needs-key",
                 "later" => "scheduled",
+                "halt" => "halted",
                 _ => "paused",
             },
             Self::Finished => "finished",

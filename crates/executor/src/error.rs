@@ -70,6 +70,9 @@ pub enum Error {
     /// The network was granted and the level can not fence the rest.
     #[error("`sandbox.network = \"host\"` needs level `full`, and this host gives `{0}`")]
     Network(&'static str),
+    /// All effects are halted.
+    #[error("all effects are halted; nothing ran")]
+    Halted,
     /// Not a Linux system, or a defect.
     #[error("{0}")]
     Internal(String),
@@ -96,6 +99,7 @@ impl Error {
             Self::NoLevel(_) => "TB-SANDBOX-001",
             Self::Pinned { .. } => "TB-SANDBOX-002",
             Self::Network(_) => "TB-SANDBOX-003",
+            Self::Halted => "TB-HALT-001",
         }
     }
 }
@@ -103,6 +107,7 @@ impl Error {
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         let exit = match &error {
+            Error::Halted => return Self::halted(error.to_string()),
             Error::NoLevel(_) | Error::Keeper { .. } | Error::Cell { .. } | Error::Unreachable { .. } => exit::UNAVAILABLE,
             Error::Pinned { .. } | Error::Network(_) => exit::CONFIG,
             Error::Workdir(_) | Error::Refused { .. } => exit::FAILED,

@@ -85,7 +85,7 @@ pub struct Trailer {
     pub sha256: String,
     /// Bytes that were not kept.
     pub dropped: u64,
-    /// `deadline`, `memory`, `cancelled`, or empty.
+    /// `deadline`, `memory`, `cancelled`, `halted`, or empty.
     pub cause: String,
     /// Wall time in milliseconds.
     pub wall_ms: u64,

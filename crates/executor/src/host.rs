@@ -4,6 +4,7 @@
 //! finds and ends. Invariant: a run directory that exists is reconciled before anything starts.
 
 use crate::error::Error;
+use crate::halt;
 use crate::options::{NetworkChoice, SandboxOptions};
 use crate::probe::{self, Extent, Report};
 use crate::profile::{self, Plan};
@@ -58,7 +59,7 @@ impl HostSandbox {
     /// # Errors
     /// When the test could not be set up at all.
     pub async fn probe_report(&self) -> Result<Report, Fault> {
-        let report = Arc::new(probe::run(self, Extent::Whole).await?);
+        let report = Arc::new(self.attacked(Extent::Whole).await?);
         probe::store(&self.options, &report);
         *self.proven.lock().await = Some(Arc::clone(&report));
         Ok(Report::clone(&report))
@@ -70,6 +71,14 @@ impl HostSandbox {
         runs.iter().filter(|id| self.run(**id).look().is_ok_and(|standing| standing == Standing::Running)).count()
     }
 
+    /// The self-test's report. What a halt cut off proves nothing, and must not be remembered.
+    async fn attacked(&self, extent: Extent) -> Result<Report, Error> {
+        let mark = halt::mark(&self.options.runs_dir);
+        let before = halt::stands(&mark);
+        let report = if before { Err(Error::Halted) } else { probe::run(self, extent).await };
+        if halt::stands(&mark) { Err(Error::Halted) } else { report }
+    }
+
     async fn proven(&self) -> Result<Level, Error> {
         let mut slot = self.proven.lock().await;
         let report = match slot.as_ref() {
@@ -78,7 +87,7 @@ impl HostSandbox {
                 let report = match probe::load(&self.options) {
                     Some(report) => report,
                     None => {
-                        let report = probe::run(self, Extent::Decided).await?;
+                        let report = self.attacked(Extent::Decided).await?;
                         probe::store(&self.options, &report);
                         report
                     }
@@ -105,6 +114,9 @@ impl HostSandbox {
         let (id, run) = (spec.run, self.run(spec.run));
         let options = self.options.clone();
         let order = blocking(move || {
+            if halt::stands(&halt::mark(&options.runs_dir)) {
+                return Err(Error::Halted);
+            }
             make_dir(&options.runs_dir)?;
             note_boot(&options.runs_dir)?;
             match std::fs::create_dir(&run.dir) {
@@ -345,6 +357,7 @@ async fn spawn_keeper(order: &Order) -> Result<(), Error> {
     let line = tokio::time::timeout(START, talk).await.map_err(|_| failed("no word from it in 30 s".into()))?;
     match line.as_ref().ok().and_then(|line| serde_json::from_str(line).ok()) {
         Some(Reply::Started | Reply::Taken) => Ok(()),
+        Some(Reply::Failed { step, .. }) if step == halt::MARK => Err(Error::Halted),
         Some(Reply::Failed { step, why }) => Err(Error::Cell { run: order.run.clone(), step, why }),
         None => {
             // Its pipe closes before its lock; only a process that is gone has let go of both.

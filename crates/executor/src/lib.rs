@@ -9,6 +9,7 @@
 mod cell;
 mod error;
 pub mod format;
+pub mod halt;
 mod host;
 mod keeper;
 mod options;

@@ -230,6 +230,7 @@ async fn engine_on(journal: Arc<Wal>, dir: &Path) -> Engine {
         clock: Arc::new(FakeClock::new()),
         entropy: Arc::new(SeedEntropy::new(u64::from(std::process::id()))),
         admission: Arc::new(|submission| async { Ok(submission) }.boxed()),
+        halt: Arc::new(|| None),
     };
     // More than a daemon takes by default.
     Engine::open(deps, Options { open: usize::MAX, per_tenant: usize::MAX, ..Options::default() }).await.unwrap()

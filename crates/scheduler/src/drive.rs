@@ -33,7 +33,7 @@ impl Engine {
     pub(crate) fn kick(&self, id: TaskId) {
         {
             let mut world = self.inner.lock();
-            if world.stopping || world.still {
+            if world.stopping || world.still || self.inner.is_halted() {
                 return;
             }
             let now_ms = self.inner.deps.clock.now().mono_ms;
@@ -110,6 +110,9 @@ impl Engine {
     }
 
     async fn work(&self, id: TaskId, turn: &Turn) -> Result<(), Fault> {
+        if self.inner.is_halted() {
+            return Ok(());
+        }
         // One that waited at rest comes into memory with its turn.
         let Some(_held) = self.inner.hold(id).await? else { return Ok(()) };
         let Some((task, fence)) = self.lease(id).await? else { return Ok(()) };
@@ -248,6 +251,7 @@ impl Engine {
             Stall::Budget(text) => ("budget", text),
             Stall::Key(name) => ("key", format!("needs key {name}")),
             Stall::Disk(text) => ("disk", text),
+            Stall::Broken(fault) if fault.is_halt() => ("halt", fault.message),
             Stall::Broken(fault) if fault.is_disk_full() => ("disk", fault.message),
             // A refused key is no end of the task: it goes on with a better one.
             Stall::Broken(fault) if fault.exit == exit::NO_AUTH => ("key", fault.message),

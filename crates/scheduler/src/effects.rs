@@ -46,6 +46,12 @@ impl TaskEffects {
         if operation || current { Ok(()) } else { Err(Stall::Stopped) }
     }
 
+    /// Refuses to act while all effects are halted. The kill switch itself is asked, so that no daemon
+    /// needs to have been told.
+    fn check_halt(&self) -> Result<(), Stall> {
+        (self.inner.deps.halt)().map_or(Ok(()), |fault| Err(Stall::Broken(fault)))
+    }
+
     fn known(&self, intended: &Intended) -> Result<Known, Stall> {
         let world = self.inner.lock();
         let slot = world.slots.get(&self.task).ok_or(Stall::Stopped)?;
@@ -178,7 +184,10 @@ impl Effects for TaskEffects {
             if intended.seq <= OP_SEQ && self.inner.lock().still {
                 return Err(Stall::Stopped);
             }
+            self.check_halt()?;
             self.announce(&intended, attempt).await?;
+            // Again, because the disk may have taken its time: nothing begins after a halt.
+            self.check_halt()?;
             let acted = act(attempt).await?;
             self.conclude(&intended, acted).await
         }

@@ -14,7 +14,7 @@ use crate::upkeep::Upkeep;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tinkerbell_core::clock::{Clock, Entropy};
@@ -32,6 +32,10 @@ use tokio_util::task::TaskTracker;
 /// whether the provider exists.
 pub type Admission = Arc<dyn Fn(Submission) -> BoxFuture<'static, Result<Submission, Fault>> + Send + Sync>;
 
+/// Says whether all effects are halted, by whom, and how that is lifted. Asked before every effect, so
+/// it must be cheap and must not wait.
+pub type Halt = Arc<dyn Fn() -> Option<Fault> + Send + Sync>;
+
 /// What the engine stands on.
 pub struct Deps {
     /// The log.
@@ -48,6 +52,8 @@ pub struct Deps {
     pub entropy: Arc<dyn Entropy>,
     /// Checks submissions.
     pub admission: Admission,
+    /// The kill switch.
+    pub halt: Halt,
 }
 
 /// Limits of the engine.
@@ -145,6 +151,13 @@ impl World {
         }
     }
 
+    /// Tasks that are paused for this reason, in memory and at rest.
+    pub(crate) fn paused_for(&self, why: &str) -> Vec<TaskId> {
+        let asleep = self.table.all().filter(|entry| entry.flags.is_paused_for(why)).map(|entry| entry.id);
+        let here = self.slots.iter().filter(|(_, slot)| slot.task.paused_for(why)).map(|(id, _)| *id);
+        asleep.chain(here).collect()
+    }
+
     /// To whom the records of a task belong; a submission says it itself.
     fn owner(&self, task: TaskId, events: &[Event]) -> Owner {
         let uid = match events.first() {
@@ -204,6 +217,11 @@ pub(crate) struct Inner {
     /// Told when the journal takes no more records.
     failed: Notify,
     pub(crate) stop: CancellationToken,
+    /// Whether all effects are halted, as far as the engine was told; the kill switch itself is asked
+    /// before every effect.
+    pub(crate) halted: AtomicBool,
+    /// Held by whoever notes a halt or its end in the journal.
+    pub(crate) halting: tokio::sync::Mutex<()>,
     /// Told once nobody records any more.
     silent: CancellationToken,
     /// Who looks after memory, checkpoints and compaction; one at a time.
@@ -248,6 +266,7 @@ impl Engine {
         let (durable, _) = watch::channel(tip);
         let (asking, _) = watch::channel(0);
         let stop = CancellationToken::new();
+        let is_halted = (deps.halt)().is_some();
         let inner = Arc::new(Inner {
             turns: Mutex::new(Turns::new(options.running, stop.clone())),
             timers: Mutex::default(),
@@ -266,6 +285,8 @@ impl Engine {
             idle: Notify::new(),
             failed: Notify::new(),
             stop,
+            halted: AtomicBool::new(is_halted),
+            halting: tokio::sync::Mutex::default(),
             silent: CancellationToken::new(),
             upkeep: tokio::sync::Mutex::default(),
         });
@@ -273,6 +294,7 @@ impl Engine {
         // Not one of the drivers: it outlives them, because they wait for it.
         tokio::spawn(publisher(Arc::downgrade(&engine.inner), queued));
         crate::replay::resume(&engine).await?;
+        engine.remember_halt();
         // Nor is this: it holds the engine only while it looks.
         tokio::spawn(crate::timers::keep_time(Arc::downgrade(&engine.inner)));
         tokio::spawn(crate::upkeep::keep_house(Arc::downgrade(&engine.inner)));
@@ -311,23 +333,22 @@ impl Engine {
             let mut world = self.inner.lock();
             // A task that is about to pause for a key looks again instead.
             world.changes += 1;
-            let asleep = world.table.all().filter(|entry| entry.flags.is_paused_for("key")).map(|entry| entry.id);
-            let here = world.slots.iter().filter(|(_, slot)| slot.task.paused_for("key")).map(|(id, _)| *id);
-            asleep.chain(here).collect()
+            world.paused_for("key")
         };
         for id in waiting {
-            if let Err(fault) = self.unpause(id).await {
+            if let Err(fault) = self.unpause(id, "key").await {
                 tracing::warn!(task = %id, %fault, "a task that waited for a key could not go on");
             }
         }
     }
 
-    async fn unpause(&self, id: TaskId) -> Result<(), Fault> {
+    /// Lets a task go on, if it is paused for this reason.
+    pub(crate) async fn unpause(&self, id: TaskId, why: &str) -> Result<(), Fault> {
         self.inner.room().await;
         let Some(_held) = self.inner.hold(id).await? else { return Ok(()) };
         {
             let mut world = self.inner.lock();
-            if !world.slots.get(&id).is_some_and(|slot| slot.task.paused_for("key")) {
+            if !world.slots.get(&id).is_some_and(|slot| slot.task.paused_for(why)) {
                 return Ok(());
             }
             let unpause = Event::Signal(tinkerbell_core::event::Signal { kind: "unpause".into(), ..Default::default() });

@@ -12,6 +12,7 @@ mod drive;
 mod effects;
 mod engine;
 mod format;
+mod halt;
 mod keys;
 mod lookup;
 mod metered;
@@ -34,5 +35,5 @@ mod upkeep;
 mod waits;
 mod watch;
 
-pub use engine::{Admission, Deps, Engine, Options};
+pub use engine::{Admission, Deps, Engine, Halt, Options};
 pub use rules::Rules;

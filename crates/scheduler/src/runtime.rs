@@ -23,6 +23,9 @@ impl Runtime for Engine {
             if let Some(known) = self.repeated(&submission).await? {
                 return Ok(known);
             }
+            if let Some(fault) = (self.inner.deps.halt)() {
+                return Err(fault);
+            }
             let Ok(place) = self.inner.inbox.clone().try_acquire_owned() else { return Err(busy()) };
             let submission = (self.inner.deps.admission)(submission).await?;
             let engine = self.clone();

@@ -4,6 +4,7 @@
 //! what had begun is recorded, and words of clients are accepted as ever.
 
 use crate::engine::{Engine, Inner, Queued, stopping};
+use crate::halt::HALTED;
 use futures_util::FutureExt as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -81,9 +82,14 @@ impl Engine {
 
     /// Takes [`Self::stand_still`] back: open tasks go on.
     pub fn go_on(&self) {
+        self.inner.lock().still = false;
+        self.kick_all();
+    }
+
+    /// Lets every task work that wants to.
+    pub(crate) fn kick_all(&self) {
         let open: Vec<TaskId> = {
-            let mut world = self.inner.lock();
-            world.still = false;
+            let world = self.inner.lock();
             let here = world.slots.iter().filter(|(_, slot)| slot.is_ready()).map(|(id, _)| *id);
             here.chain(world.table.all().filter(|entry| entry.flags.is_ready()).map(|entry| entry.id)).collect()
         };
@@ -100,13 +106,15 @@ impl Engine {
     #[must_use]
     pub fn states(&self) -> BTreeMap<String, u64> {
         let mut states = BTreeMap::new();
+        let is_halted = self.inner.is_halted();
         let world = self.inner.lock();
         for slot in world.slots.values().filter(|slot| slot.task.status != Status::Removed) {
-            let count: &mut u64 = states.entry(slot.task.status.word().to_owned()).or_default();
+            let word = if is_halted && slot.is_ready() { HALTED } else { slot.task.status.word() };
+            let count: &mut u64 = states.entry(word.to_owned()).or_default();
             *count = count.saturating_add(1);
         }
         for entry in world.table.all().filter(|entry| !entry.flags.is_removed()) {
-            let word = entry.flags.word();
+            let word = if is_halted && entry.flags.is_ready() { HALTED } else { entry.flags.word() };
             match states.get_mut(word) {
                 Some(count) => *count = count.saturating_add(1),
                 None => drop(states.insert(word.to_owned(), 1)),

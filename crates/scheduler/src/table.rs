@@ -37,7 +37,7 @@ const DUE: u32 = 13;
 const DUE_MASK: u64 = (1 << (TENANT - DUE)) - 1;
 const FINISHED: u64 = 4;
 const REMOVED: u64 = 5;
-const WHYS: [&str; 8] = ["", "user", "budget", "person", "key", "disk", "provider", "later"];
+const WHYS: [&str; 9] = ["", "user", "budget", "person", "key", "disk", "provider", "later", "halt"];
 
 impl Flags {
     /// May have left commands behind.
@@ -97,6 +97,7 @@ impl Flags {
             _ if self.is_paused_for("budget") => "over-budget",
             _ if self.is_paused_for("key") => "needs-key",
             _ if self.is_paused_for("later") => "scheduled",
+            _ if self.is_paused_for("halt") => "halted",
             _ => "paused",
         }
     }

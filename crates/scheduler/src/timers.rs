@@ -149,6 +149,7 @@ impl Inner {
             let now = self.deps.clock.now();
             timer.due_wall_ms = now.wall_ms.saturating_add(left_ms(timer, now, self.options.boot));
         }
+        self.show_halt(&mut task);
         task
     }
 }

@@ -211,7 +211,7 @@ impl Engine {
     /// Starts whoever may work now.
     pub(crate) fn dispatch(&self) {
         // A queue that is left at the end of the daemon is found again in the journal.
-        while !self.inner.stop.is_cancelled() {
+        while !self.inner.stop.is_cancelled() && !self.inner.is_halted() {
             let now_ms = self.inner.deps.clock.now().mono_ms;
             let Some(started) = self.turns().grant(now_ms) else { return };
             self.start(started);

@@ -70,6 +70,7 @@ pub async fn start(world: &Arc<World>, life: &Arc<Life>) -> Result<House, Fault>
         clock,
         entropy: entropy(world, life, 1),
         admission: Arc::new(|submission| async { Ok(submission) }.boxed()),
+        halt: Arc::new(|| None),
     };
     let engine = Engine::open(deps, options(world)).await?;
     let house = House { engine, life: life.clone() };

@@ -6,6 +6,7 @@
 use crate::clock::SystemClock;
 use crate::config::Sources;
 use crate::environment::Environment;
+use crate::halt;
 use crate::handover::wire::{Go, Guard, Parcel};
 use crate::handover::{self, Closing, Place, Start, Upgrades};
 use crate::places::Places;
@@ -185,6 +186,8 @@ async fn live(life: &Life, opening: Opening) -> Result<Ended, Fault> {
     let facts = Facts::new(FactsOf { house: house.clone(), stop: stop.clone(), upgrades: upgrades.clone(), data });
     let state = ServerState::new(Arc::new(house.engine.clone()), facts.clone(), Arc::new(SystemClock), stop.clone());
     let clients = state.clients.clone();
+    let watched = halt::guard(&house, stop.clone());
+    watched.map_err(|error| Fault::new("TB-DAEMON-001", exit::INTERNAL, format!("no thread for the kill switch: {error}")))?;
     let server = tokio::spawn(tinkerbell_api::serve(listener, state));
     // Whoever handed over has done its part; clients need no patience any more.
     let _none_stood = std::fs::remove_file(socket::handover_mark(&path)).is_err();

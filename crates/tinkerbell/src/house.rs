@@ -10,6 +10,7 @@ use crate::config::{self, Sources};
 use crate::daemon::{self, Life};
 use crate::demo;
 use crate::environment::Environment;
+use crate::halt;
 use crate::handover::Start;
 use crate::places::Places;
 use crate::start;
@@ -85,9 +86,26 @@ impl Roof {
         Ok(exit::DONE)
     }
 
+    /// Takes a halt back, and lets open tasks go on at once, whether or not a daemon runs.
+    async fn lift(&self, out: &Output) -> Result<u8, Fault> {
+        let places = self.places()?;
+        let Some(mark) = halt::lift(&places.data)? else {
+            out.talk("nothing is halted");
+            return Ok(exit::DONE);
+        };
+        out.talk(&format!("lifted; {} no more", halt::line(&mark)));
+        let client = self.connected(true).await?;
+        // It looks by itself soon; told, it does so now.
+        client.halt().await?;
+        let open = client.daemon().await?.open_tasks;
+        out.talk(&format!("{open} open tasks go on"));
+        Ok(exit::DONE)
+    }
+
     async fn done(&self, chore: Chore, out: Arc<Output>) -> Result<u8, Fault> {
         match chore {
             Chore::DaemonStart { .. } => self.start_daemon(&out).await,
+            Chore::Lift => self.lift(&out).await,
             Chore::Demo { fast, model } => {
                 let config = self.places().map(|places| places.config).unwrap_or_default();
                 demo::run(demo::Show { exe: &self.exe, env: &self.env, config: &config, fast, model, out }).await

@@ -11,6 +11,7 @@ mod courier;
 mod daemon;
 mod demo;
 mod environment;
+mod halt;
 mod handover;
 mod house;
 mod live;

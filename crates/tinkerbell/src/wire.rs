@@ -20,7 +20,7 @@ use tinkerbell_core::money::Price;
 use tinkerbell_core::port::{BlobStore, Guard, Journal, Keyring, Model, Sandbox, Submission};
 use tinkerbell_executor::{HostSandbox, LevelChoice, NetworkChoice, SandboxOptions};
 use tinkerbell_router::Router;
-use tinkerbell_scheduler::{Admission, Deps, Engine, Options};
+use tinkerbell_scheduler::{Admission, Deps, Engine, Halt, Options};
 use tinkerbell_security::{FileKeyring, KeyPlaces, PolicyGuard};
 use tinkerbell_wal::Wal;
 
@@ -44,6 +44,8 @@ pub struct House {
     pub live: Arc<Live>,
     /// The policy in force.
     pub policy: Arc<Policies>,
+    /// The data directory.
+    pub data: PathBuf,
 }
 
 /// What the router is told of a configuration.
@@ -128,9 +130,11 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources, sent: V
         options: agent_options(&live),
     });
     let admission = admission(&live, &policy, &received);
-    let deps = Deps { journal: journal.clone(), blobs, runner: Arc::new(runner), canvas, clock, entropy, admission };
+    let (data, halted) = (places.data.clone(), places.data.clone());
+    let halt: Halt = Arc::new(move || crate::halt::fault(&halted));
+    let deps = Deps { journal: journal.clone(), blobs, runner: Arc::new(runner), canvas, clock, entropy, admission, halt };
     let engine = Engine::open(deps, engine_options(&config)).await?;
-    Ok(House { engine, journal, sandbox, received, guard, live, policy })
+    Ok(House { engine, journal, sandbox, received, guard, live, policy, data })
 }
 
 /// Where keyring and root key lie. A relative path of the root key begins at the configuration file.

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::time::Duration;
 use tinkerbell_core::code::{Fault, exit};
-use tinkerbell_core::effect::{Acted, Attempt, Intended, LiveDelta, Stall};
+use tinkerbell_core::effect::{Acted, Attempt, HALT_MARK, Intended, LiveDelta, Stall};
 use tinkerbell_core::event::{Action, Intent, Observation, Observed, Verdict, Verify};
 use tinkerbell_core::port::{CHECK, Ended, ExecSpec, Found, Unit, UnitState, Until};
 use tinkerbell_core::text::fold_output;
@@ -86,7 +86,7 @@ async fn start(stage: &Stage, seq: Seq, verify: &Verify) -> Result<Arc<dyn Unit>
     stage.house.deps.sandbox.start(spec).await.map_err(broken)
 }
 
-/// Waits for the end and shows output meanwhile; `None` when the keeper is lost.
+/// Waits for the end and shows output meanwhile; `None` when the keeper is lost, or all effects were halted.
 async fn watch(stage: &Stage, seq: Seq, unit: &dyn Unit) -> Result<Option<Ended>, Stall> {
     let slices = u32::try_from(stage.options.verify_deadline.as_secs() / SLICE.as_secs()).unwrap_or(u32::MAX);
     let mut shown = 0;
@@ -99,6 +99,8 @@ async fn watch(stage: &Stage, seq: Seq, unit: &dyn Unit) -> Result<Option<Ended>
         }
         match state {
             UnitState::Running => {}
+            // It was killed with everything else: that says nothing about the tree, and it is run again.
+            UnitState::Ended(ended) if ended.cause == HALT_MARK => return Ok(None),
             UnitState::Ended(ended) => return Ok(Some(ended)),
             UnitState::Lost => return Ok(None),
         }

@@ -10,7 +10,7 @@ pub use events::{Arrival, EventStream};
 
 use crate::socket;
 use crate::wire::{
-    ApprovalView, CommandRequest, DaemonView, DiffView, EnvironmentRequest, Said, SubmitRequest, Submitted, TaskList, TaskView,
+    ApprovalView, CommandRequest, DaemonView, DiffView, EnvironmentRequest, HaltView, Said, SubmitRequest, Submitted, TaskList, TaskView,
     UpgradeRequest, UpgradeView, VersionView,
 };
 use bytes::Bytes;
@@ -152,6 +152,14 @@ impl Client {
     pub async fn reload(&self) -> Result<String, Fault> {
         let said: Said = self.json(Call::empty(Method::POST, "/v1/daemon/reload")).await?;
         Ok(said.text)
+    }
+
+    /// Tells the daemon to look at the kill switch; returns once it obeys, or says who still works.
+    ///
+    /// # Errors
+    /// As for [`Self::submit`].
+    pub async fn halt(&self) -> Result<HaltView, Fault> {
+        self.json(Call::empty(Method::POST, "/v1/daemon/halt")).await
     }
 
     /// Asks the daemon to let another binary take its place. Returns once that binary has looked; how

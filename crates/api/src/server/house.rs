@@ -4,7 +4,7 @@
 
 use super::ServerState;
 use super::answer::{Answer, Asked};
-use crate::wire::{self, DaemonView, EnvironmentRequest, Said, UpgradeRequest, UpgradeView, VersionView};
+use crate::wire::{self, DaemonView, EnvironmentRequest, HaltView, Said, UpgradeRequest, UpgradeView, VersionView};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -65,6 +65,11 @@ pub(super) async fn status(State(state): State<ServerState>) -> Result<Json<Daem
 pub(super) async fn stop(State(state): State<ServerState>) -> StatusCode {
     state.daemon.stop();
     StatusCode::ACCEPTED
+}
+
+/// Tells the daemon to look at the kill switch.
+pub(super) async fn halt(State(state): State<ServerState>) -> Json<HaltView> {
+    Json(state.daemon.halt().await)
 }
 
 pub(super) async fn reload(State(state): State<ServerState>) -> Result<Json<Said>, Answer> {

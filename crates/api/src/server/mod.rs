@@ -9,7 +9,7 @@ mod house;
 mod stream;
 mod tasks;
 
-use crate::wire::{UpgradeRequest, UpgradeView};
+use crate::wire::{HaltView, UpgradeRequest, UpgradeView};
 use accept::{Door, Peer};
 use answer::Answer;
 use axum::Router;
@@ -47,6 +47,8 @@ pub trait Daemon: Send + Sync {
     /// Lets another binary take the daemon's place. Returns once that binary has looked at what is
     /// kept and can read it; the rest goes on by itself and shows in [`Self::status`].
     fn upgrade(&self, request: UpgradeRequest) -> BoxFuture<'_, Result<UpgradeView, Fault>>;
+    /// Looks at the kill switch now, and obeys it: tasks stand still when this returns, or go on.
+    fn halt(&self) -> BoxFuture<'_, HaltView>;
     /// Reads the configuration again; returns a line for people.
     ///
     /// # Errors
@@ -141,6 +143,7 @@ fn router(state: ServerState) -> Router {
         .route("/v1/daemon", get(house::status))
         .route("/v1/daemon/stop", post(house::stop))
         .route("/v1/daemon/upgrade", post(house::upgrade))
+        .route("/v1/daemon/halt", post(house::halt))
         .route("/v1/daemon/reload", post(house::reload))
         .route("/v1/env", post(house::environment))
         .route("/v1/tasks", get(tasks::list).post(tasks::submit))

@@ -27,6 +27,9 @@ impl Daemon for Still {
     fn upgrade(&self, request: UpgradeRequest) -> BoxFuture<'_, Result<UpgradeView, Fault>> {
         Box::pin(async move { Ok(UpgradeView { state: "looked".to_owned(), binary: request.binary, ..UpgradeView::default() }) })
     }
+    fn halt(&self) -> BoxFuture<'_, HaltView> {
+        Box::pin(async { HaltView::default() })
+    }
     fn reload(&self) -> Result<String, Fault> {
         Ok("nothing has changed".to_owned())
     }

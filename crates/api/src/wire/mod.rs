@@ -19,7 +19,7 @@ pub use from::{Facts, envelope, live, millis, task_view, timestamp};
 pub(crate) use from::{asked, files};
 pub use problem::Problem;
 pub use request::{CommandRequest, EnvironmentRequest, SubmitRequest};
-pub use service::{UpgradeRequest, UpgradeView};
+pub use service::{HaltView, UpgradeRequest, UpgradeView};
 pub use view::{ApprovalView, DaemonView, DiffView, OpView, PausedView, Said, Submitted, TaskList, TaskView, VersionView};
 
 /// The version of everything in this module.

@@ -28,6 +28,19 @@ const fn health_ms() -> u64 {
     10_000
 }
 
+/// How the daemon stands to the kill switch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HaltView {
+    /// Whether all effects are halted.
+    pub halted: bool,
+    /// By whom, since when and why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// Tasks that still work although all effects are halted.
+    #[serde(default)]
+    pub working: u64,
+}
+
 /// How an upgrade stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UpgradeView {

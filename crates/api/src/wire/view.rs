@@ -26,7 +26,8 @@ pub struct TaskView {
     pub id: String,
     /// Shortest unique prefix of at least six digits.
     pub short: String,
-    /// `queued`, `running`, `paused`, `needs-you`, `over-budget`, `needs-key`, `scheduled`, `finished`.
+    /// `queued`, `running`, `paused`, `needs-you`, `over-budget`, `needs-key`, `scheduled`,
+    /// `halted`, `finished`.
     pub status: String,
     /// Whether it still has work to do.
     pub open: bool,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tinkerbell_api::server::{Daemon, DaemonStatus};
-use tinkerbell_api::wire::{UpgradeRequest, UpgradeView};
+use tinkerbell_api::wire::{HaltView, UpgradeRequest, UpgradeView};
 use tinkerbell_core::clock::{Clock, Stamp};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::event::{Event, Placed, Submitted};
@@ -88,6 +88,9 @@ impl Daemon for Fake {
     }
     fn upgrade(&self, request: UpgradeRequest) -> BoxFuture<'_, Result<UpgradeView, Fault>> {
         Box::pin(async move { Ok(UpgradeView { state: "looked".to_owned(), binary: request.binary, ..UpgradeView::default() }) })
+    }
+    fn halt(&self) -> BoxFuture<'_, HaltView> {
+        Box::pin(async { HaltView::default() })
     }
     fn reload(&self) -> Result<String, Fault> {
         Ok("nothing has changed".to_owned())

@@ -133,6 +133,8 @@ fn chore(command: Command) -> Option<Chore> {
         Command::Daemon(DaemonCommand::Logs { follow, lines }) => Chore::DaemonLogs { follow, lines },
         Command::Daemon(DaemonCommand::Install { system, dry_run }) => Chore::DaemonInstall { system, dry_run },
         Command::Daemon(DaemonCommand::Uninstall { system, dry_run }) => Chore::DaemonUninstall { system, dry_run },
+        Command::Halt { lift: true, .. } => Chore::Lift,
+        Command::Halt { reason, lift: false } => Chore::Halt { reason: reason.unwrap_or_default() },
         Command::Init => Chore::Init,
         Command::Doctor { json, offline } => Chore::Doctor { json, offline },
         Command::Config(ConfigCommand::Show { origin, json }) => Chore::ConfigShow { origin, json },

@@ -254,6 +254,7 @@ fn halt_fault(halt: &Halt, id: &str, short: &str, is_question: bool) -> Fault {
                 .hint(format!("go on at once: tinkerbell resume {short}"))
                 .hint(format!("follow it: tinkerbell attach {short}"))
         }
+        "halt" => Fault::halted(format!("task {short} is halted: {why}")),
         _ => Fault::new("TB-CLI-006", exit::UNAVAILABLE, format!("task {short} is paused: {why}"))
             .hint(format!("remove the cause, then: tinkerbell resume {short}")),
     }

@@ -192,7 +192,7 @@ async fn until_end(desk: &Desk, client: Client, view: &TaskView) -> Result<u8, F
             return Ok(match halt.why.as_str() {
                 "budget" => exit::BUDGET,
                 "key" => exit::NO_AUTH,
-                "disk" | "provider" => exit::UNAVAILABLE,
+                "disk" | "provider" | "halt" => exit::UNAVAILABLE,
                 _ => exit::NEEDS_PERSON,
             });
         }

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tinkerbell_api::server::{Daemon, DaemonStatus, ServerState, serve};
 use tinkerbell_api::socket;
-use tinkerbell_api::wire::{UpgradeRequest, UpgradeView};
+use tinkerbell_api::wire::{HaltView, UpgradeRequest, UpgradeView};
 use tinkerbell_core::clock::{Clock, Stamp};
 use tinkerbell_core::event::{self, Action, Event, Observation, Placed, Submitted};
 use tinkerbell_core::lifecycle::Task;
@@ -143,6 +143,9 @@ impl Daemon for Fake {
         Box::pin(async move {
             Ok(UpgradeView { state: "looked".into(), from_pid: 4711, version, records: 7, binary, ..UpgradeView::default() })
         })
+    }
+    fn halt(&self) -> BoxFuture<'_, HaltView> {
+        Box::pin(async { HaltView::default() })
     }
     fn reload(&self) -> Result<String, Fault> {
         Ok("for the next task: model".to_owned())

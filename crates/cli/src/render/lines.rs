@@ -204,6 +204,7 @@ fn halt_line(halt: &Halt, signs: Signs) -> Line {
         "disk" => "disk trouble",
         "provider" => "provider down",
         "later" => "scheduled",
+        "halt" => "halted",
         _ => "paused",
     };
     let until = halt.until.as_deref().filter(|_| halt.why != "disk").map(|until| format!(" (goes on by itself at {})", minute(until)));

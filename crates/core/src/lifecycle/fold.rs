@@ -106,7 +106,9 @@ impl Task {
                 self.ops.push(placed.lsn, placed.at_ms, done);
             }
             Event::Paused(paused) => {
-                self.rest(placed.at_ms);
+                // A halt may be noted by a daemon that starts long after it: what the task did last is
+                // then the end of its working time.
+                self.rest(if paused.why == "halt" { self.updated_ms.min(placed.at_ms) } else { placed.at_ms });
                 self.status = Status::Paused { why: paused.why.clone(), text: paused.text.clone() };
                 self.timer.clone_from(&paused.timer);
                 self.timers = self.timers.max(paused.timer.as_ref().map_or(0, |timer| timer.id));

@@ -58,6 +58,10 @@ impl Keeper {
     /// Ends what outlived the main process, and writes the end down.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
         let main = self.main.unwrap_or_default();
+        // Whoever halted everything kills without a word to us; what ended by itself did so.
+        if self.cause.is_empty() && main.code.is_none() && crate::halt::stands(&self.mark) {
+            super::HALTED.clone_into(&mut self.cause);
+        }
         let lingering = u32::try_from(self.processes().len()).unwrap_or(u32::MAX);
         self.kill_everything();
         self.end_cell();

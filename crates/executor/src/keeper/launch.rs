@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -44,15 +44,24 @@ pub fn launch(order: Order) -> Result<Option<Keeper>, Broken> {
             return Err(broken);
         }
     };
+    // The last moment at which nothing has begun. A mark that comes later finds the cell, which stands.
+    let mark = crate::halt::mark(order.run_dir.parent().unwrap_or(&order.run_dir));
+    if crate::halt::stands(&mark) {
+        drop(child.kill());
+        drop(child.wait());
+        return Err(Broken { step: crate::halt::MARK.into(), why: "all effects are halted".into() });
+    }
     if !publish(&order, own, &child, init, cgroup.clone())? {
         drop(child.kill());
         drop(child.wait());
         return Ok(None);
     }
     let trailer = super::ending::reserve_trailer(&order.run_dir);
-    control.write_all(b"G").at("open the gate")?;
+    // A cell that was killed at the gate does not hear it; that is found out, and written down, as the
+    // end of every other command is.
+    let _heard = control.write_all(b"G").is_ok();
     let keeper = assemble(Parts { order, lock, child, control, listener, spool })?;
-    Ok(Some(Keeper { init_pid: init, cgroup, trailer, ..keeper }))
+    Ok(Some(Keeper { init_pid: init, cgroup, trailer, mark, ..keeper }))
 }
 
 /// What a launch has made so far, on its way into a keeper.
@@ -105,6 +114,8 @@ fn assemble(parts: Parts) -> Result<Keeper, Broken> {
         kill_at_ms: None,
         is_forced: false,
         last_output_ms: now,
+        mark: PathBuf::new(),
+        marked_ms: now,
     })
 }
 

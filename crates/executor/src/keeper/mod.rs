@@ -18,6 +18,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin};
 
 /// After the main process ended, output still counts until the pipes are idle for this long.
@@ -28,8 +29,14 @@ const DRAIN_MS: u64 = 3000;
 const STDIN_BYTES: usize = 1 << 20;
 /// Time between asking and forcing when the deadline is over.
 const DEADLINE_GRACE_MS: u64 = 2000;
+/// How often the mark is looked for that ends all commands. It must be so even where nobody lives to
+/// tell the keeper.
+const MARK_MS: u64 = 200;
 /// Time that the init process has to tell of a killed command.
 const INIT_GRACE_MS: u64 = 3000;
+
+/// The cause of an end that the kill switch brought.
+pub(crate) const HALTED: &str = "halted";
 
 /// A running command and all that belongs to it.
 pub(crate) struct Keeper {
@@ -57,6 +64,9 @@ pub(crate) struct Keeper {
     /// Whether everything was killed already, and the end is overdue.
     is_forced: bool,
     last_output_ms: u64,
+    /// The mark that ends all commands, and when it was last looked for.
+    mark: PathBuf,
+    marked_ms: u64,
 }
 
 /// How the main process ended.
@@ -210,7 +220,7 @@ impl Keeper {
         Ok(ready)
     }
 
-    /// Time until something is due, below one second.
+    /// Time until something is due, at most until the next look for the mark.
     fn timeout_ms(&self) -> i64 {
         let now = mono_ms();
         // Once something ends the command, its deadline is no date to wake up for.
@@ -221,7 +231,7 @@ impl Keeper {
         if let Some(main) = self.main {
             due = due.min(main.at_ms.max(self.last_output_ms) + self.idle_ms()).min(main.at_ms + DRAIN_MS);
         }
-        i64::try_from(due.saturating_sub(now).clamp(1, 999)).unwrap_or(999)
+        i64::try_from(due.saturating_sub(now).clamp(1, MARK_MS)).unwrap_or(1)
     }
 
     fn hear_cell(&mut self) {
@@ -278,6 +288,12 @@ impl Keeper {
 
     fn enforce_deadlines(&mut self) {
         let now = mono_ms();
+        if self.main.is_none() && now >= self.marked_ms + MARK_MS {
+            self.marked_ms = now;
+            if crate::halt::stands(&self.mark) {
+                self.stop(HALTED, 0);
+            }
+        }
         if self.main.is_none() && self.cause.is_empty() && now >= self.started_ms + self.order.deadline_ms {
             self.stop("deadline", DEADLINE_GRACE_MS);
         }

@@ -97,6 +97,7 @@ fn ending(ended: &Ended) -> (ToolStatus, String, u64) {
         "" => String::new(),
         "deadline" => "; its deadline was over".to_owned(),
         "memory" => "; it ran out of memory".to_owned(),
+        "halted" => "; the user halted everything, and lets it go on now".to_owned(),
         cause => format!("; {cause}"),
     };
     match (ended.code, ended.signal) {

@@ -15,12 +15,14 @@ use crate::fault;
 use futures_util::StreamExt as _;
 use std::collections::HashMap;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tinkerbell_core::clock::Clock;
 use tinkerbell_core::code::{Fault, exit};
+use tinkerbell_core::effect::HALT_MARK;
 use tinkerbell_core::model::CallId;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Notify, watch};
@@ -33,6 +35,8 @@ const IDLE: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_secs(10);
 /// A follower hears at least this often that the call still runs.
 const BEAT: Duration = Duration::from_secs(5);
+/// How often the mark is looked for that ends all calls.
+const MARK: Duration = Duration::from_millis(200);
 /// First word of a connection.
 const HELLO: Duration = Duration::from_secs(10);
 /// Most connections at once.
@@ -53,6 +57,8 @@ struct Courier {
     running: Mutex<HashMap<CallId, Running>>,
     connections: AtomicUsize,
     leave: Notify,
+    /// The mark that ends all calls.
+    mark: PathBuf,
 }
 
 #[derive(Clone)]
@@ -83,6 +89,7 @@ pub async fn serve(home: CourierHome, cleaner: Cleaner, clock: Arc<dyn Clock>, r
     let Some(_lock) = place.lock()? else { return Ok(false) };
     let listener = place.bind()?;
     let courier = Arc::new(Courier {
+        mark: home.data.join(HALT_MARK),
         spools: home.spools(),
         desk: Desk::new(home.cache.as_ref(), clock.clone()),
         clock,
@@ -99,6 +106,7 @@ pub async fn serve(home: CourierHome, cleaner: Cleaner, clock: Arc<dyn Clock>, r
         error = accept(&courier, listener) => return Err(error),
         () = courier.unneeded() => tracing::info!("nobody needs the courier; it leaves"),
         () = courier.leave.notified() => tracing::info!("asked to leave"),
+        () = courier.halted() => tracing::warn!("all effects are halted; the calls under way end"),
     }
     Ok(true)
 }
@@ -150,6 +158,13 @@ impl Courier {
             tokio::time::sleep(LOOK).await;
             let needed = self.connections.load(Ordering::Relaxed) > 0 || !self.running().is_empty();
             idle = if needed { Duration::ZERO } else { idle + LOOK };
+        }
+    }
+
+    /// Completes when all effects are halted. Looked for here, too, because no daemon may live to tell.
+    async fn halted(&self) {
+        while !stands(&self.mark) {
+            tokio::time::sleep(MARK).await;
         }
     }
 
@@ -209,6 +224,9 @@ impl Courier {
 
     /// Starts a call that was not made before.
     fn begin(self: &Arc<Self>, order: super::wire::Order) -> Result<CallId, Fault> {
+        if stands(&self.mark) {
+            return Err(Fault::halted("all effects are halted; no model was asked"));
+        }
         let order = convert::read_order(order, &self.words).map_err(|why| fault::courier_mute(&why))?;
         let id = order.call.id();
         // Held until the spool stands, so that one call never begins twice.
@@ -334,6 +352,11 @@ impl Courier {
             }
         }
     }
+}
+
+/// Whether a mark stands. One that can not be looked at counts.
+fn stands(mark: &Path) -> bool {
+    mark.symlink_metadata().map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true)
 }
 
 const fn is_done(event: &tinkerbell_core::model::ModelEvent) -> bool {

@@ -1,6 +1,7 @@
 //! The engine against a world that counts: crash at every record, and what the user can do.
 
 mod broken;
+mod halt;
 mod rest;
 mod service;
 mod turns;

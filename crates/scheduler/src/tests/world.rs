@@ -53,6 +53,8 @@ pub(super) struct World {
     quieting: Arc<AtomicU32>,
     /// What each act fails with meanwhile.
     pub(super) down: Arc<Mutex<Option<Fault>>>,
+    /// What the kill switch says.
+    pub(super) halted: Arc<Mutex<Option<Fault>>>,
     /// The tasks that acted, in order.
     order: Arc<Mutex<Vec<TaskId>>>,
 }
@@ -81,6 +83,10 @@ impl World {
             clock: Arc::new(clock.clone()),
             entropy: Arc::new(SeedEntropy::new(u64::from(self.seed.fetch_add(1, Ordering::SeqCst)))),
             admission: Arc::new(|submission| async { Ok(submission) }.boxed()),
+            halt: {
+                let halted = self.halted.clone();
+                Arc::new(move || halted.lock().unwrap().clone())
+            },
         };
         Engine::open(deps, options).await.unwrap()
     }

@@ -6,6 +6,7 @@
 
 mod config;
 mod doctor;
+mod halt;
 mod init;
 pub mod install;
 mod keys;
@@ -13,7 +14,7 @@ mod logs;
 mod policy;
 mod repository;
 mod rescue;
-mod text;
+pub mod text;
 mod wal;
 
 use crate::config::Sources;
@@ -43,7 +44,10 @@ pub struct Shop<'a> {
 /// The chore's own fault, to be shown by the caller.
 pub async fn run(shop: &Shop<'_>, chore: &Chore, yes: bool, out: &Output) -> Option<Result<u8, Fault>> {
     Some(match chore {
-        Chore::DaemonStart { .. } | Chore::DaemonInstall { .. } | Chore::DaemonUninstall { .. } | Chore::Demo { .. } => return None,
+        Chore::DaemonStart { .. } | Chore::DaemonInstall { .. } | Chore::DaemonUninstall { .. } | Chore::Demo { .. } | Chore::Lift => {
+            return None;
+        }
+        Chore::Halt { reason } => halt::halt(shop, reason, out).await,
         Chore::DaemonLogs { follow, lines } => logs::logs(shop, *follow, *lines, out).await,
         Chore::Doctor { json, offline } => doctor::doctor(shop, *json, *offline, out).await,
         Chore::ConfigShow { origin, json } => config::show(shop, *origin, *json, out).await,

@@ -4,6 +4,7 @@
 //! at any time.
 
 use crate::clock::SystemClock;
+use crate::halt;
 use crate::handover::Upgrades;
 use crate::wire::House;
 use futures_util::FutureExt as _;
@@ -11,7 +12,7 @@ use futures_util::future::BoxFuture;
 use std::sync::{Arc, OnceLock};
 use tinkerbell_api::Daemon;
 use tinkerbell_api::server::DaemonStatus;
-use tinkerbell_api::wire::{UpgradeRequest, UpgradeView};
+use tinkerbell_api::wire::{HaltView, UpgradeRequest, UpgradeView};
 use tinkerbell_core::clock::Clock as _;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::port::{JournalState, Room, Sandbox as _};
@@ -45,6 +46,10 @@ impl Facts {
 
     /// Learns the sandbox level, which takes a self-test.
     pub async fn learn_level(self: Arc<Self>) {
+        // The self-test runs commands, too.
+        while halt::fault(&self.of.house.data).is_some() {
+            tokio::time::sleep(halt::LOOK).await;
+        }
         match self.of.house.sandbox.level().await {
             Ok(level) => {
                 // Learnt once; a later answer would be the same.
@@ -116,6 +121,14 @@ impl Daemon for Facts {
         async move { begun.await.map_err(ended)? }.boxed()
     }
 
+    fn halt(&self) -> BoxFuture<'_, HaltView> {
+        async move {
+            let obeyed = halt::obey(&self.of.house).await;
+            HaltView { halted: obeyed.text.is_some(), text: obeyed.text.unwrap_or_default(), working: obeyed.working as u64 }
+        }
+        .boxed()
+    }
+
     fn reload(&self) -> Result<String, Fault> {
         self.of.house.reload()
     }
@@ -135,7 +148,8 @@ fn room(room: &Room) -> String {
 
 /// What a person should know.
 fn notices(house: &House, journal: &JournalState) -> Vec<String> {
-    let mut notices = house.live.notices();
+    let mut notices: Vec<String> = halt::fault(&house.data).map(|fault| format!("halted: {}", fault.message)).into_iter().collect();
+    notices.extend(house.live.notices());
     notices.extend(house.policy.notices());
     match &journal.room {
         Room::Ample => {}

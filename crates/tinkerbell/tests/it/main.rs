@@ -11,6 +11,7 @@ mod bad_input;
 mod courier;
 mod durable;
 mod escapes;
+mod halt;
 mod home;
 mod limits;
 mod llm;

@@ -8,6 +8,7 @@ use super::super::repository;
 use super::super::text::{size, span};
 use super::report::{Finding, Group, broken};
 use crate::config::{self, Loaded};
+use crate::halt;
 use crate::service;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::time::Duration;
 use tinkerbell_api::Client;
 use tinkerbell_api::wire::DaemonView;
 use tinkerbell_core::code::Fault;
+use tinkerbell_core::effect::HALT_MARK;
 use tinkerbell_router::courier::{CourierState, courier_state};
 use tinkerbell_wal::inspect;
 
@@ -24,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const LITTLE_SPACE: u64 = 64 << 20;
 /// Below this a person should look.
 const SOME_SPACE: u64 = 1 << 30;
+/// What to do about a notice of the daemon.
+const NOTICED: &str = "tinkerbell daemon logs   has when it began; tinkerbell config validate   checks the files";
 /// Most files that are counted for a size.
 const MOST_FILES: usize = 200_000;
 
@@ -51,10 +55,14 @@ pub async fn daemon(shop: &Shop<'_>) -> Group {
             )
         }
     }];
-    findings.extend(notices.into_iter().map(|notice| {
+    // Told below, because it holds without a daemon, too.
+    findings.extend(notices.into_iter().filter(|notice| !notice.starts_with(HALT_MARK)).map(|notice| {
         let (what, text) = notice.split_once(": ").unwrap_or(("notice", &notice));
-        Finding::look(what, text.to_owned(), "tinkerbell daemon logs   has when it began; tinkerbell config validate   checks the files")
+        Finding::look(what, text.to_owned(), NOTICED)
     }));
+    if let Some(mark) = halt::read(&shop.places.data) {
+        findings.push(Finding::look(HALT_MARK, halt::line(&mark), "tinkerbell halt --lift   lets tasks go on"));
+    }
     findings.push(Finding::good("socket", socket.display().to_string()));
     findings.push(courier(shop));
     Group { name: "Daemon", findings }
