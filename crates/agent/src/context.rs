@@ -63,7 +63,7 @@ pub fn render(sources: &Sources<'_>, window_tokens: u64) -> Result<ModelCall, Fa
         attempt: 0,
         model: sources.card.name.clone(),
         system: prompt::system(sources.card, prepared),
-        tools: prompt::tools(sources.card, sources.tools),
+        tools: prompt::tools(sources.card, sources.tools, prepared),
         messages: Vec::new(),
         tail: sources.ask.tail.clone(),
         max_output_tokens: sources.ask.max_output_tokens,

@@ -7,6 +7,7 @@
 mod ask;
 mod call;
 mod commit;
+mod consent;
 mod finish;
 mod operate;
 mod prepare;

@@ -34,6 +34,8 @@ pub struct Options {
     pub result_tokens: u32,
     /// A verification run is ended after this long.
     pub verify_deadline: Duration,
+    /// Whether a task that begins now is offered the tools of MCP servers.
+    pub servers: bool,
 }
 
 impl Default for Options {
@@ -45,6 +47,7 @@ impl Default for Options {
             max_output_tokens: 16_384,
             result_tokens: 10_000,
             verify_deadline: Duration::from_secs(20 * 60),
+            servers: false,
         }
     }
 }
@@ -57,6 +60,7 @@ impl fmt::Debug for Options {
             .field("max_output_tokens", &self.max_output_tokens)
             .field("result_tokens", &self.result_tokens)
             .field("verify_deadline", &self.verify_deadline)
+            .field("servers", &self.servers)
             .finish_non_exhaustive()
     }
 }

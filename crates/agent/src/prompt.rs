@@ -93,9 +93,17 @@ pub fn system(card: &ModelCard, prepared: &Prepared) -> String {
     out
 }
 
+/// The tools that reach those of MCP servers; offered to tasks that began while one was configured.
+pub const SERVER_TOOLS: [&str; 2] = ["tool_search", "tool_use"];
+
+/// Whether a tool is there for the task at all.
+pub fn is_offered(name: &str, prepared: Option<&Prepared>) -> bool {
+    !SERVER_TOOLS.contains(&name) || prepared.is_some_and(|prepared| prepared.servers)
+}
+
 /// The tools that a model is offered.
-pub fn tools(card: &ModelCard, all: &[ToolSpec]) -> Vec<ToolSpec> {
-    let offered = |spec: &&ToolSpec| !is_small(card) || SMALL_TOOLS.contains(&spec.name);
+pub fn tools(card: &ModelCard, all: &[ToolSpec], prepared: &Prepared) -> Vec<ToolSpec> {
+    let offered = |spec: &&ToolSpec| is_offered(spec.name, Some(prepared)) && (!is_small(card) || SMALL_TOOLS.contains(&spec.name));
     all.iter().filter(offered).cloned().collect()
 }
 
@@ -134,7 +142,15 @@ mod tests {
     #[test]
     fn a_small_model_is_offered_few_tools() {
         let all = [crate::builtin::PLAN, ToolSpec { name: "edit", description: "", schema: "{}" }];
-        assert_eq!(tools(&card(ToolMode::Native), &all).len(), 2);
-        assert_eq!(tools(&card(ToolMode::JsonSchema), &all).first().map(|spec| spec.name), Some("edit"));
+        let prepared = Prepared::default();
+        assert_eq!(tools(&card(ToolMode::Native), &all, &prepared).len(), 2);
+        assert_eq!(tools(&card(ToolMode::JsonSchema), &all, &prepared).first().map(|spec| spec.name), Some("edit"));
+    }
+
+    #[test]
+    fn tools_of_servers_are_offered_to_tasks_that_began_with_one() {
+        let all = [crate::builtin::PLAN, ToolSpec { name: "tool_use", description: "", schema: "{}" }];
+        let count = |servers| tools(&card(ToolMode::Native), &all, &Prepared { servers, ..Prepared::default() }).len();
+        assert_eq!((count(false), count(true)), (1, 2));
     }
 }

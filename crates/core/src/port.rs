@@ -18,7 +18,7 @@ use crate::effect::{Act, Answer, Fence, Intended, Live, Past, Question, Stall};
 use crate::event::{Caps, FileChange, Finished, Observed, Op, OpDone, Placed, Waiver};
 use crate::lifecycle::Task;
 use crate::model::{ModelCall, ModelCard, ModelError, ModelEvent};
-use crate::tool::{ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolSpec};
+use crate::tool::{Consent, ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolSpec};
 use crate::words::{BlobRef, GitId, Lsn, Priority, RunId, Seq, TaskId, Workspace};
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
@@ -62,6 +62,17 @@ pub trait Tool: Send + Sync {
     fn plan(&self, args: &str) -> ToolPlan;
     /// Runs a call. A failure that the model can act on is an outcome, not an error.
     fn call(&self, ctx: ToolContext, args: String) -> BoxFuture<'static, Result<ToolOutcome, Stall>>;
+    /// What a person must agree to before this call, beyond what the guard decides; asked again after
+    /// each answer until there is nothing more. It changes nothing that a task could notice.
+    fn consent(&self, ctx: ToolContext, args: String) -> BoxFuture<'static, Result<Option<Consent>, Stall>> {
+        drop((ctx, args));
+        Box::pin(std::future::ready(Ok(None)))
+    }
+    /// Remembers the answer to what [`Tool::consent`] asked for under this digest.
+    fn consented(&self, ctx: ToolContext, digest: String, yes: bool) -> BoxFuture<'static, Result<(), Stall>> {
+        drop((ctx, digest, yes));
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 // ---------------------------------------------------------------- sandbox
@@ -111,6 +122,26 @@ pub struct ExecSpec {
     pub env: Vec<(String, String)>,
     /// The command is ended after this long.
     pub deadline: Duration,
+    /// Set for a program that serves the task beside its commands; `command` and `workdir` do not
+    /// count then.
+    pub service: Option<Service>,
+}
+
+/// A program that serves a task: it speaks over its standard streams and has a home of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Service {
+    /// Names its private home within the task's; letters, digits, `-` and `_`.
+    pub name: String,
+    /// Program and arguments, run without a shell.
+    pub argv: Vec<String>,
+    /// Whether it sees the worktree, in which it then stands.
+    pub reads: bool,
+    /// Whether it may also write it.
+    pub writes: bool,
+    /// The host's network, or none; `None` for what commands get.
+    pub network: Option<bool>,
+    /// Further paths that it may read.
+    pub read: Vec<PathBuf>,
 }
 
 /// How a command stands.

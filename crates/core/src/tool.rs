@@ -148,6 +148,41 @@ pub struct ToolPlan {
     pub deletes: u32,
     /// The command text, for tools that run one.
     pub command: Option<String>,
+    /// The server and its tool, for calls of an MCP server.
+    pub mcp: Option<McpCall>,
+}
+
+/// A call of a tool that an MCP server offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct McpCall {
+    /// The server, by the operator's name for it; without a dot.
+    pub server: String,
+    /// The tool, by the server's name for it.
+    pub tool: String,
+    /// Whether the operator says that it changes nothing; never the server's own word.
+    pub read_only: bool,
+}
+
+impl McpCall {
+    /// The name by which policy and people know it. Built-in tools have no dot in theirs, so neither
+    /// can stand for the other.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.server, self.tool)
+    }
+}
+
+/// What a person must have agreed to before a call is made, beside the guard's rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consent {
+    /// One line: what and why.
+    pub title: String,
+    /// All that is agreed to, shown whole.
+    pub body: String,
+    /// SHA-256 over its canonical bytes, hexadecimal.
+    pub digest: String,
+    /// Whether the call has something to go on with when the answer is no.
+    pub optional: bool,
 }
 
 /// A reference by which a cut output can be read again.

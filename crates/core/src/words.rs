@@ -87,6 +87,18 @@ pub struct RunId {
     pub seq: Seq,
 }
 
+/// Runs from this number on, and below those of operations, are services: programs that serve a task
+/// beside its effects. No effect of a task is ever numbered so high.
+pub const SERVICE_SEQ: Seq = 0x4000_0000;
+
+impl RunId {
+    /// Whether it is a service of its task, not the command of one effect.
+    #[must_use]
+    pub const fn is_service(&self) -> bool {
+        self.seq >= SERVICE_SEQ && self.seq < 2 * SERVICE_SEQ
+    }
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.task, self.seq)

@@ -13,6 +13,7 @@ use crate::unit::{HostUnit, ask, blocking};
 use crate::verdict::{Sweep, Verdict};
 use crate::wire::{Order, Reply, Request};
 use futures_core::future::BoxFuture;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -108,11 +109,11 @@ impl HostSandbox {
 
     /// Starts at a given level; the self-test starts its own attacks this way.
     pub(crate) async fn start_at(&self, level: Level, spec: ExecSpec, plan: Plan) -> Result<Arc<dyn Unit>, Error> {
-        if level != Level::Full && level != Level::None && self.options.network == NetworkChoice::Host {
+        let (id, run) = (spec.run, self.run(spec.run));
+        let options = self.options_for(&spec);
+        if level != Level::Full && level != Level::None && options.network == NetworkChoice::Host {
             return Err(Error::Network(level.name()));
         }
-        let (id, run) = (spec.run, self.run(spec.run));
-        let options = self.options.clone();
         let order = blocking(move || {
             if halt::stands(&halt::mark(&options.runs_dir)) {
                 return Err(Error::Halted);
@@ -130,6 +131,7 @@ impl HostSandbox {
             }
             let (cell, absent) = profile::build(&options, &spec, level, plan)?;
             let deadline_ms = u64::try_from(spec.deadline.as_millis()).unwrap_or(u64::MAX >> 1);
+            let errors_apart = spec.service.is_some();
             Ok(Some(Order {
                 run: run.name,
                 run_dir: run.dir,
@@ -140,6 +142,7 @@ impl HostSandbox {
                 cell,
                 tree: spec.workspace.tree,
                 absent,
+                errors_apart,
             }))
         })
         .await?;
@@ -147,6 +150,20 @@ impl HostSandbox {
             launch(&order, &self.run(id)).await?;
         }
         Ok(self.unit(id))
+    }
+
+    /// What a run is told of the host: a service may have a network of its own and read more.
+    fn options_for(&self, spec: &ExecSpec) -> SandboxOptions {
+        let mut options = self.options.clone();
+        if let Some(service) = &spec.service {
+            options.read.extend(service.read.iter().cloned());
+            options.network = match service.network {
+                Some(true) => NetworkChoice::Host,
+                Some(false) => NetworkChoice::None,
+                None => options.network,
+            };
+        }
+        options
     }
 
     async fn stop_task(&self, task: TaskId) -> Result<(), Error> {
@@ -202,7 +219,10 @@ impl HostSandbox {
                 self.find(*id).await?;
             }
         }
-        for (id, run) in self.runs().await?.into_iter().filter(|(id, _)| !known.contains(id)) {
+        // A task that has something under way may have services, too; it finds them again by itself.
+        let tasks: BTreeSet<TaskId> = known.iter().map(|id| id.task).collect();
+        let is_known = |id: &RunId| known.contains(id) || (id.is_service() && tasks.contains(&id.task));
+        for (id, run) in self.runs().await?.into_iter().filter(|(id, _)| !is_known(id)) {
             match self.reap(run).await {
                 Ok(told) => found.extend(told.map(|text| (id, text.to_owned()))),
                 // One directory that can not be judged must not keep all tasks from going on.
@@ -248,7 +268,10 @@ impl Sandbox for HostSandbox {
     fn start(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Arc<dyn Unit>, Fault>> {
         Box::pin(async move {
             let level = self.proven().await?;
-            let plan = Plan::shell(&spec.command);
+            let plan = match &spec.service {
+                Some(service) => Plan { argv: service.argv.clone(), read: Vec::new() },
+                None => Plan::shell(&spec.command),
+            };
             Ok(self.start_at(level, spec, plan).await?)
         })
     }

@@ -29,6 +29,10 @@ pub struct Order {
     /// Protected paths, relative to it, that did not exist at the start; what appears there is
     /// removed at the end.
     pub absent: Vec<PathBuf>,
+    /// Whether standard output is a protocol: then standard error is not mixed into it, and only its
+    /// end is kept, behind all output.
+    #[serde(default)]
+    pub errors_apart: bool,
 }
 
 /// Keeper to daemon, on standard output, once.

@@ -69,7 +69,7 @@ fn median(mut round: impl FnMut() -> f64) -> f64 {
 
 fn command_round(sets: &[&RuleSet], command: &str) -> f64 {
     let programs = Programs::of("/usr/local/bin:/usr/bin:/bin", vec!["/tmp".into()]);
-    let call = Call { tool: "exec", runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
+    let call = Call { tool: "exec", mcp: None, runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
     let begun = cpu_us();
     for _ in 0..ROUNDS {
         black_box(judge(&call, Some(black_box(command)), sets, Some(&programs)));
@@ -79,7 +79,7 @@ fn command_round(sets: &[&RuleSet], command: &str) -> f64 {
 
 fn edit_round(sets: &[&RuleSet]) -> f64 {
     let writes = ["src/a.rs", "dir4/x/y.rs", "docs/glossary.md"].map(str::to_owned);
-    let call = Call { tool: "apply_patch", runs: false, level: Some(Level::Full), writes: &writes, deletes: 0 };
+    let call = Call { tool: "apply_patch", mcp: None, runs: false, level: Some(Level::Full), writes: &writes, deletes: 0 };
     let begun = cpu_us();
     for _ in 0..ROUNDS {
         black_box(judge(black_box(&call), None, sets, None));

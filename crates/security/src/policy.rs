@@ -131,9 +131,11 @@ impl PolicyGuard {
     fn verdict(&self, deed: &Deed) -> Verdict {
         let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner).clone();
         let project = self.project(&deed.workspace.repo);
-        let tool = deed.call.name.as_str();
+        let served = deed.plan.mcp.as_ref().map(tinkerbell_core::tool::McpCall::name);
+        let tool = served.as_deref().unwrap_or(deed.call.name.as_str());
         let call = Call {
             tool,
+            mcp: deed.plan.mcp.as_ref().map(|call| call.read_only),
             runs: deed.plan.command.is_some() || RUNNERS.contains(&tool),
             level: deed.level,
             writes: &deed.plan.writes,

@@ -3,8 +3,10 @@
 //! Whatever goes wrong with a call is a result that the model reads. Invariant: nothing runs that the
 //! guard did not allow for these exact bytes, and a refusal is recorded like any other result.
 
+use super::consent;
 use super::stage::{Stage, broken};
 use crate::builtin;
+use crate::prompt;
 use crate::turn::unit_of;
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
@@ -65,8 +67,15 @@ async fn fate(stage: &Stage, seq: Seq, call: &Call) -> Result<Fate, Stall> {
         "ask" => return question(stage, seq, call).await,
         _ => {}
     }
-    let Some(tool) = stage.house.tool(&call.tool) else {
-        let names: Vec<&str> = stage.house.specs.iter().map(|spec| spec.name).collect();
+    let offered = prompt::is_offered(&call.tool, stage.task.prepared.as_ref());
+    let Some(tool) = stage.house.tool(&call.tool).filter(|_| offered) else {
+        let names: Vec<&str> = stage
+            .house
+            .specs
+            .iter()
+            .filter(|spec| prompt::is_offered(spec.name, stage.task.prepared.as_ref()))
+            .map(|spec| spec.name)
+            .collect();
         return Ok(Fate::tell("failed", format!("there is no tool `{}`; the tools are: {}", call.tool, names.join(", "))));
     };
     if let Err(why) = object(&call.args) {
@@ -81,7 +90,7 @@ async fn fate(stage: &Stage, seq: Seq, call: &Call) -> Result<Fate, Stall> {
 }
 
 async fn judge(stage: &Stage, seq: Seq, call: &Call, tool: Arc<dyn Tool>, plan: ToolPlan) -> Result<Fate, Stall> {
-    let commands = plan.command.is_some() || call.tool == "exec_send";
+    let commands = plan.command.is_some() || plan.mcp.is_some() || call.tool == "exec_send";
     let level = if commands { stage.house.deps.sandbox.level().await } else { Ok(Level::Full) };
     let tool_call = ToolCall { id: call.call_id.clone(), name: call.tool.clone(), args: call.args.clone() };
     let deed = Deed {
@@ -92,7 +101,13 @@ async fn judge(stage: &Stage, seq: Seq, call: &Call, tool: Arc<dyn Tool>, plan: 
         workspace: stage.workspace()?,
         grounds: Grounds::default(),
     };
-    match stage.house.deps.guard.judge(&deed) {
+    let judgement = stage.house.deps.guard.judge(&deed);
+    if !matches!(judgement, Judgement::Refuse { .. })
+        && let Some(answer) = consent::refused(stage, seq, call, tool.as_ref()).await?
+    {
+        return Ok(Fate::tell("denied", denied(&answer)));
+    }
+    match judgement {
         Judgement::Allow | Judgement::Waived { .. } => Ok(Fate::Run { tool, plan }),
         Judgement::Refuse { why } => {
             let cause = level.err().map_or(String::new(), |fault| format!(": {}", fault.message));
@@ -183,23 +198,14 @@ async fn tell(stage: &Stage, call: &Call, (status, text, plan): (&'static str, S
 }
 
 async fn run(stage: Arc<Stage>, seq: Seq, call: Call, (tool, plan): (Arc<dyn Tool>, ToolPlan), attempt: Attempt) -> Result<Acted, Stall> {
-    let context = ToolContext {
-        task: stage.task.id,
-        seq,
-        workspace: stage.workspace()?,
-        fence: stage.fence,
-        attempt,
-        max_output_tokens: stage.result_tokens(),
-        env: (stage.house.deps.env)(stage.task.id),
-        live: live(&stage, seq),
-    };
+    let context = ToolContext { live: live(&stage, seq), ..stage.context(seq, attempt)? };
     if steers(&plan) && attempt == Attempt::First {
         // What is approved is this call, not what a background command did to its neighbours.
         stage.house.deps.canvas.checkpoint(stage.workspace()?, Some(stage.before()?)).await.map_err(broken)?;
     }
     let mut outcome = tool.call(context, call.args.clone()).await?;
     if outcome.status == ToolStatus::Lost {
-        outcome.text = lost(&stage, seq, &plan, &outcome).await?;
+        outcome.text = lost(&stage, seq, (&plan, &call.args), &outcome).await?;
     }
     let mut result = seen(&stage, &outcome).await?;
     if touches(&call, &plan, &outcome) {
@@ -216,14 +222,15 @@ fn live(stage: &Arc<Stage>, seq: Seq) -> Sink {
 
 /// What the model reads of a command whose outcome is unknown. A person decides whether it may run
 /// again; it then runs as a new call, because a keeper never starts the same run twice.
-async fn lost(stage: &Stage, seq: Seq, plan: &ToolPlan, outcome: &ToolOutcome) -> Result<String, Stall> {
+async fn lost(stage: &Stage, seq: Seq, (plan, args): (&ToolPlan, &str), outcome: &ToolOutcome) -> Result<String, Stall> {
     let known = outcome.text.trim_end();
     if !matches!(plan.class, EffectClass::Unsafe | EffectClass::Adoptable(Fallback::Unsafe)) {
         return Ok(format!("{known}\nThe outcome of this command is unknown. It may be run again: look at the state first, then decide."));
     }
-    let command = plan.command.clone().unwrap_or_default();
+    let command = plan.command.clone().unwrap_or_else(|| plan.mcp.as_ref().map_or(String::new(), |_| args.to_owned()));
     let digest = digest(&["unknown", &command]);
-    let title = "the outcome of this command is unknown; may it run again?".to_owned();
+    let what = plan.mcp.as_ref().map_or_else(|| "this command".to_owned(), |mcp| format!("the call of {}", mcp.name()));
+    let title = format!("the outcome of {what} is unknown; may it run again?");
     let asked = Question { seq, kind: QuestionKind::Unknown, title, body: stage.clean(&command), options: Vec::new(), digest };
     let answer = stage.effects.person(asked).await?;
     let said = if answer.text.is_empty() { String::new() } else { format!(" The user said: {}", answer.text) };

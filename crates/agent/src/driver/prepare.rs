@@ -35,7 +35,7 @@ async fn prepare(stage: &Stage) -> Result<Prepared, Fault> {
     let level = deps.sandbox.level().await?;
     let opened = deps.canvas.open(OpenSpec { task: stage.task.id, cwd, base: submitted.base.clone() }).await?;
     let found = look(stage, &opened).await?;
-    Ok(prepared(opened, level, found))
+    Ok(Prepared { servers: stage.options.servers, ..prepared(opened, level, found) })
 }
 
 async fn look(stage: &Stage, opened: &Opened) -> Result<Survey, Fault> {
@@ -68,6 +68,7 @@ fn prepared(opened: Opened, level: Level, found: Survey) -> Prepared {
         subdir: opened.subdir,
         notes: opened.notes,
         trust: String::new(),
+        servers: false,
     }
 }
 

@@ -13,7 +13,7 @@ use tinkerbell_core::lifecycle::{OP_SEQ, Task};
 use tinkerbell_core::model::ModelCard;
 use tinkerbell_core::port::{Effects, Found};
 use tinkerbell_core::text::cap_tokens;
-use tinkerbell_core::tool::output_name;
+use tinkerbell_core::tool::{Sink, ToolContext, output_name};
 use tinkerbell_core::words::{GitId, Lsn, RunId, Seq, Workspace};
 
 /// Most bytes of a whole output that are kept as a blob.
@@ -67,6 +67,20 @@ impl Stage {
     /// The workspace.
     pub fn workspace(&self) -> Result<Workspace, Stall> {
         self.task.workspace().ok_or_else(|| broken(super::defect("an effect needs a workspace before there is one")))
+    }
+
+    /// What a tool is told for one effect.
+    pub fn context(&self, seq: Seq, attempt: Attempt) -> Result<ToolContext, Stall> {
+        Ok(ToolContext {
+            task: self.task.id,
+            seq,
+            workspace: self.workspace()?,
+            fence: self.fence,
+            attempt,
+            max_output_tokens: self.result_tokens(),
+            env: (self.house.deps.env)(self.task.id),
+            live: Sink::default(),
+        })
     }
 
     /// The newest checkpoint.

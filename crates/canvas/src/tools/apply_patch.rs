@@ -42,7 +42,7 @@ impl Tool for ApplyPatch {
         writes.sort();
         writes.dedup();
         let deletes = edits.iter().filter(|e| matches!(e, Edit::Delete { .. })).count();
-        ToolPlan { class: EffectClass::Verifiable, writes, deletes: u32::try_from(deletes).unwrap_or(u32::MAX), command: None }
+        ToolPlan { class: EffectClass::Verifiable, writes, deletes: u32::try_from(deletes).unwrap_or(u32::MAX), command: None, mcp: None }
     }
 
     fn call(&self, ctx: ToolContext, args: String) -> BoxFuture<'static, Result<ToolOutcome, Stall>> {

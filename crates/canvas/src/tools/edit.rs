@@ -36,7 +36,7 @@ impl Tool for EditTool {
 
     fn plan(&self, args: &str) -> ToolPlan {
         let writes = read_args(args).map(|e| planned(&e.paths())).unwrap_or_default();
-        ToolPlan { class: EffectClass::Verifiable, writes, deletes: 0, command: None }
+        ToolPlan { class: EffectClass::Verifiable, writes, deletes: 0, command: None, mcp: None }
     }
 
     fn call(&self, ctx: ToolContext, args: String) -> BoxFuture<'static, Result<ToolOutcome, Stall>> {

@@ -52,7 +52,7 @@ impl Tool for Read {
     }
 
     fn plan(&self, _args: &str) -> ToolPlan {
-        ToolPlan { class: EffectClass::Pure, writes: Vec::new(), deletes: 0, command: None }
+        ToolPlan { class: EffectClass::Pure, writes: Vec::new(), deletes: 0, command: None, mcp: None }
     }
 
     fn call(&self, ctx: ToolContext, args: String) -> BoxFuture<'static, Result<ToolOutcome, Stall>> {

@@ -76,6 +76,10 @@ impl Keeper {
             }
         }
         self.restore_absent();
+        if !self.errors.is_empty() {
+            self.errors.push_front(b'\n');
+            self.spool.push(2, mono_ms(), self.errors.make_contiguous());
+        }
         let total = self.spool.total();
         let trailer = Trailer {
             version: VERSION,

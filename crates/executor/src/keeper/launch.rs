@@ -105,6 +105,7 @@ fn assemble(parts: Parts) -> Result<Keeper, Broken> {
         listener,
         clients: Vec::new(),
         spool,
+        errors: std::collections::VecDeque::new(),
         started_ms: now,
         init_pid: 0,
         cgroup: None,

@@ -13,6 +13,7 @@ use crate::process::mono_ms;
 use crate::spool::Writer;
 use crate::wire::{FromCell, Order, Reply};
 use rustix::event::{PollFd, PollFlags, poll};
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -27,6 +28,8 @@ const IDLE_MS: u64 = 250;
 const DRAIN_MS: u64 = 3000;
 /// Most bytes waiting for the command's standard input.
 const STDIN_BYTES: usize = 1 << 20;
+/// Most bytes of standard error that are kept where it is kept apart.
+const ERRORS_BYTES: usize = 4096;
 /// Time between asking and forcing when the deadline is over.
 const DEADLINE_GRACE_MS: u64 = 2000;
 /// How often the mark is looked for that ends all commands. It must be so even where nobody lives to
@@ -53,6 +56,8 @@ pub(crate) struct Keeper {
     listener: UnixListener,
     clients: Vec<socket::Client>,
     spool: Writer,
+    /// The end of standard error, where it is kept apart.
+    errors: VecDeque<u8>,
     started_ms: u64,
     init_pid: i32,
     cgroup: Option<String>,
@@ -263,6 +268,12 @@ impl Keeper {
             Ok(0) => *slot = None,
             Ok(count) => {
                 let bytes = block.get(..count).unwrap_or_default();
+                if index == 1 && self.order.errors_apart {
+                    self.errors.extend(bytes);
+                    let over = self.errors.len().saturating_sub(ERRORS_BYTES);
+                    drop(self.errors.drain(..over));
+                    return;
+                }
                 self.spool.push(if index == 0 { 1 } else { 2 }, mono_ms(), bytes);
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}

@@ -34,10 +34,28 @@ impl Plan {
 /// Places of one command.
 pub(crate) struct Places {
     tree: PathBuf,
+    /// Whether the worktree is seen, and whether it is written.
+    access: Access,
     git: Vec<PathBuf>,
     private: PathBuf,
     home: PathBuf,
     tmp: PathBuf,
+}
+
+/// What a program may do with the worktree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Access {
+    reads: bool,
+    writes: bool,
+}
+
+impl Access {
+    /// Commands may do both; a service what the operator said.
+    fn of(spec: &ExecSpec) -> Self {
+        spec.service
+            .as_ref()
+            .map_or(Self { reads: true, writes: true }, |service| Self { reads: service.reads || service.writes, writes: service.writes })
+    }
 }
 
 /// Builds the cell, and names the protected paths that are absent now.
@@ -46,7 +64,11 @@ pub(crate) struct Places {
 /// When the working directory is outside, or the private home can not be made.
 pub fn build(options: &SandboxOptions, spec: &ExecSpec, level: Level, plan: Plan) -> Result<(Cell, Vec<PathBuf>), Error> {
     let places = places(options, spec)?;
-    let workdir = workdir(&places.tree, &spec.workdir)?;
+    let workdir = match &spec.service {
+        None => workdir(&places.tree, &spec.workdir)?,
+        Some(_) if places.access.reads => places.tree.clone(),
+        Some(_) => places.home.clone(),
+    };
     let path = spec.env.iter().find(|(key, _)| key == "PATH").map_or(&options.path, |(_, value)| value);
     let reach = Reach::find(options, path, &plan.read);
     home::prepare(options, &places)?;
@@ -69,7 +91,9 @@ pub fn build(options: &SandboxOptions, spec: &ExecSpec, level: Level, plan: Plan
         Level::Full => fill_full(&mut cell, &places, &reach),
         Level::Landlock => fill_landlock(&mut cell, &places, &reach),
     }
-    let absent = if level == Level::Full { absent(&places.tree) } else { Vec::new() };
+    // A service lives longer than a command: what a person approved meanwhile must not go with it.
+    // What it writes to protected files is put back like a background command's.
+    let absent = if level == Level::Full && spec.service.is_none() { absent(&places.tree) } else { Vec::new() };
     Ok((cell, absent))
 }
 
@@ -85,12 +109,15 @@ fn places(options: &SandboxOptions, spec: &ExecSpec) -> Result<Places, Error> {
         // What the last check left decides nothing either.
         crate::host::remove_tree(&private).map_err(Error::files(&private))?;
     }
+    if let Some(service) = &spec.service {
+        private = private.join("services").join(&service.name);
+    }
     let (home, tmp) = (private.join("home"), private.join("tmp"));
     for dir in [&home, &tmp] {
         crate::host::make_dir(dir)?;
     }
     let canonical = |dir: &PathBuf| dir.canonicalize().map_err(Error::files(dir));
-    Ok(Places { tree, git, private, home: canonical(&home)?, tmp: canonical(&tmp)? })
+    Ok(Places { tree, access: Access::of(spec), git, private, home: canonical(&home)?, tmp: canonical(&tmp)? })
 }
 
 /// Whether a directory is a store of git's objects and nothing else: the file that names it may have
@@ -112,20 +139,31 @@ fn workdir(tree: &Path, relative: &str) -> Result<PathBuf, Error> {
     if path.starts_with(tree) && path.is_dir() { Ok(path) } else { Err(outside()) }
 }
 
+impl Places {
+    /// What may be written: the worktree where that is granted, the home, and `more`.
+    fn writable<const N: usize>(&self, more: [PathBuf; N]) -> Vec<PathBuf> {
+        let tree = self.access.writes.then(|| self.tree.clone());
+        tree.into_iter().chain([self.home.clone()]).chain(more).collect()
+    }
+}
+
 fn fill_full(cell: &mut Cell, places: &Places, reach: &Reach) {
     let bind = |path: &PathBuf, writable: bool| Mount::Bind { from: path.clone(), to: path.clone(), writable };
     let mut mounts: Vec<Mount> = reach.links.iter().map(|(at, target)| Mount::Link { at: at.clone(), target: target.clone() }).collect();
     mounts.extend(reach.roots.iter().map(|root| bind(root, false)));
     mounts.extend(reach.holes.iter().map(|at| Mount::Mask { at: at.clone() }));
-    mounts.extend(places.git.iter().map(|dir| bind(dir, false)));
-    mounts.push(bind(&places.tree, true));
+    if places.access.reads {
+        mounts.extend(places.git.iter().map(|dir| bind(dir, false)));
+        mounts.push(bind(&places.tree, places.access.writes));
+    }
     mounts.push(bind(&places.home, true));
     mounts.push(Mount::Bind { from: places.tmp.clone(), to: "/tmp".into(), writable: true });
     // Where the workspace itself lies below it, there is a directory already.
     if !mounts.iter().any(|mount| mount.place().starts_with("/var/tmp")) {
         mounts.push(Mount::Link { at: "/var/tmp".into(), target: "/tmp".into() });
     }
-    for path in present(&places.tree) {
+    let guarded = if places.access.writes { present(&places.tree) } else { Vec::new() };
+    for path in guarded {
         // A parent that is no mount point of its own could be renamed away, protection and all.
         if let Some(parent) = path.parent().filter(|parent| *parent != places.tree) {
             mounts.push(bind(&parent.to_owned(), true));
@@ -140,7 +178,7 @@ fn fill_full(cell: &mut Cell, places: &Places, reach: &Reach) {
     cell.least_abi = 1;
     cell.rules = Rules {
         read: vec!["/".into()],
-        write: vec![places.tree.clone(), places.home.clone(), "/tmp".into(), "/dev/shm".into()],
+        write: places.writable(["/tmp".into(), "/dev/shm".into()]),
         devices: vec!["/dev".into()],
         ..Rules::default()
     };
@@ -148,7 +186,7 @@ fn fill_full(cell: &mut Cell, places: &Places, reach: &Reach) {
 
 fn fill_landlock(cell: &mut Cell, places: &Places, reach: &Reach) {
     let mut rules = Rules {
-        write: vec![places.tree.clone(), places.home.clone(), places.tmp.clone()],
+        write: places.writable([places.tmp.clone()]),
         devices: ["null", "zero", "full", "random", "urandom", "tty"].map(|name| Path::new("/dev").join(name)).to_vec(),
         list: vec!["/dev".into()],
         no_tcp: true,
@@ -158,8 +196,11 @@ fn fill_landlock(cell: &mut Cell, places: &Places, reach: &Reach) {
     for root in &reach.roots {
         reach::expand(root, &reach.holes, &mut rules);
     }
-    rules.read.extend(places.git.iter().cloned());
-    rules.read.extend(home::ancestors(&places.tree));
+    if places.access.reads {
+        rules.read.push(places.tree.clone());
+        rules.read.extend(places.git.iter().cloned());
+        rules.read.extend(home::ancestors(&places.tree));
+    }
     cell.level = CellLevel::Landlock;
     cell.sockets = Sockets::Refused;
     cell.host_network = false;

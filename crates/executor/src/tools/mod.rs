@@ -128,7 +128,7 @@ impl Tool for Wait {
 }
 
 fn plan(class: EffectClass, command: Option<String>) -> ToolPlan {
-    ToolPlan { class, writes: Vec::new(), deletes: 0, command }
+    ToolPlan { class, writes: Vec::new(), deletes: 0, command, mcp: None }
 }
 
 fn malformed(tool: &str, error: &serde_json::Error) -> ToolOutcome {
@@ -255,6 +255,7 @@ fn spec(run: RunId, ctx: &ToolContext, args: wire::Exec) -> ExecSpec {
         workspace: ctx.workspace.clone(),
         env: ctx.env.clone(),
         deadline: DEADLINE,
+        service: None,
     }
 }
 

@@ -114,6 +114,7 @@ impl House {
             workspace: self.workspace.clone(),
             env: vec![("LANG".into(), "C".into())],
             deadline: Duration::from_secs(60),
+            service: None,
         }
     }
 

@@ -116,7 +116,10 @@ pub fn judge(call: &Call<'_>, command: Option<&str>, sets: &[&RuleSet], programs
     let Bench { mut reasons, commands, .. } = bench;
     let mut commands: Vec<Judged> = commands.into_iter().map(|(_, judged)| judged).collect();
     if !is_settled {
-        let why = format!("no policy names the tool `{}`", call.tool);
+        let why = match call.mcp {
+            Some(_) => format!("`{}` belongs to an MCP server, and no rule allows it", call.tool),
+            None => format!("no policy names the tool `{}`", call.tool),
+        };
         reasons.push(Reason { layer: Layer::BuiltIn, rule: String::new(), place: String::new(), decision: Decision::Ask, why });
     }
     if call.runs {
@@ -169,7 +172,7 @@ impl Bench<'_> {
         for rule in set.rules.iter().filter(|rule| rule.scope.holds(call)) {
             match &rule.subject {
                 Subject::Call => {
-                    is_settled |= !rule.scope.tools.is_empty() || rule.scope.runs.is_some();
+                    is_settled |= rule.scope.names_tools();
                     self.reasons.push(reason(set, rule, call, &[]));
                 }
                 Subject::Paths(patterns) => {

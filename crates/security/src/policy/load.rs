@@ -112,6 +112,8 @@ fn compile(page: &Page<'_>, options: &RuleOptions) -> Result<Rule, Fault> {
     lint::refuse(page, options)?;
     let scope = Scope {
         tools: options.tools.clone(),
+        mcp: options.mcp,
+        read_only: options.read_only,
         levels: options.level.iter().map(|level| read_level(page, level)).collect::<Result<_, _>>()?,
         runs: options.runs,
         writes: options.writes,
@@ -198,14 +200,17 @@ fn call_example(rule: &Rule, text: &str) -> Result<bool, String> {
     let mut words = text.split_whitespace();
     let tool = words.next().ok_or("an example of a call begins with the tool's name")?;
     let (mut level, mut writes, mut deletes) = (Some(Level::Full), Vec::new(), 0);
+    // Only tools of servers have a dot in their names.
+    let mut mcp = tool.contains('.').then_some(false);
     for word in words {
         match word.split_once('=') {
             Some(("level", name)) => level = Some(level_of(name).ok_or_else(|| format!("there is no level `{name}`"))?),
             Some(("writes", path)) => writes.push(path.to_owned()),
+            None if word == "read-only" && mcp.is_some() => mcp = Some(true),
             Some(("deletes", count)) => deletes = count.parse().map_err(|_| format!("`{count}` is no number"))?,
-            _ => return Err(format!("`{word}` in an example is none of level=, writes=, deletes=")),
+            _ => return Err(format!("`{word}` in an example is none of level=, writes=, deletes=, read-only")),
         }
     }
     let runs = super::RUNNERS.contains(&tool);
-    Ok(rule.scope.holds(&Call { tool, runs, level, writes: &writes, deletes }))
+    Ok(rule.scope.holds(&Call { tool, mcp, runs, level, writes: &writes, deletes }))
 }

@@ -46,9 +46,16 @@ pub struct RuleOptions {
     /// Patterns of files that a file tool would write.
     #[serde(default)]
     pub paths: Option<Vec<Spanned<String>>>,
-    /// Tools that it is about; all when left out.
+    /// Tools that it is about; all when left out. `server.tool` is one of an MCP server, `server.*` all
+    /// of it.
     #[serde(default)]
     pub tools: Vec<String>,
+    /// Only calls of an MCP server's tools, or only others.
+    #[serde(default)]
+    pub mcp: Option<bool>,
+    /// Only tools of MCP servers that the operator calls read-only, or only those that he does not.
+    #[serde(default)]
+    pub read_only: Option<bool>,
     /// Sandbox levels that it is about; all when left out.
     #[serde(default)]
     pub level: Vec<Spanned<String>>,

@@ -31,8 +31,12 @@ pub struct Rule {
 /// Which calls a rule is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Tools; empty is all.
+    /// Tools, `*` in a name is any text; empty is all.
     pub tools: Vec<String>,
+    /// Only tools of MCP servers, or only others.
+    pub mcp: Option<bool>,
+    /// Only tools of MCP servers that are read-only by the operator's word, or only the others of them.
+    pub read_only: Option<bool>,
     /// Levels; empty is all.
     pub levels: Vec<Level>,
     /// Only those that run commands, or only those that do not.
@@ -75,10 +79,12 @@ pub enum Program {
 }
 
 /// A call, as far as rules look at it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Call<'a> {
-    /// The tool.
+    /// The tool; `server.tool` for one of an MCP server.
     pub tool: &'a str,
+    /// For a tool of an MCP server: whether it is read-only by the operator's word.
+    pub mcp: Option<bool>,
     /// Whether it runs or feeds a command.
     pub runs: bool,
     /// The level that a command gets.
@@ -131,10 +137,19 @@ pub struct Programs {
 }
 
 impl Scope {
+    /// Whether it says which kind of tool it is about, so that its rule settles calls of such tools. A
+    /// word about all tools is not meant for those of servers, which come and go.
+    #[must_use]
+    pub fn names_tools(&self) -> bool {
+        !self.tools.is_empty() || self.runs.is_some() || self.mcp == Some(true) || self.read_only.is_some()
+    }
+
     /// Whether a call is one of them.
     #[must_use]
     pub fn holds(&self, call: &Call<'_>) -> bool {
-        (self.tools.is_empty() || self.tools.iter().any(|tool| tool == call.tool))
+        (self.tools.is_empty() || self.tools.iter().any(|tool| fits_name(tool, call.tool)))
+            && self.mcp.is_none_or(|mcp| mcp == call.mcp.is_some())
+            && self.read_only.is_none_or(|read_only| call.mcp == Some(read_only))
             && (self.levels.is_empty() || call.level.is_some_and(|level| self.levels.contains(&level)))
             && self.runs.is_none_or(|runs| runs == call.runs)
             && self.writes.is_none_or(|writes| writes != call.writes.is_empty())

@@ -15,6 +15,7 @@ fn deed(tool: &str, command: Option<&str>, writes: &[&str], deletes: u32, level:
             writes: writes.iter().map(|path| (*path).to_owned()).collect(),
             deletes,
             command: command.map(str::to_owned),
+            mcp: None,
         },
         level,
         workspace: Workspace {
@@ -107,7 +108,7 @@ fn secrets_can_be_replaced_while_in_use() {
 /// The verdict on a command at level `full` under a user's policy, with the reason.
 fn said(policy: &str, command: &str) -> String {
     let sets = [built_in().unwrap(), parse(Layer::User, "p.toml", policy).unwrap()];
-    let call = Call { tool: "exec", runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
+    let call = Call { tool: "exec", mcp: None, runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
     let verdict = judge(&call, Some(command), &sets.iter().collect::<Vec<_>>(), None);
     format!("{:?} {}", verdict.decision, verdict.why()).to_lowercase()
 }
@@ -120,7 +121,7 @@ fn mistake(layer: Layer, policy: &str) -> String {
 #[test]
 fn the_built_in_file_holds_its_examples_and_nothing_useless() {
     let set = built_in().unwrap();
-    assert_eq!((set.rules.len(), set.warnings.as_slice()), (7, [].as_slice()));
+    assert_eq!((set.rules.len(), set.warnings.as_slice()), (8, [].as_slice()));
     assert!(set.examples >= 35, "{}", set.examples);
 }
 
@@ -195,7 +196,7 @@ fn with_a_list_only_what_is_known_to_the_last_word_is_allowed() {
     }
     let sets = [built_in().unwrap(), parse(Layer::User, "p", LISTED).unwrap()];
     let sets: Vec<&RuleSet> = sets.iter().collect();
-    let call = Call { tool: "exec_send", runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
+    let call = Call { tool: "exec_send", mcp: None, runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
     assert_eq!(judge(&call, None, &sets, None).decision, Decision::Ask, "a shell could be fed");
 }
 
@@ -205,7 +206,7 @@ fn the_strictest_of_all_layers_wins_and_nothing_loosens_the_built_in_file() {
     let project = parse(Layer::Project, "p", "[[rule]]\nid = \"ask\"\nargv = [\"ls\"]\ndecision = \"ask\"\n").unwrap();
     let built = built_in().unwrap();
     let sets = [&built, &user, &project];
-    let none = Call { tool: "exec", runs: true, level: Some(Level::None), writes: &[], deletes: 0 };
+    let none = Call { tool: "exec", mcp: None, runs: true, level: Some(Level::None), writes: &[], deletes: 0 };
     assert_eq!(judge(&none, Some("pwd"), &sets, None).decision, Decision::Ask);
     let full = Call { level: Some(Level::Full), ..none };
     assert_eq!(judge(&full, Some("pwd"), &sets, None).decision, Decision::Allow);
@@ -221,7 +222,7 @@ fn the_strictest_of_all_layers_wins_and_nothing_loosens_the_built_in_file() {
         ("../x", Decision::Forbid),
     ] {
         let writes = [path.to_owned()];
-        let edit = Call { tool: "edit", runs: false, level: Some(Level::Full), writes: &writes, deletes: 0 };
+        let edit = Call { tool: "edit", mcp: None, runs: false, level: Some(Level::Full), writes: &writes, deletes: 0 };
         assert_eq!(judge(&edit, None, &sets, None).decision, decision, "{path}");
     }
 }
@@ -308,7 +309,7 @@ fn a_program_must_come_from_outside_the_workspace() {
     std::os::unix::fs::symlink(tree.join("cargo"), tools.join("linked")).unwrap();
     let built = built_in().unwrap();
     let rules = parse(Layer::User, "p", &LISTED.replace("\"cargo\", [", "[\"cargo\", \"linked\"], [")).unwrap();
-    let call = Call { tool: "exec", runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
+    let call = Call { tool: "exec", mcp: None, runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
     let word = |path: String, command: &str| {
         let programs = Programs::of(&path, vec![tree.clone()]);
         judge(&call, Some(command), &[&built, &rules], Some(&programs)).decision
@@ -369,7 +370,7 @@ fn nothing_but_an_allow_softens_what_becomes_of_unmatched_commands() {
         parse(Layer::User, "u", "unmatched_commands = \"forbid\"\n[[rule]]\nid = \"ls\"\nargv = [\"ls\"]\ndecision = \"allow\"\n").unwrap();
     let rule = |id: &str| format!("[[rule]]\nid = \"{id}\"\nargv = [\"{id}\"]\ndecision = \"ask\"\n");
     let project = parse(Layer::Project, "p", &["rm", "ls", "cp", "mv"].map(rule).concat()).unwrap();
-    let call = Call { tool: "exec", runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
+    let call = Call { tool: "exec", mcp: None, runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
     let verdict = |command| judge(&call, Some(command), &[&built, &user, &project], None);
     assert_eq!(
         ["rm x", "ls", "env ls", "`x`", "pwd"].map(|command| verdict(command).decision),

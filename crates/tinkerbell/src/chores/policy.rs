@@ -108,7 +108,7 @@ pub fn explain(shop: &Shop<'_>, command: &str, (level, json): (&str, bool), out:
         _ => Level::Full,
     };
     let programs = Programs::of(shop.env.get("PATH").unwrap_or_default(), root(shop).into_iter().collect());
-    let call = Call { tool: "exec", runs: true, level: Some(level), writes: &[], deletes: 0 };
+    let call = Call { tool: "exec", mcp: None, runs: true, level: Some(level), writes: &[], deletes: 0 };
     let verdict = rules::judge(&call, Some(command), &sets.iter().collect::<Vec<_>>(), Some(&programs));
     if json {
         out.data(&as_json(&verdict).to_string());
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(test(&bench.shop(), false, &heard.out), Ok(exit::DONE));
         assert!(heard.talk().contains("organisation: no file"), "{}", heard.talk());
         assert!(bench.plain(&heard.data()).contains("user: 1 rules, 1 examples  /t/home/policy.toml"), "{}", heard.data());
-        assert!(heard.data().contains("examples of 9 rules do what they say"), "{}", heard.data());
+        assert!(heard.data().contains("examples of 10 rules do what they say"), "{}", heard.data());
         let heard = Heard::new();
         assert_eq!(explain(&bench.shop(), "ls && git push", ("full", false), &heard.out), Ok(exit::DONE));
         let said = bench.plain(&heard.data());

@@ -230,7 +230,7 @@ impl Tool for Exec {
     fn plan(&self, args: &str) -> ToolPlan {
         let value: serde_json::Value = serde_json::from_str(args).unwrap_or_default();
         let command = value.get("cmd").and_then(|cmd| cmd.as_str()).map(str::to_owned);
-        ToolPlan { class: EffectClass::Adoptable(Fallback::Unsafe), writes: Vec::new(), deletes: 0, command }
+        ToolPlan { class: EffectClass::Adoptable(Fallback::Unsafe), writes: Vec::new(), deletes: 0, command, mcp: None }
     }
 
     fn call(&self, ctx: ToolContext, args: String) -> BoxFuture<'static, Result<ToolOutcome, Stall>> {
@@ -261,7 +261,7 @@ impl Tool for Edit {
 
     fn plan(&self, args: &str) -> ToolPlan {
         let path = if args.contains("AGENTS.md") { "AGENTS.md" } else { "a.rs" };
-        ToolPlan { class: EffectClass::Verifiable, writes: vec![path.to_owned()], deletes: 0, command: None }
+        ToolPlan { class: EffectClass::Verifiable, writes: vec![path.to_owned()], deletes: 0, command: None, mcp: None }
     }
 
     fn call(&self, ctx: ToolContext, args: String) -> BoxFuture<'static, Result<ToolOutcome, Stall>> {

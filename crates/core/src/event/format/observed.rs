@@ -88,6 +88,10 @@ pub struct Prepared {
     /// The digest under which the project's own files were trusted; empty where nothing of them counts.
     #[prost(string, tag = "15")]
     pub trust: String,
+    /// Whether the model is offered the tools of MCP servers; fixed for the task, because the tools
+    /// are part of each request's beginning.
+    #[prost(bool, tag = "30")]
+    pub servers: bool,
 }
 
 /// The model answered.

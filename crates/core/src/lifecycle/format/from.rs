@@ -161,6 +161,7 @@ fn slim(prepared: Option<&Prepared>, lsn: Lsn) -> (Option<Prepared>, Lsn) {
         subdir: prepared.subdir.clone(),
         notes: prepared.notes.clone(),
         trust: prepared.trust.clone(),
+        servers: prepared.servers,
         rules: String::new(),
         environment: String::new(),
     };
