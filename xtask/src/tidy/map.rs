@@ -7,7 +7,7 @@ use super::{File, Finding, crate_of};
 
 /// Every crate of the house, with the crates of ours that it may depend on.
 /// A new crate is a line here, a line on the map, and an ADR.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     // ground
     ("core", &[]),
     // shops: touch the world, never see each other
@@ -15,6 +15,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("blobs", &["core"]),
     ("canvas", &["core"]),
     ("executor", &["core"]),
+    ("plugins", &["core"]),
     ("router", &["core"]),
     ("security", &["core"]),
     // minds: decide, never touch the world directly
@@ -30,7 +31,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("tinkerbell", ROOF),
 ];
 
-const ROOF: &[&str] = &["core", "wal", "blobs", "canvas", "executor", "router", "security", "agent", "scheduler", "api", "cli"];
+const ROOF: &[&str] = &["core", "wal", "blobs", "canvas", "executor", "plugins", "router", "security", "agent", "scheduler", "api", "cli"];
 
 /// A dependency as a manifest names it.
 #[derive(Debug, PartialEq, Eq)]
