@@ -9,6 +9,7 @@ mod call;
 mod commit;
 mod consent;
 mod finish;
+mod gate;
 mod operate;
 mod prepare;
 mod stage;

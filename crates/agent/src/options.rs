@@ -1,7 +1,8 @@
 //! Options of the agent, as values: the roof reads files and hands these in.
 //!
 //! Nothing here reads a file or an environment. Invariant: a project's own file can name a check
-//! and nothing else, because a repository must not be able to widen what it is allowed.
+//! and nothing else, and that only while its bytes are trusted, because a repository must not be able to
+//! widen what it is allowed.
 
 use std::fmt;
 use std::path::Path;
@@ -12,20 +13,29 @@ use tinkerbell_core::code::Fault;
 /// What a project's own file may say.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Project {
-    /// `[verify] command`.
+    /// `[verify] command`, where it is trusted.
     pub verify: Option<String>,
+    /// The digest under which what it brings is trusted; empty where nothing of it counts.
+    pub trust: String,
+    /// What does not count, and why, for people.
+    pub notes: Vec<String>,
 }
 
-/// Reads a project's own file below the task's tree; the roof parses it and refuses what it may not hold.
-pub type ReadProject = Arc<dyn Fn(&Path) -> Result<Project, Fault> + Send + Sync>;
+/// Reads a project's own files below the task's tree, for the user's repository; the roof parses them,
+/// refuses what they may not hold, and leaves out what nobody trusts.
+pub type ReadProject = Arc<dyn Fn(&Path, &Path) -> Result<Project, Fault> + Send + Sync>;
+/// Whether what was trusted for a repository under this digest still is.
+pub type IsTrusted = Arc<dyn Fn(&Path, &str) -> bool + Send + Sync>;
 
 /// What can be set.
 #[derive(Clone)]
 pub struct Options {
     /// `[verify] command` of the user's configuration.
     pub verify: Option<String>,
-    /// Reads the project's own file.
+    /// Reads the project's own files.
     pub project: ReadProject,
+    /// Looks again whether they are trusted.
+    pub is_trusted: IsTrusted,
     /// A model that makes no progress for this long has its try ended.
     pub stall: Duration,
     /// Most tokens of one answer, where the model's card allows them.
@@ -42,7 +52,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             verify: None,
-            project: Arc::new(|_| Ok(Project::default())),
+            project: Arc::new(|_, _| Ok(Project::default())),
+            is_trusted: Arc::new(|_, _| true),
             stall: Duration::from_secs(120),
             max_output_tokens: 16_384,
             result_tokens: 10_000,

@@ -15,6 +15,14 @@ const MANIFEST_BYTES: usize = 256 * 1024;
 /// Most entries of the root that are listed.
 const LISTED: usize = 60;
 
+/// Where a check comes from that the project's own, trusted file names.
+pub const PROJECT: &str = "project";
+
+/// Whether somebody chose the check, other than one that was found in a manifest.
+pub fn is_agreed(origin: &str) -> bool {
+    matches!(origin, "given" | "config" | PROJECT)
+}
+
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Survey {
@@ -32,7 +40,7 @@ pub struct Survey {
 pub fn survey(tree: &Path, subdir: &str, given: Option<&str>, configured: (&Project, Option<&str>)) -> Survey {
     let (project, user) = configured;
     let picked = given.map(|command| (command.to_owned(), "given".to_owned()));
-    let picked = picked.or_else(|| project.verify.clone().map(|command| (command, "config".to_owned())));
+    let picked = picked.or_else(|| project.verify.clone().map(|command| (command, PROJECT.to_owned())));
     let picked = picked.or_else(|| user.map(|command| (command.to_owned(), "config".to_owned())));
     let (verify, origin) = picked.or_else(|| detect(tree, subdir)).unwrap_or_default();
     Survey { rules: rules(tree, subdir), environment: environment(tree, subdir), verify, origin }
@@ -212,13 +220,13 @@ mod tests {
     #[test]
     fn a_given_command_wins_over_configuration_and_manifest() {
         let dir = tree(&[("Cargo.toml", "")]);
-        let project = Project { verify: Some("p".to_owned()) };
+        let project = Project { verify: Some("p".to_owned()), ..Project::default() };
         let origin = |given, project: &Project, user| {
             let found = survey(dir.path(), "", given, (project, user));
             format!("{} {}", found.verify, found.origin)
         };
         assert_eq!(origin(Some("g"), &project, Some("u")), "g given");
-        assert_eq!(origin(None, &project, Some("u")), "p config");
+        assert_eq!(origin(None, &project, Some("u")), "p project");
         assert_eq!(origin(None, &Project::default(), Some("u")), "u config");
         assert_eq!(origin(None, &Project::default(), None), "cargo test Cargo.toml");
     }

@@ -163,6 +163,9 @@ impl Turn {
             (Action::Ask(_), Observation::Reply(reply)) => self.replied(reply),
             (Action::Call(call), Observation::Result(result)) => self.returned(&call, &result),
             (Action::Verify(verify), Observation::Verdict(verdict)) => self.judged(&verify, &verdict),
+            (Action::Verify(verify), Observation::Failed(failed)) if finish::REFUSED.contains(&failed.code.as_str()) => {
+                self.check_refused(&verify, &failed)
+            }
             (Action::Verify(verify), Observation::Failed(_)) => self.check_lost(&verify),
             (Action::Commit(_), Observation::Committed(committed)) => {
                 self.state.tip = committed.commit;

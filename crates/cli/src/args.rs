@@ -6,12 +6,14 @@
 mod keys;
 mod policy;
 mod service;
+mod trust;
 mod wal;
 mod when;
 
 pub use keys::KeysCommand;
 pub use policy::PolicyCommand;
 pub use service::DaemonCommand;
+pub use trust::TrustArgs;
 pub use wal::WalCommand;
 pub use when::{PRIORITIES, When};
 
@@ -302,6 +304,8 @@ pub enum Command {
     /// The rules of what is allowed, asked for and forbidden
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Show what a repository brings that steers tasks, and trust it (`--yes`: without a question)
+    Trust(TrustArgs),
     /// The journal
     #[command(subcommand)]
     Wal(WalCommand),

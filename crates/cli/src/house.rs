@@ -169,6 +169,13 @@ pub enum Chore {
     },
     /// Print the built-in policy.
     PolicyShow,
+    /// Say what a repository brings, and trust it or not.
+    Trust {
+        /// A directory in the repository; the current one when left out.
+        dir: Option<PathBuf>,
+        /// What to do.
+        wish: TrustWish,
+    },
     /// Read damaged sessions of other agents.
     Rescue(Rescue),
     /// Show a task from start to undo.
@@ -178,6 +185,20 @@ pub enum Chore {
         /// With a live model.
         model: Option<String>,
     },
+}
+
+/// What to do about a repository's own files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TrustWish {
+    /// Show them and ask.
+    #[default]
+    Ask,
+    /// Show them.
+    Show,
+    /// Take trust back.
+    Revoke,
+    /// A task is about to be given: show and ask only when something is not trusted, and go on anyway.
+    BeforeRun,
 }
 
 /// What to do with damaged sessions of other agents.

@@ -15,7 +15,7 @@ mod units;
 
 pub use args::{Args, Command, ConfigCommand, DaemonCommand, KeysCommand, Manners, WalCommand, parse};
 pub use command::{offline, run};
-pub use house::{Chore, House, Rescue, Surroundings};
+pub use house::{Chore, House, Rescue, Surroundings, TrustWish};
 pub use output::{Output, Tone};
 pub use render::fault::fault as render_fault;
 pub use render::visible;

@@ -7,9 +7,11 @@
 
 mod digest;
 mod keyring;
+pub mod owner;
 mod peer;
 pub mod policy;
 mod redact;
+pub mod trust;
 
 pub use digest::deed_digest;
 pub use keyring::{FileKeyring, KeyFacts, KeyPlaces};

@@ -150,8 +150,18 @@ impl PolicyGuard {
             verdict.reasons.push(Reason { layer: Layer::Project, rule: String::new(), place: String::new(), decision: Decision::Ask, why });
             verdict.decision = verdict.decision.max(Decision::Ask);
         }
+        if deed.grounds.is_users {
+            authorised(&mut verdict);
+        }
         verdict
     }
+}
+
+/// What the user typed is what the user wants: only a rule that names it can forbid it.
+fn authorised(verdict: &mut Verdict) {
+    let all = verdict.reasons.iter().chain(verdict.commands.iter().flat_map(|command| &command.reasons));
+    let is_forbidden = all.filter(|reason| reason.rule != judge::UNMATCHED).any(|reason| reason.decision == Decision::Forbid);
+    verdict.decision = if is_forbidden { Decision::Forbid } else { Decision::Allow };
 }
 
 /// One name per directory, whatever links lead to it.

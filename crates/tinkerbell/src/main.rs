@@ -18,6 +18,7 @@ mod live;
 mod panic;
 mod places;
 mod policy;
+mod project;
 mod service;
 mod start;
 mod wire;

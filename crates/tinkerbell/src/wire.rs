@@ -8,10 +8,11 @@ use crate::environment::{Environment, Received};
 use crate::live::Live;
 use crate::places::Places;
 use crate::policy::Policies;
+use crate::project;
 use futures_util::FutureExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tinkerbell_agent::{AgentRunner, Deps as AgentDeps, Options as AgentOptions, Project};
+use tinkerbell_agent::{AgentRunner, Deps as AgentDeps, Options as AgentOptions};
 use tinkerbell_blobs::DiskBlobs;
 use tinkerbell_canvas::GitCanvas;
 use tinkerbell_core::clock::{Clock, Entropy};
@@ -218,11 +219,16 @@ fn commands_env(received: &Arc<Received>) -> Arc<dyn Fn(tinkerbell_core::words::
 }
 
 fn agent_options(live: &Arc<Live>) -> Arc<dyn Fn() -> AgentOptions + Send + Sync> {
-    let live = live.clone();
-    Arc::new(move || AgentOptions {
-        verify: live.config().verify.command,
-        project: Arc::new(|root| config::read_project(root).map(|file| Project { verify: file.config.verify.command })),
-        ..AgentOptions::default()
+    let (live, store) = (live.clone(), project::store(live.places()));
+    Arc::new(move || {
+        let (reading, looking) = (store.clone(), store.clone());
+        AgentOptions {
+            verify: live.config().verify.command,
+            project: Arc::new(move |tree, repository| project::of_task(&reading, tree, repository)),
+            // A store that can not be read trusts nothing.
+            is_trusted: Arc::new(move |repository, digest| looking.holds(repository, digest).unwrap_or(false)),
+            ..AgentOptions::default()
+        }
     })
 }
 

@@ -176,7 +176,7 @@ async fn question(stage: &Stage, seq: Seq, call: &Call) -> Result<Fate, Stall> {
 }
 
 /// SHA-256 over length-led parts, hexadecimal.
-fn digest(parts: &[&str]) -> String {
+pub fn digest(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.len().to_le_bytes());

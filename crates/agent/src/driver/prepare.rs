@@ -4,6 +4,7 @@
 //! waiting. Invariant: preparing twice gives the same workspace.
 
 use super::stage::{Stage, broken};
+use crate::options::Project;
 use crate::survey::{Survey, survey};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
@@ -38,18 +39,18 @@ async fn prepare(stage: &Stage) -> Result<Prepared, Fault> {
     Ok(Prepared { servers: stage.options.servers, ..prepared(opened, level, found) })
 }
 
-async fn look(stage: &Stage, opened: &Opened) -> Result<Survey, Fault> {
-    let (tree, subdir) = (opened.workspace.tree.clone(), opened.subdir.clone());
+async fn look(stage: &Stage, opened: &Opened) -> Result<(Survey, Project), Fault> {
+    let (tree, subdir, repo) = (opened.workspace.tree.clone(), opened.subdir.clone(), opened.workspace.repo.clone());
     let given = stage.task.submitted.verify.clone().filter(|command| !command.trim().is_empty());
     let options = stage.options.clone();
     let work = move || {
-        let project = (options.project)(&tree)?;
-        Ok(survey(&tree, &subdir, given.as_deref(), (&project, options.verify.as_deref())))
+        let project = (options.project)(&tree, &repo)?;
+        Ok((survey(&tree, &subdir, given.as_deref(), (&project, options.verify.as_deref())), project))
     };
     tokio::task::spawn_blocking(work).await.map_err(|error| super::defect(&error.to_string()))?
 }
 
-fn prepared(opened: Opened, level: Level, found: Survey) -> Prepared {
+fn prepared(opened: Opened, level: Level, (found, project): (Survey, Project)) -> Prepared {
     let bytes = |path: &std::path::Path| path.as_os_str().as_bytes().to_vec();
     let workspace = opened.workspace;
     Prepared {
@@ -66,8 +67,8 @@ fn prepared(opened: Opened, level: Level, found: Survey) -> Prepared {
         verify_origin: found.origin,
         level: level.name().to_owned(),
         subdir: opened.subdir,
-        notes: opened.notes,
-        trust: String::new(),
+        notes: opened.notes.into_iter().chain(project.notes).collect(),
+        trust: project.trust,
         servers: false,
     }
 }

@@ -64,6 +64,11 @@ impl Stage {
         self.effects.once(intended, act).await
     }
 
+    /// Whether nobody is to be asked, as of now.
+    pub fn is_unasked(&self) -> bool {
+        self.task.is_unasked(self.house.deps.clock.now().wall_ms)
+    }
+
     /// The workspace.
     pub fn workspace(&self) -> Result<Workspace, Stall> {
         self.task.workspace().ok_or_else(|| broken(super::defect("an effect needs a workspace before there is one")))

@@ -3,6 +3,7 @@
 //! Background units are stopped first; what the command changes in the tree is put back after.
 //! Invariant: only exit code 0 of the gate itself passes.
 
+use super::gate;
 use super::prepare::failed;
 use super::stage::{FULL_BYTES, Stage, broken, git};
 use bytes::{Bytes, BytesMut};
@@ -26,9 +27,20 @@ const VERDICT_TOKENS: u32 = 2_500;
 
 pub async fn perform(stage: Arc<Stage>, mut intended: Intended, verify: Verify) -> Result<Observed, Stall> {
     let (seq, acting) = (intended.seq, stage.clone());
-    let verify = if stage.is_observed(seq).await? { verify } else { settled(&stage, seq, verify).await? };
+    let (verify, shut) = if stage.is_observed(seq).await? {
+        (verify, None)
+    } else {
+        let shut = gate::shut(&stage, seq, &verify).await?;
+        (settled(&stage, seq, verify).await?, shut)
+    };
     intended.action = Action::Verify(verify.clone());
-    let observed = stage.once(intended, move |attempt| act(acting, seq, verify, attempt)).await?;
+    let act = move |attempt| async move {
+        match shut.filter(|_| attempt == Attempt::First) {
+            Some(fault) => Ok(Acted::from(Observation::Failed(failed(fault)))),
+            None => act(acting, seq, verify, attempt).await,
+        }
+    };
+    let observed = stage.once(intended, act).await?;
     stage.release(stage.run(seq)).await;
     Ok(observed)
 }

@@ -3,10 +3,13 @@
 //! Invariant: `verified` is said only after the gate itself passed on the final tree.
 
 use super::{MAX_ROUNDS, Turn};
+use crate::survey::is_agreed;
 use tinkerbell_core::code::exit;
 use tinkerbell_core::coroutine::Yielded;
 use tinkerbell_core::event::{Failed, Finished, Verdict, Verify};
 
+/// The codes of a gate that may not run; it is then not tried again.
+pub(super) const REFUSED: [&str; 2] = ["TB-POLICY-006", "TB-TRUST-004"];
 /// Runs of the gate with a lost outcome that are tried again.
 const LOST_CHECKS: u32 = 2;
 /// What a small model is told that ends without having changed anything.
@@ -26,7 +29,7 @@ impl Turn {
             return self.label("unverified", exit::DONE, "Not verified: no verification command was given or found.");
         }
         // A gate that nobody asked for is not run for an answer that changed nothing.
-        let agreed = matches!(self.state.verify_origin.as_str(), "given" | "config");
+        let agreed = is_agreed(&self.state.verify_origin);
         if !agreed && unchanged {
             return self.label("unverified", exit::DONE, "Not verified: no file was changed.");
         }
@@ -36,7 +39,7 @@ impl Turn {
     pub(super) fn judged(&mut self, verify: &Verify, verdict: &Verdict) -> Yielded {
         self.state.lost_checks = 0;
         self.note_pace(verdict);
-        let agreed = matches!(self.state.verify_origin.as_str(), "given" | "config");
+        let agreed = is_agreed(&self.state.verify_origin);
         // A guessed command that does not exist here says nothing about the change.
         if !agreed && matches!(verdict.exit, 126 | 127) {
             self.state.verify.clear();
@@ -73,6 +76,14 @@ impl Turn {
             return self.next();
         }
         self.label("unverified", exit::DONE, "Not verified: the outcome of the verification command was lost.")
+    }
+
+    /// The gate may not run; before the first edit that says nothing about the task.
+    pub(super) fn check_refused(&mut self, verify: &Verify, failed: &Failed) -> Yielded {
+        if verify.round == 0 {
+            return self.next();
+        }
+        self.label("unverified", exit::DONE, &format!("Not verified: {}.", failed.message))
     }
 
     /// Ends with a label; the driver puts the model's last words before the remark.

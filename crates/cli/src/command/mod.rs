@@ -157,6 +157,7 @@ fn chore(command: Command) -> Option<Chore> {
         Command::Policy(PolicyCommand::Test { json }) => Chore::PolicyTest { json },
         Command::Policy(PolicyCommand::Explain { command, level, json }) => Chore::PolicyExplain { command, level, json },
         Command::Policy(PolicyCommand::Show) => Chore::PolicyShow,
+        Command::Trust(args) => Chore::Trust { wish: args.wish(), dir: args.dir },
         Command::Rescue { files, transcript, repair, json, max_bytes } => {
             Chore::Rescue(Rescue { files, transcript, repair, json, max_bytes })
         }

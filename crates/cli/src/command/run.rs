@@ -7,6 +7,7 @@ use super::follow::{Ending, Follow, INTERRUPTED, question_id};
 use super::watch::Watch;
 use super::{Desk, is_lost, local};
 use crate::args::{Limits, RunArgs, When};
+use crate::house::{Chore, TrustWish};
 use crate::output::Tone;
 use crate::render::lines::signs;
 use crate::render::one_line;
@@ -14,6 +15,7 @@ use crate::render::table::minute;
 use crate::units;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tinkerbell_api::Client;
 use tinkerbell_api::wire::{Caps, Halt, ResultBody, ResultError, SubmitRequest, Submitted, TaskView, Usage};
@@ -41,6 +43,13 @@ pub async fn run(desk: &Desk, args: RunArgs) -> Result<u8, Fault> {
         not_before: args.when.not_before.clone().filter(|text| units::duration(text).is_err()),
         env: around.env,
     };
+    if !request.no_input && desk.out.can_ask() {
+        let chore = Chore::Trust { dir: Some(cwd.clone()), wish: TrustWish::BeforeRun };
+        // Whatever is not trusted does not count; that is no reason not to take the task.
+        if let Err(fault) = desk.house.chore(chore, Arc::clone(&desk.out)).await {
+            desk.out.talk(&desk.out.on_talk(Tone::Look, &one_line(&fault.message, 200)));
+        }
+    }
     let (client, given) = patiently(desk, &request, &around.key, args.when.wait).await?;
     if args.bg {
         return background(desk, &given, args.json);

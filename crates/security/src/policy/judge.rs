@@ -9,6 +9,9 @@ use super::rule::{Call, Hit, Look, Programs, Rule, Subject};
 use super::shell::{self, Segment, Split, Word};
 use std::fmt;
 
+/// The name of what becomes of commands that no `allow` covers.
+pub(super) const UNMATCHED: &str = "unmatched_commands";
+
 /// Whose rules they are, from the strongest on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Layer {
@@ -247,7 +250,7 @@ fn unmatched(sets: &[&RuleSet], split: &Split, has_text: bool, (reasons, command
     let strictest = sets.iter().filter_map(|set| Some((set.unmatched?, set))).max_by_key(|(decision, _)| *decision);
     let Some((decision, set)) = strictest else { return };
     let (layer, name) = (set.layer, set.name.as_str());
-    let reason = |why: String| Reason { layer, rule: "unmatched_commands".to_owned(), place: name.to_owned(), decision, why };
+    let reason = |why: String| Reason { layer, rule: UNMATCHED.to_owned(), place: name.to_owned(), decision, why };
     if !has_text {
         reasons.push(reason("no rule can allow what is sent to a running command".to_owned()));
     }

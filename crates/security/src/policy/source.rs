@@ -6,6 +6,7 @@
 use super::built_in;
 use super::judge::Layer;
 use super::load::{RuleSet, parse};
+use crate::owner;
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -14,8 +15,6 @@ use tinkerbell_core::code::{Fault, exit};
 
 /// The most that is read of a file.
 pub const MOST_BYTES: u64 = 1024 * 1024;
-/// Write bits of group and others.
-const SHARED: u32 = 0o022;
 
 /// Where the files of organisation and user lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +40,7 @@ impl PolicyPlaces {
     }
 }
 
-/// Reads one file; `owners` may own it and its directory.
+/// Reads one file; `owners` may own it and the directories above it.
 ///
 /// # Errors
 /// `TB-POLICY-002` for a file that can not be trusted or read, else as [`parse`].
@@ -52,6 +51,9 @@ pub fn read_file(layer: Layer, path: &Path, owners: &[u32]) -> Result<Option<Rul
     if let Some(dir) = path.parent() {
         let meta = dir.metadata().map_err(|error| unreadable(dir, &error.to_string()))?;
         trusted(dir, &meta, owners)?;
+        if let Some(why) = owner::shared_above(dir, owners) {
+            return Err(untrusted(path, &why));
+        }
     }
     let text = text(path, &mut file, &meta)?;
     parse(layer, &path.display().to_string(), &text).map(Some)
@@ -100,15 +102,9 @@ fn text(path: &Path, file: &mut File, meta: &Metadata) -> Result<String, Fault> 
 }
 
 fn trusted(path: &Path, meta: &Metadata, owners: &[u32]) -> Result<(), Fault> {
-    if !owners.contains(&meta.uid()) {
-        let who = owners.iter().map(u32::to_string).collect::<Vec<_>>().join(" or ");
-        return Err(untrusted(path, &format!("it belongs to user {}, not to {who}", meta.uid())));
-    }
-    if meta.mode() & SHARED != 0 {
-        return Err(untrusted(path, &format!("its mode {:o} lets others write it", meta.mode() & 0o7777))
-            .hint(format!("chmod go-w {}", path.display())));
-    }
-    Ok(())
+    let Some(why) = owner::shared(meta, owners) else { return Ok(()) };
+    let fault = untrusted(path, &why);
+    Err(if owners.contains(&meta.uid()) { fault.hint(format!("chmod go-w {}", path.display())) } else { fault })
 }
 
 fn untrusted(path: &Path, why: &str) -> Fault {

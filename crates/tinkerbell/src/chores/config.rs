@@ -6,6 +6,7 @@
 use super::Shop;
 use super::repository;
 use crate::config::{self, Config, Loaded, Origin};
+use crate::project;
 use crate::wire;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use tinkerbell_cli::{Output, Tone, render_fault};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::event::Caps;
 use tinkerbell_router::Router;
+use tinkerbell_security::trust::Standing;
 
 /// Longest wait for a running daemon, which knows what it uses.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -139,15 +141,17 @@ fn without_password(url: &str) -> String {
 /// The project's own values with their lines.
 fn project_values(shop: &Shop<'_>) -> Result<Vec<(String, Origin)>, Fault> {
     let Some(root) = shop.cwd.map(|cwd| repository::root(cwd).unwrap_or_else(|| cwd.to_owned())) else { return Ok(Vec::new()) };
-    if !config::read_project(&root)?.exists {
-        return Ok(Vec::new());
-    }
-    let path = root.join(".tinkerbell/config.toml");
-    // It was read a moment ago; should it be gone by now, it says nothing.
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
-    let Ok(document) = toml_edit::Document::parse(text.as_str()) else { return Ok(Vec::new()) };
+    let project::Brought { file, bundle } = project::read(&root)?;
+    let Some(part) = file.part else { return Ok(Vec::new()) };
+    let is_trusted = project::store(shop.places).standing(&root, &bundle)? == Standing::Trusted;
+    let path = root.join(config::PROJECT_FILE);
+    let text = String::from_utf8_lossy(&part.bytes);
+    let Ok(document) = toml_edit::Document::parse(text.as_ref()) else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for key in config::options::PROJECT_KEYS {
+        if key == "verify.command" && !is_trusted {
+            continue;
+        }
         let Some((table, leaf)) = key.split_once('.') else { continue };
         let Some(item) = document.get(table).and_then(|table| table.get(leaf)) else { continue };
         let line = text.get(..item.span().map_or(0, |span| span.start)).unwrap_or_default().matches('\n').count() + 1;
@@ -157,7 +161,7 @@ fn project_values(shop: &Shop<'_>) -> Result<Vec<(String, Origin)>, Fault> {
     Ok(found)
 }
 
-/// Whether the project's value rules: its check always does, its limits only where they are lower.
+/// Whether the project's value rules: its trusted check always does, its limits only where they are lower.
 fn rules(key: &str, project: &str, user: &str) -> Result<bool, Fault> {
     let bare = |value: &str| value.trim_matches(['"', '\'']).to_owned();
     let lower = match key {
@@ -181,7 +185,7 @@ pub fn validate(shop: &Shop<'_>, out: &Output) -> Result<u8, Fault> {
     let root = shop.cwd.map(|cwd| repository::root(cwd).unwrap_or_else(|| cwd.to_owned()));
     let project = root.map(|root| config::read_project(&root)).transpose();
     let has_project = match project {
-        Ok(file) => file.is_some_and(|file| file.exists),
+        Ok(file) => file.is_some_and(|file| file.part.is_some()),
         Err(fault) => {
             faults.push(fault);
             true

@@ -41,6 +41,10 @@ pub async fn init(shop: &Shop<'_>, yes: bool, out: &Output) -> Result<u8, Fault>
     };
     make_dir(&dir)?;
     write(&root, &dir.join("config.toml"), &config_text(command.as_deref()), out)?;
+    if !has_config && !is_there(&root.join(crate::project::SERVERS)) {
+        // The user has just written it; files that were there before are asked about.
+        super::trust::trust_own(shop, &root)?;
+    }
     write(&root, &dir.join(".gitignore"), "config.local.toml\n", out)?;
     match &project.rules {
         Some(name) => out.talk(&format!("kept     {name} (it is given to the model with each task)")),

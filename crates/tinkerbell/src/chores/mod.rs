@@ -15,6 +15,7 @@ mod policy;
 mod repository;
 mod rescue;
 pub mod text;
+mod trust;
 mod wal;
 
 use crate::config::Sources;
@@ -61,6 +62,7 @@ pub async fn run(shop: &Shop<'_>, chore: &Chore, yes: bool, out: &Output) -> Opt
         Chore::PolicyTest { json } => policy::test(shop, *json, out),
         Chore::PolicyExplain { command, level, json } => policy::explain(shop, command, (level, *json), out),
         Chore::PolicyShow => policy::show(out),
+        Chore::Trust { dir, wish } => trust::trust(shop, dir.as_deref(), (*wish, yes), out),
         Chore::Rescue(wish) => rescue::rescue(shop, wish, out),
         Chore::WalStat { json } => wal::stat(shop, *json, out),
         Chore::WalVerify => wal::verify(shop, out),

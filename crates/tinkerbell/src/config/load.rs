@@ -8,9 +8,12 @@ use super::options::Config;
 use crate::environment::Environment;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use std::collections::BTreeMap;
+use std::fs::{File, Metadata};
+use std::io::{ErrorKind, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tinkerbell_core::code::{Fault, exit};
+use tinkerbell_security::owner;
 use toml_edit::{Document, Item, TableLike};
 
 /// Where layers are read from.
@@ -64,7 +67,8 @@ pub struct Loaded {
 /// Reads all layers.
 ///
 /// # Errors
-/// `TB-CONFIG-001` to `003`: an unreadable file, a mistake in one, or a bad `--set`.
+/// `TB-CONFIG-001` to `003`: an unreadable file, a mistake in one, or a bad `--set`; `TB-CONFIG-007` for a
+/// file that others could have written.
 pub fn load(sources: &Sources, env: &Environment) -> Result<Loaded, Fault> {
     let mut layers = Vec::new();
     let mut files = Vec::new();
@@ -95,12 +99,30 @@ fn paths(sources: &Sources) -> Vec<PathBuf> {
 }
 
 fn read(path: &Path) -> Result<Option<String>, Fault> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound || error.kind() == std::io::ErrorKind::NotADirectory => Ok(None),
-        Err(error) => Err(Fault::new("TB-CONFIG-001", exit::CONFIG, format!("{} can not be read: {error}", path.display()))
-            .hint("make it readable, or move it away")),
-    }
+    let failed = |error: std::io::Error| {
+        Fault::new("TB-CONFIG-001", exit::CONFIG, format!("{} can not be read: {error}", path.display()))
+            .hint("make it readable, or move it away")
+    };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound || error.kind() == ErrorKind::NotADirectory => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    whose(path, &file.metadata().map_err(failed)?)?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed)?;
+    Ok(Some(text))
+}
+
+/// Refuses a file that somebody else could have written: it says where models are and which sandbox there is.
+fn whose(path: &Path, meta: &Metadata) -> Result<(), Fault> {
+    let owners = [0, rustix::process::getuid().as_raw()];
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let above = || owner::shared_beyond_own_group(&dir.metadata().ok()?, &owners).or_else(|| owner::shared_above(dir, &owners));
+    let Some(why) = owner::shared_beyond_own_group(meta, &owners).or_else(above) else { return Ok(()) };
+    Err(Fault::new("TB-CONFIG-007", exit::CONFIG, format!("{} can not be trusted as configuration: {why}", path.display()))
+        .hint(format!("ls -ld {} {}", dir.display(), path.display()))
+        .hint(format!("if it is yours: chmod go-w {} {}", dir.display(), path.display())))
 }
 
 /// `TINKERBELL_SANDBOX__LEVEL=full` is `sandbox.level = "full"`.

@@ -15,7 +15,7 @@ mod tests;
 pub use applies::{Applies, applies};
 pub use load::{Loaded, Origin, Sources, load};
 pub use options::Config;
-pub use project::read_project;
+pub use project::{PROJECT_FILE, ProjectFile, read_project};
 
 #[cfg(test)]
 use load::Layer;

@@ -199,5 +199,5 @@ pub const KEYS: [Key; 32] = [
     key("version", "version of this file's form; 1"),
 ];
 
-/// The only keys that a project's own file may hold until projects can be trusted.
+/// The only keys that a project's own file may hold, trusted or not.
 pub const PROJECT_KEYS: [&str; 5] = ["verify.command", "limits.budget", "limits.max_steps", "limits.max_tokens", "limits.max_wall_time"];

@@ -22,5 +22,6 @@ mod repository;
 mod sealed;
 mod service;
 mod torture;
+mod trust;
 mod undo;
 mod upgrade;

@@ -73,7 +73,7 @@ pub struct Prepared {
     /// The verification command that holds for the task; empty when none was found.
     #[prost(string, tag = "10")]
     pub verify: String,
-    /// Where that command came from: `given`, `config`, a file name, or empty.
+    /// Where that command came from: `given`, `config`, `project`, a file name, or empty.
     #[prost(string, tag = "11")]
     pub verify_origin: String,
     /// The sandbox level that commands get.

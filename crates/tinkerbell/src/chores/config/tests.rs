@@ -24,6 +24,8 @@ fn bench() -> Bench {
 fn each_value_is_shown_with_its_place_and_what_it_replaced() {
     let bench = bench();
     bench.write("work/.tinkerbell/config.toml", "[verify]\ncommand = \"make test\"\n[limits]\nmax_steps = 20\nbudget = \"9usd\"\n");
+    assert!(!shown(&bench, true).contains("make test"), "a check that nobody trusts is not in force");
+    super::super::trust::trust_own(&bench.shop(), &bench.cwd).unwrap();
     let text = shown(&bench, true);
     for line in [
         "model = \"local/q\"                      # /t/home/config.toml:1 (over /t/etc/config.toml:1)",

@@ -9,6 +9,7 @@ use super::super::text::{size, span};
 use super::report::{Finding, Group, broken};
 use crate::config::{self, Loaded};
 use crate::halt;
+use crate::project;
 use crate::service;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use tinkerbell_api::wire::DaemonView;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::effect::HALT_MARK;
 use tinkerbell_router::courier::{CourierState, courier_state};
+use tinkerbell_security::trust::Standing;
 use tinkerbell_wal::inspect;
 
 /// Longest wait for the daemon.
@@ -255,14 +257,24 @@ pub fn configuration(shop: &Shop<'_>, loaded: &Result<Loaded, Fault>) -> Group {
     });
     if let Some(cwd) = shop.cwd {
         let root = repository::root(cwd).unwrap_or_else(|| cwd.to_owned());
-        match config::read_project(&root) {
-            Ok(file) if file.exists => {
-                let check = file.config.verify.command.map_or_else(|| "no check".to_owned(), |command| format!("check: {command}"));
-                findings.push(Finding::good("project", format!("{}/.tinkerbell/config.toml, {check}", root.display())));
-            }
-            Ok(_) => findings.push(Finding::good("project", "no file here; `tinkerbell init` writes one")),
-            Err(fault) => findings.push(broken("project", &fault)),
-        }
+        findings.push(project_files(shop, &root).unwrap_or_else(|fault| broken("project", &fault)));
     }
     Group { name: "Configuration", findings }
+}
+
+/// What the repository brings, and whether it counts.
+fn project_files(shop: &Shop<'_>, root: &Path) -> Result<Finding, Fault> {
+    let project::Brought { file, bundle } = project::read(root)?;
+    if file.part.is_none() && bundle.parts().is_empty() {
+        return Ok(Finding::good("project", "no file here; `tinkerbell init` writes one"));
+    }
+    let check = file.config.verify.command.map_or_else(|| "no check".to_owned(), |command| format!("check: {command}"));
+    let text = format!("{}, {check}", root.join(config::PROJECT_FILE).display());
+    Ok(match project::store(shop.places).standing(root, &bundle)? {
+        Standing::Empty | Standing::Trusted => Finding::good("project", text),
+        Standing::New => Finding::look("project", format!("{text}; not trusted, so it does not count"), "tinkerbell trust"),
+        Standing::Changed(_) => {
+            Finding::look("project", format!("{text}; changed since it was trusted, so it does not count"), "tinkerbell trust")
+        }
+    })
 }
