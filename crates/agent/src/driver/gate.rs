@@ -66,7 +66,8 @@ async fn judged(stage: &Stage, verify: &Verify) -> Result<Judged, Stall> {
     let origin = stage.task.prepared.as_ref().map_or("", |prepared| prepared.verify_origin.as_str());
     let is_users = matches!(origin, "given" | "config");
     let level = stage.house.deps.sandbox.level().await.map_err(broken)?;
-    let plan = ToolPlan { class: EffectClass::Verifiable, writes: Vec::new(), deletes: 0, command: Some(verify.command.clone()) };
+    let plan =
+        ToolPlan { class: EffectClass::Verifiable, writes: Vec::new(), deletes: 0, command: Some(verify.command.clone()), mcp: None };
     let args = serde_json::json!({ "cmd": verify.command }).to_string();
     let deed = Deed {
         task: stage.task.id,
