@@ -23,6 +23,7 @@ usage: cargo xtask <chore>
   test [--fast] [--with llm]       formatting, lints, tests, house laws, licences
   tidy                             the house laws alone (also: cargo test -p xtask)
   services up|down|status llm      the real model for `test --with llm`
+  services up corpora              published injections for the suite's obedient model
   crash [--kills N] [--seed N] [--parallel N] [--peers [--trials N]] [--release]
                                    real kills, for us and for codex, goose, opencode
   sim [--seed N] [--seconds S] [--base N] [--plant NAME]

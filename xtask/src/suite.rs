@@ -68,10 +68,11 @@ impl Plan {
 /// Cargo itself cannot be started.
 pub fn run(plan: &Plan) -> Result<ExitCode> {
     type Step = fn(&Plan) -> Result<Outcome>;
-    let steps: [(&'static str, Step); 7] = [
+    let steps: [(&'static str, Step); 8] = [
         ("formatting", formatting),
         ("lints", lints),
         ("tests and house laws", tests),
+        ("obedient model", obedient_model),
         ("crash matrix", crash_matrix),
         ("simulation", simulation),
         ("licences and bans", licences),
@@ -95,7 +96,7 @@ fn cargo(words: &[&str]) -> Command {
     command.args(words);
     // The suite with the real model is a step of its own; a URL in the environment must not
     // make the ordinary tests depend on that model.
-    command.env_remove(services::LLM_URL);
+    command.env_remove(services::LLM_URL).env_remove(services::CORPORA);
     command
 }
 
@@ -118,6 +119,21 @@ fn tests(plan: &Plan) -> Result<Outcome> {
     let words: &[&str] =
         if plan.fast { &["test", "--workspace", "--lib", "--bins", "--no-fail-fast"] } else { &["test", "--workspace", "--no-fail-fast"] };
     outcome_of(&mut cargo(words))
+}
+
+/// Published injections, obeyed to the letter. Where the package index can not be reached the corpora
+/// are missing, and so is this step.
+fn obedient_model(plan: &Plan) -> Result<Outcome> {
+    if plan.fast {
+        return Ok(Outcome::Skipped("--fast".into()));
+    }
+    let dir = match services::corpora()? {
+        Ok(dir) => dir,
+        Err(why) => return Ok(Outcome::Skipped(why)),
+    };
+    let mut command = Command::new(shell::cargo());
+    command.args(["test", "-p", "tinkerbell", "--test", "it", "obedient", "--", "--nocapture"]).env(services::CORPORA, dir);
+    outcome_of(&mut command)
 }
 
 fn crash_matrix(plan: &Plan) -> Result<Outcome> {

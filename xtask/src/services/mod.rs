@@ -4,6 +4,7 @@
 //! for, checked, cached and never committed. Invariant: a server that cannot be had is reported as
 //! skipped with the reason, never as up.
 
+mod corpora;
 mod format;
 mod http;
 mod llm;
@@ -22,6 +23,9 @@ pub const LLM_URL: &str = "TINKERBELL_TEST_LLM_URL";
 /// Names the model on that server.
 pub const LLM_MODEL: &str = "TINKERBELL_TEST_LLM_MODEL";
 
+/// Names the directory of corpora for tests.
+pub const CORPORA: &str = "TINKERBELL_TEST_CORPORA";
+
 /// Runs `services <verb> <name>`.
 ///
 /// # Errors
@@ -30,14 +34,23 @@ pub fn run(words: &[&str]) -> Result<ExitCode> {
     match words {
         ["up", "llm", rest @ ..] => llm::up(&home("llm"), llm::Settings::parse(rest)?),
         ["down", "llm"] => llm::down(&home("llm")),
+        ["up", "corpora"] => corpora::up(&home("corpora")),
         ["status"] | ["status", "llm"] => llm::status(&home("llm")),
-        _ => bail!("usage: cargo xtask services up llm [--ctx TOKENS] [--threads N] | down llm | status"),
+        _ => bail!("usage: cargo xtask services up llm [--ctx TOKENS] [--threads N] | up corpora | down llm | status"),
     }
 }
 
 /// Returns the model server that answers now: the one given by environment, else ours.
 pub fn llm_in_use() -> Option<State> {
     llm::given().or_else(|| llm::running(&home("llm")))
+}
+
+/// The directory of the corpora, fetched where they are missing; or why they can not be had.
+///
+/// # Errors
+/// A directory can not be written.
+pub fn corpora() -> Result<Result<PathBuf, String>> {
+    corpora::fetch(&home("corpora"))
 }
 
 fn home(name: &str) -> PathBuf {

@@ -281,7 +281,7 @@ fn hand_over(dir: &Path) {
 }
 
 /// Notes kind, mode, owner, links, time and content of everything below a path.
-fn look(path: &Path, seen: &mut BTreeMap<PathBuf, String>) {
+pub fn look(path: &Path, seen: &mut BTreeMap<PathBuf, String>) {
     let Ok(meta) = path.symlink_metadata() else {
         seen.insert(path.to_owned(), "missing".to_owned());
         return;

@@ -15,6 +15,7 @@ mod halt;
 mod home;
 mod limits;
 mod llm;
+mod obedient;
 mod places;
 mod policy;
 mod provider;
