@@ -4,6 +4,7 @@
 //! `Effects::once`. Invariant: dropping a step at any await loses nothing, because the turn's state
 //! is recorded with each intent and yields the same intent again.
 
+mod approve;
 mod ask;
 mod call;
 mod commit;

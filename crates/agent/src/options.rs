@@ -46,6 +46,8 @@ pub struct Options {
     pub verify_deadline: Duration,
     /// Whether a task that begins now is offered the tools of MCP servers.
     pub servers: bool,
+    /// A question that waits longer, in milliseconds, counts as denied; `None` for a day.
+    pub question_lasts_ms: Option<u64>,
 }
 
 impl Default for Options {
@@ -59,6 +61,7 @@ impl Default for Options {
             result_tokens: 10_000,
             verify_deadline: Duration::from_secs(20 * 60),
             servers: false,
+            question_lasts_ms: None,
         }
     }
 }
@@ -72,6 +75,7 @@ impl fmt::Debug for Options {
             .field("result_tokens", &self.result_tokens)
             .field("verify_deadline", &self.verify_deadline)
             .field("servers", &self.servers)
+            .field("question_lasts_ms", &self.question_lasts_ms)
             .finish_non_exhaustive()
     }
 }

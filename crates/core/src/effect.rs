@@ -4,6 +4,7 @@
 //! recovery what to do when the observation is missing. This module does nothing itself.
 //! Invariant: an observed effect is never acted again.
 
+use crate::approval::{Approved, Fact, Grant};
 use crate::code::Fault;
 use crate::event::{Action, Observation, OpDone};
 use crate::money::{NanoUsd, Usage};
@@ -144,7 +145,7 @@ pub const HALT_MARK: &str = "halted";
 pub type Act = Box<dyn FnOnce(Attempt) -> BoxFuture<'static, Result<Acted, Stall>> + Send>;
 
 /// A question to a person, bound to exact bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Question {
     /// The effect that waits for the answer.
     pub seq: Seq,
@@ -156,14 +157,24 @@ pub struct Question {
     pub body: String,
     /// The answers to choose from; empty for free text or yes and no.
     pub options: Vec<String>,
-    /// SHA-256 over the canonical bytes of what is approved, hexadecimal.
+    /// SHA-256 of what is asked for, hexadecimal: equal for equal questions, whenever and in whichever
+    /// task they are asked.
     pub digest: String,
+    /// What else an approval is bound to; the answer holds for these and nothing else.
+    pub facts: Vec<Fact>,
+    /// Void after so many milliseconds; `None` for a day.
+    pub lasts_ms: Option<u64>,
+    /// The rules that want a person asked.
+    pub rules: Vec<String>,
+    /// What the person may allow beyond this one time.
+    pub offer: Option<Grant>,
 }
 
 /// The kinds of question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum QuestionKind {
     /// May this happen? Answered by `approve` or `deny`.
+    #[default]
     Approval,
     /// The model asks; answered by `approve --answer`.
     Answer,
@@ -194,12 +205,16 @@ impl QuestionKind {
 }
 
 /// A person's recorded answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Answer {
     /// Approved, or answered with text.
     pub yes: bool,
     /// The text given with it; empty when none.
     pub text: String,
+    /// Whether nobody answered in time; it then counts as denied.
+    pub expired: bool,
+    /// What exactly was approved.
+    pub approved: Option<Approved>,
 }
 
 /// What a task knows of its own past, in journal order.

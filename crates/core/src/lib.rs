@@ -4,12 +4,14 @@
 //! no randomness. Invariant: the same inputs give the same outputs on any machine, for ever, because
 //! replay after a crash stands on it.
 
+pub mod approval;
 pub mod clock;
 pub mod code;
 pub mod coroutine;
 pub mod effect;
 pub mod event;
 pub mod lifecycle;
+pub mod marks;
 pub mod model;
 pub mod money;
 pub mod port;

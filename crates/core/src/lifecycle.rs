@@ -13,8 +13,9 @@ mod tests;
 pub use decide::{Decided, check_caps, decide};
 pub use ops::{OpEntry, OpLog, OpMove};
 
+use crate::approval::{Approved, Grant};
 use crate::effect::QuestionKind;
-use crate::event::{ApprovalAsked, Caps, FileChange, Finished, Intent, PlanStep, Prepared, Submitted, Timer};
+use crate::event::{ApprovalAsked, Caps, FileChange, Finished, Granted, Intent, PlanStep, Prepared, Submitted, Timer};
 use crate::money::{NanoUsd, Usage};
 use crate::words::{Lsn, Owner, Priority, Seq, Subject, TaskId, Workspace};
 use bytes::Bytes;
@@ -77,9 +78,48 @@ pub struct Approval {
     pub answer: Option<(bool, String)>,
     /// The lease that had ended when it was answered; the next one may act on the answer.
     pub answered_in: u64,
+    /// Whether its effect was intended since the answer. An approval is used once.
+    pub used: bool,
+    /// Why it ended without a person's word: `expired`, `replaced`; empty otherwise.
+    pub lapsed: String,
 }
 
 impl Approval {
+    /// A question that waits.
+    #[must_use]
+    pub const fn new(asked: ApprovalAsked, lsn: Lsn, at_ms: u64) -> Self {
+        Self { asked, lsn, at_ms, answer: None, answered_in: 0, used: false, lapsed: String::new() }
+    }
+
+    /// Uses the answer up.
+    pub(crate) fn spend(&mut self) {
+        self.used |= self.asked.kind == QuestionKind::Approval.code() && self.answer.is_some();
+    }
+
+    /// Whether a person said yes.
+    #[must_use]
+    pub fn is_yes(&self) -> bool {
+        matches!(self.answer, Some((true, _)))
+    }
+
+    /// Whether it is void at `now_ms`, answered or not.
+    #[must_use]
+    pub const fn has_expired(&self, now_ms: u64) -> bool {
+        self.asked.expires_ms > 0 && now_ms >= self.asked.expires_ms
+    }
+
+    /// What exactly was approved; `None` for what was not, and for records of older forms.
+    #[must_use]
+    pub fn approved(&self) -> Option<Approved> {
+        let asked = &self.asked;
+        (self.is_yes() && asked.kind == QuestionKind::Approval.code() && !asked.nonce.is_empty()).then(|| Approved {
+            digest: asked.digest.clone(),
+            facts: asked.facts.iter().map(|fact| (fact.name.clone(), fact.value.clone())).collect(),
+            expires_ms: asked.expires_ms,
+            nonce: asked.nonce.clone(),
+        })
+    }
+
     /// Whether a lease after the first since the answer asks for it. What the answer allowed may have
     /// happened in between, so a permission to do something again is used up.
     #[must_use]
@@ -162,9 +202,44 @@ pub struct Task {
     pub tip: String,
     /// The newest effect of the coroutine that was intended.
     pub seq: Seq,
+    /// What the user allowed for the rest of the task.
+    pub grants: Vec<Granted>,
 }
 
 impl Task {
+    /// Whether an approval was used by the intent that is open: what was begun under it may be brought
+    /// to its end under it.
+    #[must_use]
+    pub fn is_in_use(&self, approval: &Approval) -> bool {
+        let is_open = self.open.as_ref().is_some_and(|(_, intent)| intent.seq == approval.asked.seq);
+        is_open && approval.used && approval.is_yes()
+    }
+
+    /// The approval in use for what has this likeness, of the effect with this number.
+    #[must_use]
+    pub fn approval_in_use(&self, seq: Seq, like: &str) -> Option<&Approval> {
+        let is_it = |approval: &&Approval| approval.asked.seq == seq && approval.asked.like == like && self.is_in_use(approval);
+        self.approvals.values().rev().find(is_it)
+    }
+
+    /// How often a person denied what has this likeness.
+    #[must_use]
+    pub fn denials(&self, like: &str) -> usize {
+        let denied = |approval: &&Approval| {
+            approval.asked.kind == QuestionKind::Approval.code()
+                && approval.asked.like == like
+                && approval.lapsed != "replaced"
+                && matches!(approval.answer, Some((false, _)))
+        };
+        self.approvals.values().filter(denied).count()
+    }
+
+    /// What the user allowed for the rest of the task, as the guard reads it.
+    #[must_use]
+    pub fn grants(&self) -> Vec<Grant> {
+        self.grants.iter().cloned().map(Grant::from).collect()
+    }
+
     /// The workspace, once prepared.
     #[must_use]
     pub fn workspace(&self) -> Option<Workspace> {
@@ -211,5 +286,19 @@ impl Task {
     #[must_use]
     pub fn files(&self) -> &[FileChange] {
         self.finished.as_ref().map_or(&[], |finished| &finished.files)
+    }
+}
+
+impl From<Granted> for Grant {
+    fn from(granted: Granted) -> Self {
+        let Granted { id, argv, options, example, expires_ms, .. } = granted;
+        Self { id, argv, options, example, expires_ms }
+    }
+}
+
+impl From<Grant> for Granted {
+    fn from(grant: Grant) -> Self {
+        let Grant { id, argv, options, example, expires_ms } = grant;
+        Self { id, argv, options, example, expires_ms, ..Self::default() }
     }
 }

@@ -12,6 +12,7 @@ pub use storage::{
     Appended, BlobStore, Compaction, Journal, JournalState, KEY_DESTROYED, Keyring, Needed, NewRecord, Record, Room, SealKey,
 };
 
+use crate::approval::{Approved, Bound, Grant};
 use crate::code::Fault;
 use crate::coroutine::{Input, Wake};
 use crate::effect::{Act, Answer, Fence, Intended, Live, Past, Question, Stall};
@@ -60,6 +61,15 @@ pub trait Tool: Send + Sync {
     /// What a call with these arguments would do, for guard and recovery; pure. Malformed
     /// arguments give a plan that does nothing: `call` then says what is wrong.
     fn plan(&self, args: &str) -> ToolPlan;
+    /// What a call would do here and now, for a person to approve. Looks at the world and changes
+    /// nothing that matters; asked twice of the same world it gives the same.
+    ///
+    /// # Errors
+    /// When that can not be found out; then it can not be approved either.
+    fn bind<'a>(&'a self, ctx: &'a ToolContext, args: &'a str) -> BoxFuture<'a, Result<Bound, Fault>> {
+        let (_, _) = (ctx, args);
+        Box::pin(std::future::ready(Ok(Bound::default())))
+    }
     /// Runs a call. A failure that the model can act on is an outcome, not an error.
     fn call(&self, ctx: ToolContext, args: String) -> BoxFuture<'static, Result<ToolOutcome, Stall>>;
     /// What a person must agree to before this call, beyond what the guard decides; asked again after
@@ -142,6 +152,8 @@ pub struct Service {
     pub network: Option<bool>,
     /// Further paths that it may read.
     pub read: Vec<PathBuf>,
+    /// The approval that it needed; the keeper runs nothing that differs from it.
+    pub approved: Option<Approved>,
 }
 
 /// How a command stands.
@@ -230,6 +242,14 @@ pub trait Sandbox: Send + Sync {
     /// # Errors
     /// When no complete level passes its self-test; the fault says why and the way out.
     fn level(&self) -> BoxFuture<'_, Result<Level, Fault>>;
+    /// What exactly [`Self::start`] would run, program files and all, for an approval to be bound to.
+    ///
+    /// # Errors
+    /// When the command could not be started either.
+    fn facts(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Bound, Fault>> {
+        let facts = vec![("command".to_owned(), spec.command), ("directory".to_owned(), spec.workdir)];
+        Box::pin(std::future::ready(Ok(Bound { facts, shown: None })))
+    }
     /// Starts a command, at most once per run id, ever.
     fn start(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Arc<dyn Unit>, Fault>>;
     /// Finds an earlier run again.
@@ -388,6 +408,10 @@ pub struct Grounds {
     pub is_users: bool,
     /// Whether the user wants nobody asked, as of now.
     pub is_unasked: bool,
+    /// What the user allowed for the rest of the task.
+    pub grants: Vec<Grant>,
+    /// Wall time in milliseconds since the epoch: what has expired allows nothing.
+    pub now_ms: u64,
 }
 
 /// The guard's word.
@@ -406,6 +430,12 @@ pub enum Judgement {
         why: String,
         /// SHA-256 of the exact bytes of the deed, hexadecimal.
         digest: String,
+        /// SHA-256 of the rules in force, hexadecimal: an approval is void under others.
+        policy: String,
+        /// The rules that want a person asked.
+        rules: Vec<String>,
+        /// What the person may allow beyond this one time.
+        offer: Option<Grant>,
     },
     /// Never.
     Refuse {
@@ -438,8 +468,8 @@ pub trait Effects: Send + Sync {
     fn once(&self, intended: Intended, act: Act) -> BoxFuture<'_, Result<Observed, Stall>>;
     /// The task's past after `after`, in journal order.
     fn past(&self, after: Lsn) -> BoxFuture<'_, Result<Vec<Past>, Stall>>;
-    /// The recorded answer to a question about the same effect and digest; else journals the
-    /// question and stalls.
+    /// The recorded answer to the same question of the same effect, bound to the same facts; else
+    /// journals the question and stalls. An approval that has expired or was used is none.
     fn person(&self, question: Question) -> BoxFuture<'_, Result<Answer, Stall>>;
     /// The task as folded so far.
     fn task(&self) -> Task;
@@ -526,6 +556,24 @@ pub struct Submission {
     pub waiver: Option<Waiver>,
 }
 
+/// An answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Given {
+    /// The question's number within the task.
+    pub id: u32,
+    /// Approve or deny.
+    pub yes: bool,
+    /// Text given with it.
+    pub text: String,
+    /// The peer.
+    pub uid: u32,
+    /// The digest of the question that was shown; an answer to another one is refused. Empty where
+    /// the answering side saw none.
+    pub digest: String,
+    /// How far the approval reaches: `once` (or empty), `task`, `project`, `user`.
+    pub scope: String,
+}
+
 /// A word to a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -540,16 +588,7 @@ pub enum Command {
     /// Make it more or less urgent.
     Priority(Priority),
     /// Answer a question by its number.
-    Answer {
-        /// The question's number within the task.
-        id: u32,
-        /// Approve or deny.
-        yes: bool,
-        /// Text given with it.
-        text: String,
-        /// The peer.
-        uid: u32,
-    },
+    Answer(Given),
     /// Take back the last operation, or all.
     Undo {
         /// All of them.

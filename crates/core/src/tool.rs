@@ -3,6 +3,7 @@
 //! Adapters live elsewhere. Invariant: a tool's failure is an observation for the model, never an
 //! error of the task; only a fault of our own house is an error.
 
+use crate::approval::Approved;
 use crate::effect::{EffectClass, Fence};
 use crate::words::{BlobRef, Seq, TaskId, Workspace};
 use bytes::Bytes;
@@ -79,6 +80,8 @@ pub struct ToolContext {
     pub env: Vec<(String, String)>,
     /// Where output is shown while the call runs.
     pub live: Sink,
+    /// The approval under which the call runs, where it needed one.
+    pub approved: Option<Approved>,
 }
 
 /// How a call ended, in the words that the loop guard and the doors use.

@@ -28,6 +28,14 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// What would run is not what was approved.
+    #[error("run {run} was not started: {why}; nothing ran")]
+    Approval {
+        /// The run.
+        run: String,
+        /// What differs.
+        why: String,
+    },
     /// The keeper does not answer.
     #[error("run {run} does not answer on its socket: {why}")]
     Unreachable {
@@ -93,6 +101,7 @@ impl Error {
             Self::Cell { .. } => "TB-EXEC-002",
             Self::Unreachable { .. } => "TB-EXEC-003",
             Self::Refused { .. } => "TB-EXEC-004",
+            Self::Approval { .. } => "TB-APPROVE-004",
             Self::Workdir(_) => "TB-EXEC-005",
             Self::Files { .. } => "TB-EXEC-006",
             Self::Internal(_) => "TB-EXEC-007",
@@ -110,7 +119,7 @@ impl From<Error> for Fault {
             Error::Halted => return Self::halted(error.to_string()),
             Error::NoLevel(_) | Error::Keeper { .. } | Error::Cell { .. } | Error::Unreachable { .. } => exit::UNAVAILABLE,
             Error::Pinned { .. } | Error::Network(_) => exit::CONFIG,
-            Error::Workdir(_) | Error::Refused { .. } => exit::FAILED,
+            Error::Workdir(_) | Error::Refused { .. } | Error::Approval { .. } => exit::FAILED,
             Error::Files { .. } | Error::Internal(_) => exit::INTERNAL,
         };
         let fault = Self::new(error.code(), exit, error.to_string());

@@ -3,6 +3,7 @@
 //! What a command may see is `profile`'s word, which level works is `probe`'s; this module starts,
 //! finds and ends. Invariant: a run directory that exists is reconciled before anything starts.
 
+use crate::approval;
 use crate::error::Error;
 use crate::halt;
 use crate::options::{NetworkChoice, SandboxOptions};
@@ -19,6 +20,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tinkerbell_core::approval::Bound;
 use tinkerbell_core::clock::{Clock, Entropy};
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::port::{ExecSpec, Found, Level, Sandbox, Unit};
@@ -143,6 +145,7 @@ impl HostSandbox {
                 tree: spec.workspace.tree,
                 absent,
                 errors_apart,
+                approved: spec.approved.map(Into::into),
             }))
         })
         .await?;
@@ -265,6 +268,18 @@ impl Sandbox for HostSandbox {
         Box::pin(async move { Ok(self.proven().await?) })
     }
 
+    fn facts(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Bound, Fault>> {
+        Box::pin(async move {
+            let (level, options) = (self.proven().await?, self.options_for(&spec));
+            let run = spec.run;
+            let look = move || {
+                let (cell, _) = profile::build(&options, &spec, level, Plan::shell(&spec.command))?;
+                approval::facts(&cell).map_err(|broken| Error::Approval { run: run.to_string(), why: broken.to_string() })
+            };
+            Ok(Bound { facts: blocking(look).await?, shown: None })
+        })
+    }
+
     fn start(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Arc<dyn Unit>, Fault>> {
         Box::pin(async move {
             let level = self.proven().await?;
@@ -381,6 +396,7 @@ async fn spawn_keeper(order: &Order) -> Result<(), Error> {
     match line.as_ref().ok().and_then(|line| serde_json::from_str(line).ok()) {
         Some(Reply::Started | Reply::Taken) => Ok(()),
         Some(Reply::Failed { step, .. }) if step == halt::MARK => Err(Error::Halted),
+        Some(Reply::Failed { step, why }) if step.starts_with(approval::STEP) => Err(Error::Approval { run: order.run.clone(), why }),
         Some(Reply::Failed { step, why }) => Err(Error::Cell { run: order.run.clone(), step, why }),
         None => {
             // Its pipe closes before its lock; only a process that is gone has let go of both.

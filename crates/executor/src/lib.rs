@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 #![cfg(target_os = "linux")]
 
+mod approval;
 mod cell;
 mod error;
 pub mod format;

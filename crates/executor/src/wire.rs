@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use tinkerbell_core::approval::Approved;
 
 /// Daemon to keeper, on standard input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +34,36 @@ pub struct Order {
     /// end is kept, behind all output.
     #[serde(default)]
     pub errors_apart: bool,
+    /// The approval that the command needed.
+    #[serde(default)]
+    pub approved: Option<Approval>,
+}
+
+/// An approval, as the daemon read it from its journal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Approval {
+    /// SHA-256 over the canonical form of the other fields, hexadecimal.
+    pub digest: String,
+    /// Names and values.
+    pub facts: Vec<(String, String)>,
+    /// Void from this moment on, wall time in milliseconds.
+    pub expires_ms: u64,
+    /// Makes it differ from every other one.
+    pub nonce: String,
+}
+
+impl From<Approved> for Approval {
+    fn from(approved: Approved) -> Self {
+        let Approved { digest, facts, expires_ms, nonce } = approved;
+        Self { digest, facts, expires_ms, nonce }
+    }
+}
+
+impl From<Approval> for Approved {
+    fn from(approval: Approval) -> Self {
+        let Approval { digest, facts, expires_ms, nonce } = approval;
+        Self { digest, facts, expires_ms, nonce }
+    }
 }
 
 /// Keeper to daemon, on standard output, once.

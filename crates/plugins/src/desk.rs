@@ -360,6 +360,7 @@ impl Desks {
             env: ctx.env.iter().chain(&server.env).cloned().collect(),
             deadline: DEADLINE,
             service: Some(server.service(launch.argv.clone(), launch.files.clone())),
+            approved: None,
         })
     }
 

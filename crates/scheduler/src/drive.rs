@@ -240,11 +240,14 @@ impl Engine {
 
     /// Pauses or ends a task that can not go on, unless what it lacks has come since `changes`.
     async fn stall(&self, id: TaskId, stall: Stall, changes: u64) -> Result<(), Fault> {
-        let mut retries = None;
+        let (mut retries, mut left_ms) = (None, None);
         let (why, text) = match stall {
             Stall::Stopped => return Ok(()),
             Stall::Person(number) => match self.question(id, number) {
-                Some(title) => ("person", title),
+                Some((title, expires_ms)) => {
+                    left_ms = (expires_ms > 0).then(|| expires_ms.saturating_sub(self.inner.now_ms()));
+                    ("person", title)
+                }
                 // Answered in between: the driver's end looks again.
                 None => return Ok(()),
             },
@@ -269,7 +272,11 @@ impl Engine {
                 return Ok(());
             }
             let (timers, tried) = world.slots.get(&id).map_or((0, 0), |slot| (slot.task.timers, slot.task.tries));
-            let paused = self.paused(why, text, retries.as_ref(), (timers, tried));
+            let mut paused = self.paused(why, text, retries.as_ref(), (timers, tried));
+            if let Some(left_ms) = left_ms {
+                // Nobody may ever answer: at its deadline the question is over, and the task goes on.
+                paused.timer = Some(self.inner.timer(timers, left_ms));
+            }
             self.inner.record_in(&mut world, id, vec![Event::Paused(paused)])?
         };
         pending.durable().await.map(|_| ())
@@ -295,10 +302,11 @@ impl Engine {
         Paused { why: why.into(), text, timer, tries }
     }
 
-    fn question(&self, id: TaskId, number: u32) -> Option<String> {
+    /// Title and deadline of a question that waits.
+    fn question(&self, id: TaskId, number: u32) -> Option<(String, u64)> {
         let world = self.inner.lock();
         let approval = world.slots.get(&id)?.task.approvals.get(&number)?;
-        approval.answer.is_none().then(|| approval.asked.title.clone())
+        approval.answer.is_none().then(|| (approval.asked.title.clone(), approval.asked.expires_ms))
     }
 
     async fn fail(&self, id: TaskId, fault: Fault) -> Result<(), Fault> {

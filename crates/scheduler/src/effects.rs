@@ -5,13 +5,14 @@
 
 use crate::engine::Inner;
 use crate::past::ReadPast;
+use crate::questions::{self, Standing};
 use crate::slot::Slot;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::effect::{Act, Acted, Answer, Attempt, Intended, Live, Past, Question, Stall};
-use tinkerbell_core::event::{Action, ApprovalAsked, Event, Intent, Observed, Placed, Released, Reserved, Settled, StateSaved};
+use tinkerbell_core::event::{Action, Event, Intent, Observed, Placed, Released, Reserved, Settled, StateSaved};
 use tinkerbell_core::lifecycle::{OP_SEQ, Task, check_caps};
 use tinkerbell_core::money::NanoUsd;
 use tinkerbell_core::port::{Effects, Room, Seen};
@@ -213,33 +214,24 @@ impl Effects for TaskEffects {
 
     fn person(&self, question: Question) -> BoxFuture<'_, Result<Answer, Stall>> {
         async move {
-            let task = self.task();
-            let same = |approval: &&tinkerbell_core::lifecycle::Approval| {
-                approval.asked.seq == question.seq
-                    && approval.asked.digest == question.digest
-                    && approval.asked.kind == question.kind.code()
+            let (task, now_ms) = (self.task(), self.inner.now_ms());
+            let is_observed = self.inner.lock().slots.get(&self.task).is_some_and(|slot| slot.observed.contains_key(&question.seq));
+            let (events, outcome) = match questions::find(&task, &question, (self.generation, is_observed), now_ms) {
+                Standing::Answered(answer) => return Ok(answer),
+                Standing::Waiting(id) => return Err(Stall::Person(id)),
+                Standing::Expired(id) => (vec![questions::lapse(id, "expired")], Ok(Answer { expired: true, ..Answer::default() })),
+                Standing::New => {
+                    let (id, events) = questions::ask(&task, question, now_ms, self.inner.deps.entropy.id());
+                    (events, Err(Stall::Person(id)))
+                }
             };
-            // The newest of its kind: an answer that is used up is followed by another question.
-            let known = task.approvals.values().rev().find(same).filter(|approval| !approval.is_used_up(self.generation));
-            if let Some(approval) = known {
-                return match &approval.answer {
-                    Some((yes, text)) => Ok(Answer { yes: *yes, text: text.clone() }),
-                    None => Err(Stall::Person(approval.asked.id)),
-                };
-            }
-            let id = task.approvals.keys().next_back().copied().unwrap_or(0).saturating_add(1);
-            let asked = ApprovalAsked {
-                id,
-                seq: question.seq,
-                kind: question.kind.code(),
-                title: question.title,
-                body: question.body,
-                options: question.options,
-                digest: question.digest,
+            // A person's word that came meanwhile is looked at instead.
+            let unchanged = |now: &Task| now.approvals == task.approvals;
+            let Some(pending) = self.inner.record_if(self.task, events, unchanged).await.map_err(disk)? else {
+                return Err(Stall::Stopped);
             };
-            let pending = self.inner.record(self.task, vec![Event::ApprovalAsked(asked)]).await.map_err(disk)?;
             pending.durable().await.map_err(disk)?;
-            Err(Stall::Person(id))
+            outcome
         }
         .boxed()
     }

@@ -142,6 +142,11 @@ impl Engine {
         let (decided, pending) = {
             let mut world = self.inner.lock();
             let slot = world.slots.get(&id).ok_or_else(|| unknown(&id.to_string()))?;
+            if let Command::Answer(given) = command
+                && let Some(late) = late(&slot.task, given.id, self.inner.now_ms())
+            {
+                return Err(late);
+            }
             let mut decided = decide(&slot.task, command)?;
             if matches!(command, Command::Resume(_)) {
                 // A task that is about to pause for what this gives looks again instead.
@@ -232,6 +237,13 @@ fn submitted(submission: &Submission) -> Submitted {
         host: submission.host.clone(),
         waiver: submission.waiver.clone(),
     }
+}
+
+/// The refusal of an answer to a question whose time is over, though nobody has said so yet.
+fn late(task: &Task, question: u32, now_ms: u64) -> Option<Fault> {
+    let approval = task.approvals.get(&question).filter(|approval| approval.answer.is_none() && approval.has_expired(now_ms))?;
+    let what = format!("question {} of task {} has expired", approval.asked.id, task.id.short(8));
+    Some(Fault::new("TB-APPROVE-003", exit::FAILED, what).hint("nothing was approved; the task goes on without it, and may ask again"))
 }
 
 pub(crate) fn unknown(id: &str) -> Fault {

@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod digest;
+pub mod grants;
 mod keyring;
 pub mod owner;
 mod peer;

@@ -3,6 +3,7 @@
 //! Files are read in `source` and checked in `load`; text of commands is split in `shell`. Invariants:
 //! a call that no rule settles is asked for, and a file with a mistake changes nothing.
 
+mod grant;
 mod judge;
 mod launch;
 mod lint;
@@ -14,17 +15,20 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use grant::{Held, LASTS_MS as GRANT_LASTS_MS, lint as lint_grant, offer, relax};
 pub use judge::{Judged, Layer, Reason, Verdict, judge};
 pub use load::{RuleSet, parse};
 pub use options::Decision;
 pub use rule::{Call, Programs};
-pub use source::{MOST_BYTES, PolicyPlaces, project_file, read_file};
+pub use source::{MOST_BYTES, PolicyPlaces, project_file, read_file, read_owned};
 
-use crate::digest::deed_digest;
+use crate::digest::{deed_digest, digest_of};
+use crate::grants::{self, Filed};
 use crate::redact::Redactor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use tinkerbell_core::approval::Grant;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::port::{Deed, Guard, Judgement};
 
@@ -57,12 +61,14 @@ pub struct PolicyGuard {
     projects: RwLock<BTreeMap<PathBuf, Project>>,
     /// The value of PATH that commands get.
     path: RwLock<String>,
+    /// What the user allowed for more than one time.
+    grants: RwLock<Arc<Vec<Filed>>>,
 }
 
 impl Default for PolicyGuard {
     fn default() -> Self {
         let sets = RwLock::new(Arc::new(built_in().into_iter().collect()));
-        Self { secrets: RwLock::default(), sets, projects: RwLock::default(), path: RwLock::default() }
+        Self { secrets: RwLock::default(), sets, projects: RwLock::default(), path: RwLock::default(), grants: RwLock::default() }
     }
 }
 
@@ -89,7 +95,8 @@ impl PolicyGuard {
     /// # Errors
     /// What is wrong with a file; then the rules that were read before stay in force.
     pub fn reload(&self, places: &PolicyPlaces) -> Result<bool, Fault> {
-        let fresh = places.read()?;
+        let (fresh, granted) = (places.read()?, grants::read(&places.grants(), places.uid)?);
+        *self.grants.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(granted);
         let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
         let is_new = **sets != fresh;
         *sets = Arc::new(fresh);
@@ -128,7 +135,7 @@ impl PolicyGuard {
         })
     }
 
-    fn verdict(&self, deed: &Deed) -> Verdict {
+    fn verdict(&self, deed: &Deed) -> (Verdict, Option<Grant>) {
         let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner).clone();
         let project = self.project(&deed.workspace.repo);
         let served = deed.plan.mcp.as_ref().map(tinkerbell_core::tool::McpCall::name);
@@ -145,15 +152,40 @@ impl PolicyGuard {
         let path = self.path.read().unwrap_or_else(PoisonError::into_inner).clone();
         let programs = Programs::of(&path, vec![deed.workspace.tree.clone(), deed.workspace.repo.clone()]);
         let mut verdict = judge(&call, deed.plan.command.as_deref(), &all, Some(&programs));
+        let mut offered = None;
+        if let Some(command) = &deed.plan.command {
+            let around = (Some(&programs), deed.grounds.now_ms);
+            relax(&mut verdict, command, &self.held(deed), around);
+            offered = offer(&verdict, command, &all, around);
+        }
         if let (Err(fault), true) = (project.as_ref(), call.runs || !call.writes.is_empty()) {
             let why = format!("the project's policy can not be used: {}", fault.message);
             verdict.reasons.push(Reason { layer: Layer::Project, rule: String::new(), place: String::new(), decision: Decision::Ask, why });
             verdict.decision = verdict.decision.max(Decision::Ask);
+            offered = None;
         }
         if deed.grounds.is_users {
             authorised(&mut verdict);
+            offered = None;
         }
-        verdict
+        (verdict, offered)
+    }
+
+    /// What was allowed for more than one time and is about this deed's task or repository.
+    fn held(&self, deed: &Deed) -> Vec<Held> {
+        let filed = self.grants.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let repository = named(&deed.workspace.repo);
+        let filed = filed.iter().filter_map(|one| one.held(&repository));
+        deed.grounds.grants.iter().map(|grant| ("task", grant.clone())).chain(filed).collect()
+    }
+}
+
+impl PolicyGuard {
+    /// SHA-256 over all rules under which a deed stands.
+    fn version(&self, deed: &Deed) -> String {
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner).clone();
+        // What a rule is to a reader is all that it is: two that print alike decide alike.
+        digest_of(&[&format!("{sets:?}"), &format!("{:?}", self.project(&deed.workspace.repo))])
     }
 }
 
@@ -171,10 +203,12 @@ fn named(root: &Path) -> PathBuf {
 
 impl Guard for PolicyGuard {
     fn judge(&self, deed: &Deed) -> Judgement {
-        let verdict = self.verdict(deed);
+        let (verdict, offer) = self.verdict(deed);
         match verdict.decision {
             Decision::Allow => Judgement::Allow,
-            Decision::Ask => Judgement::Ask { why: verdict.why(), digest: deed_digest(deed) },
+            Decision::Ask => {
+                Judgement::Ask { why: verdict.why(), digest: deed_digest(deed), policy: self.version(deed), rules: verdict.rules(), offer }
+            }
             Decision::Forbid => Judgement::Refuse { why: verdict.why() },
         }
     }

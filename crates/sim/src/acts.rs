@@ -60,8 +60,8 @@ fn unknown(seq: Seq) -> Question {
         kind: QuestionKind::Unknown,
         title: "the outcome is unknown; again?".into(),
         body: "again?".into(),
-        options: Vec::new(),
         digest: format!("u{seq}"),
+        ..Question::default()
     }
 }
 
@@ -205,7 +205,17 @@ impl Acts {
             branch: String::new(),
             base,
         };
-        Ok(ToolContext { task, seq, workspace, fence, attempt, max_output_tokens: 2_000, env: Vec::new(), live: Sink::default() })
+        Ok(ToolContext {
+            task,
+            seq,
+            workspace,
+            fence,
+            attempt,
+            max_output_tokens: 2_000,
+            env: Vec::new(),
+            live: Sink::default(),
+            approved: None,
+        })
     }
 
     /// One operation of the user.

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::event::{Caps, Event, Observation};
 use tinkerbell_core::lifecycle::{Status, Task};
-use tinkerbell_core::port::{Command, ListQuery, Runtime as _, Seen, Submission};
+use tinkerbell_core::port::{Command, Given, ListQuery, Runtime as _, Seen, Submission};
 use tinkerbell_core::words::{Lsn, Priority, TaskId};
 use tokio::task::JoinHandle;
 
@@ -251,7 +251,7 @@ async fn look(world: &Arc<World>, house: &House, over: bool) {
         }
         let (world, house) = (world.clone(), house.clone());
         tokio::spawn(async move {
-            let answers = if let Command::Answer { id, .. } = &word { Some(*id) } else { None };
+            let answers = if let Command::Answer(given) = &word { Some(given.id) } else { None };
             let told = house.engine.command(task.id, word).await;
             if !house.life.is_alive() {
                 return;
@@ -273,7 +273,7 @@ fn word_for(world: &World, task: &Task, over: bool) -> Option<Command> {
     let luck = |what: u64| world.dice.roll(Topic::Person, &[world.name_of(task), what, world.time.now_ms()]) % 100;
     if let Some(waiting) = task.waiting_for() {
         let id = waiting.asked.id;
-        return Some(Command::Answer { id, yes: luck(1) < 60, text: "so be it".into(), uid: 1_000 });
+        return Some(Command::Answer(Given { id, yes: luck(1) < 60, text: "so be it".into(), uid: 1_000, ..Given::default() }));
     }
     if task.cancelling && over && task.is_open() {
         return Some(Command::Cancel);

@@ -227,8 +227,8 @@ fn question(seq: Seq) -> Question {
         kind: QuestionKind::Answer,
         title: "which way".into(),
         body: "which way".into(),
-        options: Vec::new(),
         digest: format!("q{seq}"),
+        ..Question::default()
     }
 }
 

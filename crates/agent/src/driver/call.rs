@@ -3,6 +3,7 @@
 //! Whatever goes wrong with a call is a result that the model reads. Invariant: nothing runs that the
 //! guard did not allow for these exact bytes, and a refusal is recorded like any other result.
 
+use super::approve;
 use super::consent;
 use super::stage::{Stage, broken};
 use crate::builtin;
@@ -11,7 +12,8 @@ use crate::turn::unit_of;
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use std::sync::Arc;
-use tinkerbell_core::effect::{Acted, Answer, Attempt, EffectClass, Fallback, Intended, LiveDelta, Question, QuestionKind, Stall};
+use tinkerbell_core::approval::Approved;
+use tinkerbell_core::effect::{Acted, Attempt, EffectClass, Fallback, Intended, LiveDelta, Question, QuestionKind, Stall};
 use tinkerbell_core::event::{Call, Observation, Observed, PlanStep, ResultSeen};
 use tinkerbell_core::port::{Deed, Grounds, Judgement, Level, Tool};
 use tinkerbell_core::protected::is_protected;
@@ -19,15 +21,30 @@ use tinkerbell_core::tool::{Sink, ToolCall, ToolContext, ToolOutcome, ToolPlan, 
 use tinkerbell_core::words::Seq;
 
 /// What is going to become of a call.
-enum Fate {
+pub enum Fate {
     /// A text for the model; nothing runs.
-    Tell { status: &'static str, text: String, plan: Vec<PlanStep> },
+    Tell {
+        /// How the call ended.
+        status: &'static str,
+        /// What the model reads.
+        text: String,
+        /// The plan, where the call was one.
+        plan: Vec<PlanStep>,
+    },
     /// The tool runs.
-    Run { tool: Arc<dyn Tool>, plan: ToolPlan },
+    Run {
+        /// The tool.
+        tool: Arc<dyn Tool>,
+        /// What it said that it would do.
+        plan: ToolPlan,
+        /// The approval that it needed.
+        approved: Option<Approved>,
+    },
 }
 
 impl Fate {
-    fn tell(status: &'static str, text: impl Into<String>) -> Self {
+    /// A text and nothing else.
+    pub fn tell(status: &'static str, text: impl Into<String>) -> Self {
         Self::Tell { status, text: text.into(), plan: Vec::new() }
     }
 }
@@ -40,9 +57,10 @@ pub async fn perform(stage: Arc<Stage>, mut intended: Intended, call: Call) -> R
             intended.class = EffectClass::Pure;
             stage.once(intended, move |_| async move { tell(&acting, &asked, (status, text, plan)).await }).await?
         }
-        Fate::Run { tool, plan } => {
+        Fate::Run { tool, plan, approved } => {
             intended.class = plan.class;
-            stage.once(intended, move |attempt| run(acting, seq, asked, (tool, plan), attempt)).await?
+            let errand = Errand { seq, call: asked, tool, plan, approved };
+            stage.once(intended, move |attempt| run(acting, errand, attempt)).await?
         }
     };
     let_go(&stage, seq, &call, &observed).await;
@@ -84,7 +102,7 @@ async fn fate(stage: &Stage, seq: Seq, call: &Call) -> Result<Fate, Stall> {
     let plan = tool.plan(&call.args);
     if stage.is_observed(seq).await? {
         // `once` gives the record back; asking a person about what already happened helps nobody.
-        return Ok(Fate::Run { tool, plan });
+        return Ok(Fate::Run { tool, plan, approved: None });
     }
     judge(stage, seq, call, tool, plan).await
 }
@@ -100,49 +118,22 @@ async fn judge(stage: &Stage, seq: Seq, call: &Call, tool: Arc<dyn Tool>, plan: 
         level: level.as_ref().ok().copied(),
         workspace: stage.workspace()?,
         grounds: Grounds::default(),
+        grants: stage.effects.task().grants(),
+        now_ms: stage.house.deps.clock.now().wall_ms,
     };
     let judgement = stage.house.deps.guard.judge(&deed);
     if !matches!(judgement, Judgement::Refuse { .. })
         && let Some(answer) = consent::refused(stage, seq, call, tool.as_ref()).await?
     {
-        return Ok(Fate::tell("denied", denied(&answer)));
+        return Ok(Fate::tell("denied", approve::denied(&answer)));
     }
     match judgement {
-        Judgement::Allow | Judgement::Waived { .. } => Ok(Fate::Run { tool, plan }),
+        Judgement::Allow | Judgement::Waived { .. } => Ok(Fate::Run { tool, plan, approved: None }),
         Judgement::Refuse { why } => {
             let cause = level.err().map_or(String::new(), |fault| format!(": {}", fault.message));
             Ok(Fate::tell("failed", format!("refused by policy: {why}{cause}. This will not change by trying again or differently")))
         }
-        Judgement::Ask { why, digest } => {
-            let body = body(&call.args, plan.command.as_deref());
-            let title = format!("{}: {why}", call.tool);
-            let asked = Question { seq, kind: QuestionKind::Approval, title, body: stage.clean(&body), options: Vec::new(), digest };
-            let answer = stage.effects.person(asked).await?;
-            Ok(if answer.yes { Fate::Run { tool, plan } } else { Fate::tell("denied", denied(&answer)) })
-        }
-    }
-}
-
-fn denied(answer: &Answer) -> String {
-    let said = if answer.text.is_empty() { String::new() } else { format!(" and said: {}", answer.text) };
-    format!("The user denied this{said}. Do not try to get around it; go on without it, or end and say what is blocked.")
-}
-
-/// What a person sees before deciding: the command or the edit, whole.
-fn body(args: &str, command: Option<&str>) -> String {
-    if let Some(command) = command {
-        return command.to_owned();
-    }
-    let value: serde_json::Value = serde_json::from_str(args).unwrap_or_default();
-    let field = |name: &str| value.get(name).and_then(serde_json::Value::as_str);
-    let led = |mark: &str, text: &str| text.lines().map(|line| format!("{mark}{line}\n")).collect::<String>();
-    if let Some(patch) = field("patch") {
-        return patch.to_owned();
-    }
-    match (field("path"), field("old"), field("new"), field("content")) {
-        (Some(path), Some(old), Some(new), _) => format!("{path}\n{}{}", led("-", old), led("+", new)),
-        (Some(path), _, _, Some(content)) => format!("{path}\n{}", led("+", content)),
-        _ => args.to_owned(),
+        asking @ Judgement::Ask { .. } => approve::ask(stage, seq, call, (tool, plan), asking).await,
     }
 }
 
@@ -165,8 +156,12 @@ async fn question(stage: &Stage, seq: Seq, call: &Call) -> Result<Fate, Stall> {
     };
     let digest = digest(&["ask", &title, &options.join("\n")]);
     let title = stage.clean(&title);
-    let asked = Question { seq, kind: QuestionKind::Answer, body: title.clone(), title, options, digest };
+    let lasts_ms = stage.options.question_lasts_ms;
+    let asked = Question { seq, kind: QuestionKind::Answer, body: title.clone(), title, options, digest, lasts_ms, ..Question::default() };
     let answer = stage.effects.person(asked).await?;
+    if answer.expired {
+        return Ok(Fate::tell("denied", "Nobody answered in time; decide yourself and say so at the end."));
+    }
     Ok(match (answer.yes, answer.text.as_str()) {
         (true, "") => Fate::tell("done", "The user says yes."),
         (true, text) => Fate::tell("done", format!("The user answers: {text}")),
@@ -197,13 +192,28 @@ async fn tell(stage: &Stage, call: &Call, (status, text, plan): (&'static str, S
     Ok(Acted::from(Observation::Result(result)))
 }
 
-async fn run(stage: Arc<Stage>, seq: Seq, call: Call, (tool, plan): (Arc<dyn Tool>, ToolPlan), attempt: Attempt) -> Result<Acted, Stall> {
-    let context = ToolContext { live: live(&stage, seq), ..stage.context(seq, attempt)? };
+/// A call that may run.
+struct Errand {
+    seq: Seq,
+    call: Call,
+    tool: Arc<dyn Tool>,
+    plan: ToolPlan,
+    approved: Option<Approved>,
+}
+
+async fn run(stage: Arc<Stage>, errand: Errand, attempt: Attempt) -> Result<Acted, Stall> {
+    let Errand { seq, call, tool, plan, approved } = errand;
+    let context = ToolContext { live: live(&stage, seq), approved, ..stage.context(seq, attempt)? };
     if steers(&plan) && attempt == Attempt::First {
         // What is approved is this call, not what a background command did to its neighbours.
         stage.house.deps.canvas.checkpoint(stage.workspace()?, Some(stage.before()?)).await.map_err(broken)?;
     }
-    let mut outcome = tool.call(context, call.args.clone()).await?;
+    let now_ms = stage.house.deps.clock.now().wall_ms;
+    let differs = if plan.command.is_none() { approve::compare(&*tool, &context, &call.args, now_ms).await } else { None };
+    let mut outcome = match differs {
+        Some(differs) => differs,
+        None => tool.call(context, call.args.clone()).await?,
+    };
     if outcome.status == ToolStatus::Lost {
         outcome.text = lost(&stage, seq, (&plan, &call.args), &outcome).await?;
     }
@@ -231,10 +241,14 @@ async fn lost(stage: &Stage, seq: Seq, (plan, args): (&ToolPlan, &str), outcome:
     let digest = digest(&["unknown", &command]);
     let what = plan.mcp.as_ref().map_or_else(|| "this command".to_owned(), |mcp| format!("the call of {}", mcp.name()));
     let title = format!("the outcome of {what} is unknown; may it run again?");
-    let asked = Question { seq, kind: QuestionKind::Unknown, title, body: stage.clean(&command), options: Vec::new(), digest };
+    let lasts_ms = stage.options.question_lasts_ms;
+    let (kind, body) = (QuestionKind::Unknown, stage.clean(&command));
+    let asked = Question { seq, kind, title, body, digest, lasts_ms, ..Question::default() };
     let answer = stage.effects.person(asked).await?;
     let said = if answer.text.is_empty() { String::new() } else { format!(" The user said: {}", answer.text) };
-    let next = if answer.yes {
+    let next = if answer.expired {
+        "Nobody said in time whether it may run again: inspect what it did and go on from there."
+    } else if answer.yes {
         "The user allows to run it again: call it again if it is still needed."
     } else {
         "The user does not want it run again: inspect what it did and go on from there."

@@ -25,8 +25,9 @@ pub async fn refused(stage: &Stage, seq: Seq, call: &Call, tool: &dyn Tool) -> R
             kind: QuestionKind::Approval,
             title: stage.clean(&wanted.title),
             body: stage.clean(&wanted.body),
-            options: Vec::new(),
             digest: wanted.digest,
+            lasts_ms: stage.options.question_lasts_ms,
+            ..Question::default()
         };
         let answer = stage.effects.person(asked).await?;
         tool.consented(context()?, digest, answer.yes).await?;

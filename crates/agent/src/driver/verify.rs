@@ -95,6 +95,7 @@ async fn start(stage: &Stage, seq: Seq, verify: &Verify) -> Result<Arc<dyn Unit>
         env: (stage.house.deps.env)(stage.task.id).into_iter().chain([(CHECK.to_owned(), "1".to_owned())]).collect(),
         deadline: stage.options.verify_deadline,
         service: None,
+        approved: None,
     };
     stage.house.deps.sandbox.start(spec).await.map_err(broken)
 }

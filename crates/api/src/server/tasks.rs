@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::event;
-use tinkerbell_core::port::{Command, ListQuery, Listed, Submission};
+use tinkerbell_core::port::{Command, Given, ListQuery, Listed, Submission};
 use tinkerbell_core::words::{BlobRef, Lsn, Priority};
 
 /// Digits of a task id that people see at least.
@@ -150,7 +150,9 @@ fn spoken(request: CommandRequest, uid: u32) -> Result<Command, Fault> {
         CommandRequest::Resume { caps: raised } => Command::Resume(raised.as_ref().map(caps)),
         CommandRequest::Cancel {} => Command::Cancel,
         CommandRequest::Priority { priority: text } => Command::Priority(priority(&text)?),
-        CommandRequest::Answer { id, approve, text } => Command::Answer { id, yes: approve, text, uid },
+        CommandRequest::Answer { id, approve, text, digest, scope } => {
+            Command::Answer(Given { id, yes: approve, text, uid, digest, scope })
+        }
         CommandRequest::Undo { all } => Command::Undo { all },
         CommandRequest::Redo {} => Command::Redo,
         CommandRequest::Restore { op } => Command::Restore { op },

@@ -54,6 +54,9 @@ pub enum Body {
     /// A person answered.
     #[serde(rename = "approval.resolved")]
     ApprovalResolved(ApprovalResolved),
+    /// A person allowed more than one deed.
+    #[serde(rename = "approval.granted")]
+    ApprovalGranted(Granted),
     /// An operation that can be undone.
     #[serde(rename = "operation")]
     Operation(Operation),
@@ -327,6 +330,45 @@ pub struct ApprovalRequested {
     pub options: Vec<String>,
     /// SHA-256 of what is approved, hexadecimal.
     pub digest: String,
+    /// Equal for equal questions of all tasks.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub like: String,
+    /// Unanswered, or approved and not used, it is void from this time on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// What else an approval is bound to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub facts: Vec<Fact>,
+    /// The rules that want a person asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
+    /// What may be allowed beyond this one time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer: Option<Offer>,
+}
+
+/// A name and a value that an approval is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fact {
+    /// The name.
+    pub name: String,
+    /// The value.
+    pub value: String,
+}
+
+/// What may be allowed beyond one time: commands that begin like this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Offer {
+    /// Its name.
+    pub id: String,
+    /// The first words.
+    pub argv: Vec<String>,
+    /// Options that may follow; others must not.
+    pub options: Vec<String>,
+    /// The command that it was made for.
+    pub example: String,
+    /// For project and user it holds until then.
+    pub expires: String,
 }
 
 /// A person answered.
@@ -338,6 +380,24 @@ pub struct ApprovalResolved {
     pub approved: bool,
     /// The text given with it.
     pub text: String,
+    /// Why it ended without a person's word: `expired`, `replaced`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lapsed: Option<String>,
+    /// How far the approval reaches, beyond one time: `task`, `project`, `user`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+}
+
+/// A person allowed more than one deed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Granted {
+    /// What.
+    #[serde(flatten)]
+    pub offer: Offer,
+    /// `task`, `project`, `user`.
+    pub scope: String,
+    /// The question that was answered with it.
+    pub approval: u32,
 }
 
 /// An operation that can be undone.

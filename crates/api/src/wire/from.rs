@@ -5,8 +5,8 @@
 //! whatever number a reader starts.
 
 use super::event::{
-    ApprovalRequested, ApprovalResolved, Body, Caps, Delta, Envelope, FileChange, Halt, ItemCompleted, ItemKind, ItemStarted, ItemUpdated,
-    Operation, PlanStep, PlanUpdated, ResultBody, ResultError, TaskStarted, ToolUse, Usage,
+    ApprovalRequested, ApprovalResolved, Body, Caps, Delta, Envelope, Fact, FileChange, Granted, Halt, ItemCompleted, ItemKind,
+    ItemStarted, ItemUpdated, Offer, Operation, PlanStep, PlanUpdated, ResultBody, ResultError, TaskStarted, ToolUse, Usage,
 };
 use super::view::{OpView, PausedView, TaskView};
 use std::collections::BTreeMap;
@@ -108,8 +108,12 @@ fn body(placed: &Placed, facts: &Facts) -> Option<Body> {
         Event::Intent(intent) => Body::ItemStarted(Box::new(item_started(intent)?)),
         Event::Observed(observed) => observation(observed.seq, observed.observation.as_ref()?, facts)?,
         Event::ApprovalAsked(asked) => Body::ApprovalRequested(question(asked)),
+        Event::Granted(granted) => {
+            Body::ApprovalGranted(Granted { offer: offer(granted), scope: granted.scope.clone(), approval: granted.approval })
+        }
         Event::ApprovalGiven(given) => {
-            Body::ApprovalResolved(ApprovalResolved { id: given.id, approved: given.yes, text: given.text.clone() })
+            let (lapsed, scope) = (filled(&given.lapsed), filled(&given.scope));
+            Body::ApprovalResolved(ApprovalResolved { id: given.id, approved: given.yes, text: given.text.clone(), lapsed, scope })
         }
         Event::OpDone(done) => Body::Operation(operation(done)),
         Event::Paused(paused) => {
@@ -364,6 +368,21 @@ fn question(asked: &event::ApprovalAsked) -> ApprovalRequested {
         body: asked.body.clone(),
         options: asked.options.clone(),
         digest: asked.digest.clone(),
+        like: asked.like.clone(),
+        expires: (asked.expires_ms > 0).then(|| timestamp(asked.expires_ms)),
+        facts: asked.facts.iter().map(|fact| Fact { name: fact.name.clone(), value: fact.value.clone() }).collect(),
+        rules: asked.rules.clone(),
+        offer: asked.offer.as_ref().map(offer),
+    }
+}
+
+fn offer(granted: &event::Granted) -> Offer {
+    Offer {
+        id: granted.id.clone(),
+        argv: granted.argv.clone(),
+        options: granted.options.clone(),
+        example: granted.example.clone(),
+        expires: if granted.expires_ms == 0 { String::new() } else { timestamp(granted.expires_ms) },
     }
 }
 

@@ -12,8 +12,8 @@ pub mod service;
 pub mod view;
 
 pub use event::{
-    ApprovalRequested, ApprovalResolved, Body, Caps, Delta, Envelope, FileChange, Halt, ItemCompleted, ItemKind, ItemStarted, ItemUpdated,
-    Operation, PlanStep, PlanUpdated, ResultBody, ResultError, TaskStarted, ToolUse, Usage,
+    ApprovalRequested, ApprovalResolved, Body, Caps, Delta, Envelope, Fact, FileChange, Granted, Halt, ItemCompleted, ItemKind,
+    ItemStarted, ItemUpdated, Offer, Operation, PlanStep, PlanUpdated, ResultBody, ResultError, TaskStarted, ToolUse, Usage,
 };
 pub use from::{Facts, envelope, live, millis, task_view, timestamp};
 pub(crate) use from::{asked, files};

@@ -104,6 +104,14 @@ pub enum CommandRequest {
         /// Text given with it.
         #[serde(default)]
         text: String,
+        /// The digest of the question that was shown; an answer to another one is refused. Empty takes
+        /// whatever stands under the number.
+        #[serde(default)]
+        digest: String,
+        /// How far an approval reaches: `once` (or empty), `task`, `project`, `user`; beyond `once` where
+        /// the question has an offer.
+        #[serde(default)]
+        scope: String,
     },
     /// Take back the last operation, or all.
     Undo {

@@ -108,8 +108,8 @@ fn story() -> Vec<Event> {
         kind: 1,
         title: "edit AGENTS.md".into(),
         body: "+x".into(),
-        options: vec![],
         digest: "d1".into(),
+        ..event::ApprovalAsked::default()
     };
     vec![
         Event::Submitted(event::Submitted {
@@ -133,7 +133,7 @@ fn story() -> Vec<Event> {
         intent(6, call("edit", r#"{"path":"src/parse.rs"}"#)),
         Event::ApprovalAsked(asked),
         Event::Paused(event::Paused { why: "person".into(), text: "edit AGENTS.md".into(), ..Default::default() }),
-        Event::ApprovalGiven(event::ApprovalGiven { id: 1, yes: true, text: String::new(), uid: 1000 }),
+        Event::ApprovalGiven(event::ApprovalGiven { id: 1, yes: true, uid: 1000, ..Default::default() }),
         observed(
             6,
             Observation::Result(event::ResultSeen {

@@ -10,7 +10,7 @@ use tinkerbell_api::wire::{Body, CommandRequest, SubmitRequest, UpgradeRequest};
 use tinkerbell_api::{Client, ServerState, serve, socket};
 use tinkerbell_core::effect::{Live, LiveDelta};
 use tinkerbell_core::event::{self, Action, Event, Observation};
-use tinkerbell_core::port::Command;
+use tinkerbell_core::port::{Command, Given};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
@@ -98,7 +98,10 @@ async fn every_command_reaches_the_engine() {
         (CommandRequest::Pause {}, Command::Pause),
         (CommandRequest::Resume { caps: None }, Command::Resume(None)),
         (CommandRequest::Cancel {}, Command::Cancel),
-        (CommandRequest::Answer { id: 1, approve: true, text: "y".into() }, Command::Answer { id: 1, yes: true, text: "y".into(), uid }),
+        (
+            CommandRequest::Answer { id: 1, approve: true, text: "y".into(), digest: "d".into(), scope: "task".into() },
+            Command::Answer(Given { id: 1, yes: true, text: "y".into(), uid, digest: "d".into(), scope: "task".into() }),
+        ),
         (CommandRequest::Undo { all: true }, Command::Undo { all: true }),
         (CommandRequest::Redo {}, Command::Redo),
         (CommandRequest::Restore { op: 3 }, Command::Restore { op: 3 }),

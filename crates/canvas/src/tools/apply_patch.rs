@@ -9,6 +9,8 @@ use super::memory::Memory;
 use crate::edit::{self, Edit};
 use futures_core::future::BoxFuture;
 use std::sync::Arc;
+use tinkerbell_core::approval::Bound;
+use tinkerbell_core::code::Fault;
 use tinkerbell_core::effect::{EffectClass, Stall};
 use tinkerbell_core::port::Tool;
 use tinkerbell_core::tool::{ToolContext, ToolOutcome, ToolPlan, ToolSpec};
@@ -43,6 +45,10 @@ impl Tool for ApplyPatch {
         writes.dedup();
         let deletes = edits.iter().filter(|e| matches!(e, Edit::Delete { .. })).count();
         ToolPlan { class: EffectClass::Verifiable, writes, deletes: u32::try_from(deletes).unwrap_or(u32::MAX), command: None, mcp: None }
+    }
+
+    fn bind<'a>(&'a self, ctx: &'a ToolContext, args: &'a str) -> BoxFuture<'a, Result<Bound, Fault>> {
+        super::bind(ctx, &self.memory, read_args(args))
     }
 
     fn call(&self, ctx: ToolContext, args: String) -> BoxFuture<'static, Result<ToolOutcome, Stall>> {

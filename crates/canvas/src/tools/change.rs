@@ -12,6 +12,8 @@ use super::tree::Tree;
 use crate::edit::{self, Change, Edit, Entry, Refusal, View};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
+use tinkerbell_core::approval::{Bound, Fact};
+use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::effect::{Attempt, Stall};
 use tinkerbell_core::text::cap_tokens;
 use tinkerbell_core::tool::{ToolContext, ToolOutcome};
@@ -61,6 +63,31 @@ impl Call<'_> {
             Err(Stop::Disk(text)) => Err(Stall::Disk(text)),
             Err(Stop::Done(marks)) => Ok(self.was_done(&marks)),
         }
+    }
+
+    /// What the edits would do to the files as they are now, for a person to approve. Edits that fail
+    /// are bound to the files alone: they change nothing when they are made, either.
+    pub fn bind(&self, edits: Vec<Edit>) -> Result<Bound, Fault> {
+        let unreadable = |why: String| Fault::new("TB-APPROVE-005", exit::FAILED, format!("what it would change can not be read: {why}"));
+        let tree = Tree::open(&self.ctx.workspace.tree).map_err(|error| unreadable(error.to_string()))?;
+        let named: Result<Vec<Edit>, Refusal> =
+            edits.into_iter().map(|edit| edit.try_map_paths(|path| edit::relative(tree.path(), path))).collect();
+        let edits = named.map_err(|refusal| unreadable(refusal.to_string()))?;
+        let view = load(&tree, &edits).map_err(|_| unreadable("a file can not be read".to_owned()))?;
+        let file = |(path, entry): (&String, &Entry)| {
+            let stands = match entry {
+                Entry::Missing => "missing".to_owned(),
+                Entry::File(bytes) => format!("blake3:{}", trace::full_hash(bytes)),
+                Entry::Directory => "a directory".to_owned(),
+                Entry::Other(what) => what.clone(),
+            };
+            ("file".to_owned(), format!("{path} {stands}"))
+        };
+        let mut facts: Vec<Fact> = view.iter().map(file).collect();
+        let diff: Option<String> =
+            edit::apply(&view, &edits).ok().map(|changes| changes.iter().map(|change| report::diff(change).0).collect());
+        facts.extend(diff.iter().map(|diff| ("diff".to_owned(), format!("blake3:{}", trace::full_hash(diff.as_bytes())))));
+        Ok(Bound { facts, shown: diff.filter(|diff| !diff.is_empty()) })
     }
 
     fn failed(&self, text: &str) -> ToolOutcome {

@@ -8,6 +8,8 @@ use super::memory::Memory;
 use crate::edit::Edit;
 use futures_core::future::BoxFuture;
 use std::sync::Arc;
+use tinkerbell_core::approval::Bound;
+use tinkerbell_core::code::Fault;
 use tinkerbell_core::effect::{EffectClass, Stall};
 use tinkerbell_core::port::Tool;
 use tinkerbell_core::tool::{ToolContext, ToolOutcome, ToolPlan, ToolSpec};
@@ -37,6 +39,10 @@ impl Tool for EditTool {
     fn plan(&self, args: &str) -> ToolPlan {
         let writes = read_args(args).map(|e| planned(&e.paths())).unwrap_or_default();
         ToolPlan { class: EffectClass::Verifiable, writes, deletes: 0, command: None, mcp: None }
+    }
+
+    fn bind<'a>(&'a self, ctx: &'a ToolContext, args: &'a str) -> BoxFuture<'a, Result<Bound, Fault>> {
+        super::bind(ctx, &self.memory, read_args(args).map(|edit| vec![edit]))
     }
 
     fn call(&self, ctx: ToolContext, args: String) -> BoxFuture<'static, Result<ToolOutcome, Stall>> {

@@ -20,12 +20,15 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use crate::edit::Edit;
 use futures_core::future::BoxFuture;
 use memory::Memory;
 use std::sync::Arc;
+use tinkerbell_core::approval::Bound;
+use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::effect::Stall;
 use tinkerbell_core::port::{BlobStore, Tool};
-use tinkerbell_core::tool::ToolOutcome;
+use tinkerbell_core::tool::{ToolContext, ToolOutcome};
 
 /// All file tools, in the order in which the model sees them. `blobs` serves `blob:` names.
 ///
@@ -58,6 +61,18 @@ fn blocking(name: &'static str, work: impl FnOnce() -> Outcome + Send + 'static)
                 ))
             }
         }
+    })
+}
+
+/// Looks at what edits would do; dropping the future lets the look end by itself.
+fn bind(ctx: &ToolContext, memory: &Arc<Memory>, edits: Result<Vec<Edit>, String>) -> BoxFuture<'static, Result<Bound, Fault>> {
+    let (ctx, memory) = (ctx.clone(), Arc::clone(memory));
+    Box::pin(async move {
+        // Malformed arguments change nothing: the call then says what is wrong.
+        let Ok(edits) = edits else { return Ok(Bound::default()) };
+        let look = move || change::Call { tool: "bind", ctx: &ctx, memory: &memory, replaces: None }.bind(edits);
+        let ended = |error| Fault::new("TB-APPROVE-005", exit::INTERNAL, format!("what it would change can not be read: {error}"));
+        tokio::task::spawn_blocking(look).await.map_err(ended)?
     })
 }
 

@@ -9,6 +9,8 @@ use super::memory::Memory;
 use crate::edit::Edit;
 use futures_core::future::BoxFuture;
 use std::sync::Arc;
+use tinkerbell_core::approval::Bound;
+use tinkerbell_core::code::Fault;
 use tinkerbell_core::effect::{EffectClass, Stall};
 use tinkerbell_core::port::Tool;
 use tinkerbell_core::tool::{ToolContext, ToolOutcome, ToolPlan, ToolSpec};
@@ -39,6 +41,10 @@ impl Tool for Write {
     fn plan(&self, args: &str) -> ToolPlan {
         let writes = read_args(args).map(|(e, _)| planned(&e.paths())).unwrap_or_default();
         ToolPlan { class: EffectClass::Verifiable, writes, deletes: 0, command: None, mcp: None }
+    }
+
+    fn bind<'a>(&'a self, ctx: &'a ToolContext, args: &'a str) -> BoxFuture<'a, Result<Bound, Fault>> {
+        super::bind(ctx, &self.memory, read_args(args).map(|(edit, _)| vec![edit]))
     }
 
     fn call(&self, ctx: ToolContext, args: String) -> BoxFuture<'static, Result<ToolOutcome, Stall>> {

@@ -104,7 +104,9 @@ pub async fn answer(desk: &Desk, id: &str, approve: bool, text: String) -> Resul
         return Err(Fault::new("TB-CLI-008", exit::USAGE, "this is a question, not an approval")
             .hint(format!("tinkerbell approve {}/{} --answer TEXT", view.short, question.id)));
     }
-    let said = client.command(&task.id, &CommandRequest::Answer { id: question.id, approve, text }).await?;
+    let digest = question.digest.clone();
+    let request = CommandRequest::Answer { id: question.id, approve, text, digest, scope: String::new() };
+    let said = client.command(&task.id, &request).await?;
     desk.out.data(&visible(&said));
     Ok(exit::DONE)
 }

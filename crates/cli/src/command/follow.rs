@@ -115,14 +115,14 @@ impl Follow {
 
     async fn ask(&mut self, halt: Halt) -> Result<Option<Ending>, Fault> {
         let Some(asked) = self.watch.standing.asked.clone() else { return Ok(None) };
-        let id = asked.id;
+        let (id, digest) = (asked.id, asked.digest.clone());
         if self.json {
             // As an event it is hard to read; nothing is approved that was not shown whole.
             ask::show(&self.desk, &asked);
         }
         match self.prompt(ask::prompt, asked).await? {
             Reply::Given { approve, text } => {
-                let request = CommandRequest::Answer { id, approve, text };
+                let request = CommandRequest::Answer { id, approve, text, digest, scope: String::new() };
                 self.command(&request).await;
                 self.watch.standing.halted = None;
                 Ok(None)

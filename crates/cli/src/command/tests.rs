@@ -303,8 +303,8 @@ fn asked() -> Vec<Event> {
         kind: 1,
         title: "edit AGENTS.md (protected)".into(),
         body,
-        options: vec![],
         digest: "d".into(),
+        ..event::ApprovalAsked::default()
     };
     vec![
         Event::ApprovalAsked(asked),

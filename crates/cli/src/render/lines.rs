@@ -95,9 +95,18 @@ pub fn lines(envelope: &Envelope, depth: Depth) -> Vec<Line> {
         Body::ItemCompleted(item) => item_lines(item, depth, signs),
         Body::ApprovalRequested(asked) => question_lines(asked, signs),
         Body::ApprovalResolved(resolved) => {
-            let word = if resolved.approved { "approved" } else { "denied" };
+            let word = match (resolved.approved, resolved.lapsed.as_deref()) {
+                (true, _) => "approved",
+                (false, Some("expired")) => "denied: nobody answered in time",
+                (false, Some(_)) => "replaced by another question: what would happen has changed",
+                (false, None) => "denied",
+            };
             let tail = if resolved.text.is_empty() { String::new() } else { format!(": {}", one_line(&resolved.text, WIDE)) };
             vec![Line::new(Tone::Look, signs.ask, format!("{word}{tail}"))]
+        }
+        Body::ApprovalGranted(granted) => {
+            let begins = one_line(&granted.offer.argv.join(" "), WIDE);
+            vec![Line::new(Tone::Look, signs.ask, format!("allowed for the {}: {begins} …", one_line(&granted.scope, 20)))]
         }
         Body::TaskPaused(halt) | Body::BudgetPaused(halt) => vec![halt_line(halt, signs)],
         Body::Result(result) => result_lines(result, signs),

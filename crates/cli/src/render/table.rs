@@ -48,7 +48,7 @@ pub fn state(task: &TaskView) -> String {
     if task.status == "removed" {
         return task.status.clone();
     }
-    let until = task.paused.as_ref().filter(|paused| paused.why != "disk").and_then(|paused| paused.wait_ms);
+    let until = task.paused.as_ref().filter(|paused| !matches!(paused.why.as_str(), "disk" | "person")).and_then(|paused| paused.wait_ms);
     let when = until.map_or_else(String::new, |wait_ms| format!(" (in {})", brief(wait_ms)));
     match (&task.result, &task.paused) {
         (Some(result), _) => one_line(&result.status, 20),

@@ -17,7 +17,7 @@ pub struct Entry {
     #[prost(uint64, tag = "1")]
     pub at_ms: u64,
     /// What happened.
-    #[prost(oneof = "Event", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
+    #[prost(oneof = "Event", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20")]
     pub event: Option<Event>,
 }
 
@@ -78,6 +78,9 @@ pub enum Event {
     /// A stretch of the task's history index. Bookkeeping, never shown.
     #[prost(message, tag = "19")]
     Page(crate::lifecycle::format::Page),
+    /// A person allowed more than one deed.
+    #[prost(message, tag = "20")]
+    Granted(Granted),
 }
 
 /// Limits of a task; `None` where nothing is limited.
@@ -411,9 +414,68 @@ pub struct ApprovalAsked {
     /// Answers to choose from.
     #[prost(string, repeated, tag = "6")]
     pub options: Vec<String>,
-    /// SHA-256 of what is approved, hexadecimal.
+    /// SHA-256 of what is approved, hexadecimal; since `nonce` is given, over
+    /// `approval::canonical` of facts, expiry and nonce.
     #[prost(string, tag = "7")]
     pub digest: String,
+    /// What an approval is bound to.
+    #[prost(message, repeated, tag = "8")]
+    pub facts: Vec<Fact>,
+    /// Unanswered or unused it is void from this moment on, wall time in milliseconds; 0 for never.
+    #[prost(uint64, tag = "9")]
+    pub expires_ms: u64,
+    /// Makes this question differ from every other one.
+    #[prost(string, tag = "10")]
+    pub nonce: String,
+    /// Equal for equal questions, whenever and in whichever task they are asked.
+    #[prost(string, tag = "11")]
+    pub like: String,
+    /// The rules that want a person asked.
+    #[prost(string, repeated, tag = "12")]
+    pub rules: Vec<String>,
+    /// What may be allowed beyond this one time.
+    #[prost(message, optional, tag = "13")]
+    pub offer: Option<Granted>,
+}
+
+/// A name and a value that an approval is bound to.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Fact {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its value.
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+/// A person allowed more than one deed; the same words offer it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Granted {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The first words of the commands.
+    #[prost(string, repeated, tag = "2")]
+    pub argv: Vec<String>,
+    /// Options that may follow.
+    #[prost(string, repeated, tag = "3")]
+    pub options: Vec<String>,
+    /// The command that it was made for.
+    #[prost(string, tag = "4")]
+    pub example: String,
+    /// Holds until then, wall time in milliseconds; 0 for the end of the task.
+    #[prost(uint64, tag = "5")]
+    pub expires_ms: u64,
+    /// `task`, `project`, `user`; only the first is judged by this record.
+    #[prost(string, tag = "6")]
+    pub scope: String,
+    /// The question that was answered with it.
+    #[prost(uint32, tag = "7")]
+    pub approval: u32,
+    /// User id of the answering peer.
+    #[prost(uint32, tag = "8")]
+    pub uid: u32,
 }
 
 /// A person answered.
@@ -431,6 +493,15 @@ pub struct ApprovalGiven {
     /// User id of the answering peer.
     #[prost(uint32, tag = "4")]
     pub uid: u32,
+    /// Why it ended without a person's word: `expired`, `replaced`; empty where a person answered.
+    #[prost(string, tag = "5")]
+    pub lapsed: String,
+    /// How far the approval reaches: empty for once, `task`, `project`, `user`.
+    #[prost(string, tag = "6")]
+    pub scope: String,
+    /// The digest of the question that the answering side was shown, where it said so.
+    #[prost(string, tag = "7")]
+    pub digest: String,
 }
 
 /// An operation that can be undone.

@@ -8,9 +8,9 @@ pub mod format;
 mod tests;
 
 pub use format::{
-    Action, ApprovalAsked, ApprovalGiven, Ask, Call, Caps, Commit, Committed, Entry, Event, Failed, FileChange, Finished, Intent, LostTry,
-    Made, Observation, Observed, Op, OpDone, Operated, OrphanReaped, Part, PartKind, Paused, PlanStep, Prepare, Prepared, Released, Reply,
-    Reserved, ResultSeen, Settled, Signal, Started, StateSaved, Submitted, Timer, TimerFired, Verdict, Verify, Waiver,
+    Action, ApprovalAsked, ApprovalGiven, Ask, Call, Caps, Commit, Committed, Entry, Event, Fact, Failed, FileChange, Finished, Granted,
+    Intent, LostTry, Made, Observation, Observed, Op, OpDone, Operated, OrphanReaped, Part, PartKind, Paused, PlanStep, Prepare, Prepared,
+    Released, Reply, Reserved, ResultSeen, Settled, Signal, Started, StateSaved, Submitted, Timer, TimerFired, Verdict, Verify, Waiver,
 };
 
 use crate::words::{Lsn, TaskId};
@@ -54,6 +54,7 @@ impl Event {
             Self::TimerFired(_) => 32,
             Self::Snapshot(_) => 33,
             Self::Page(_) => 34,
+            Self::Granted(_) => 35,
         }
     }
 
@@ -85,6 +86,7 @@ impl Event {
             Self::TimerFired(_) => "timer-fired",
             Self::Snapshot(_) => "snapshot",
             Self::Page(_) => "page",
+            Self::Granted(_) => "granted",
         }
     }
 }

@@ -42,10 +42,10 @@ fn samples() -> Vec<Event> {
             kind: 1,
             title: "t".into(),
             body: "b".into(),
-            options: vec![],
             digest: "00".into(),
+            ..ApprovalAsked::default()
         }),
-        Event::ApprovalGiven(ApprovalGiven { id: 1, yes: true, text: String::new(), uid: 1000 }),
+        Event::ApprovalGiven(ApprovalGiven { id: 1, yes: true, uid: 1000, ..ApprovalGiven::default() }),
         Event::OpDone(OpDone { kind: "tool".into(), seq: 3, before: "a".into(), after: "b".into(), ..OpDone::default() }),
         Event::Paused(Paused { why: "budget".into(), text: "steps".into(), ..Paused::default() }),
         Event::Finished(Finished { status: "verified".into(), exit: 0, commits: 2, ..Finished::default() }),
@@ -75,6 +75,40 @@ fn samples() -> Vec<Event> {
         }),
         Event::Intent(Intent { seq: 5, class: 2, action: Some(Action::Prepare(Prepare {})), yolo: true }),
         Event::Page(Page { previous: 300, before: 256, records: pack(&[Lsn(310), Lsn(311), Lsn(400)]), ops: pack(&[Lsn(312)]) }),
+        Event::ApprovalAsked(ApprovalAsked {
+            id: 2,
+            seq: 5,
+            kind: 1,
+            title: "exec: may I".into(),
+            body: "git push".into(),
+            digest: "11".into(),
+            facts: vec![Fact { name: "argv".into(), value: "git push".into() }],
+            expires_ms: 86_400_000,
+            nonce: "7f".into(),
+            like: "22".into(),
+            rules: vec!["push".into()],
+            offer: Some(Granted { id: "g-1".into(), argv: vec!["git".into(), "push".into()], ..Granted::default() }),
+            ..ApprovalAsked::default()
+        }),
+        Event::ApprovalGiven(ApprovalGiven { id: 2, lapsed: "expired".into(), ..ApprovalGiven::default() }),
+        Event::ApprovalGiven(ApprovalGiven {
+            id: 3,
+            yes: true,
+            uid: 1_000,
+            scope: "task".into(),
+            digest: "11".into(),
+            ..ApprovalGiven::default()
+        }),
+        Event::Granted(Granted {
+            id: "g-1".into(),
+            argv: vec!["git".into(), "push".into()],
+            options: vec!["--tags".into()],
+            example: "git push --tags".into(),
+            expires_ms: 5,
+            scope: "task".into(),
+            approval: 3,
+            uid: 1_000,
+        }),
     ]
 }
 

@@ -5,9 +5,9 @@
 
 use super::{OpMove, Status, Task};
 use crate::code::{Fault, exit};
-use crate::event::{ApprovalGiven, Caps, Event, Op, Paused, Signal};
+use crate::event::{ApprovalGiven, Caps, Event, Granted, Op, Paused, Signal};
 use crate::money::NanoUsd;
-use crate::port::Command;
+use crate::port::{Command, Given};
 use crate::words::Priority;
 
 /// What a command leads to.
@@ -48,7 +48,7 @@ pub fn decide(task: &Task, command: &Command) -> Result<Decided, Fault> {
         Command::Resume(caps) => resume(task, caps.as_ref()),
         Command::Cancel => cancel(task),
         Command::Priority(priority) => prioritise(task, *priority),
-        Command::Answer { id, yes, text, uid } => answer(task, *id, (*yes, text, *uid)),
+        Command::Answer(given) => answer(task, given),
         Command::Undo { all } => move_ops(task, &task.ops.undo(*all, base(task)?)),
         Command::Redo => move_ops(task, &task.ops.redo()),
         Command::Restore { op } => move_ops(task, &task.ops.restore(*op, base(task)?)),
@@ -93,8 +93,11 @@ fn pause(task: &Task) -> Result<Decided, Fault> {
         Status::Queued | Status::Running => {
             Ok(Decided { interrupt: true, ..Decided::say("paused") }.with(paused("user", "paused by the user")))
         }
-        // What would go on by itself stands still now until somebody lets it go on.
-        Status::Paused { .. } if task.timer.is_some() => Ok(Decided::say("paused").with(paused("user", "paused by the user"))),
+        // What would go on by itself stands still now until somebody lets it go on; a question's
+        // deadline is no going on.
+        Status::Paused { why, .. } if task.timer.is_some() && why != "person" => {
+            Ok(Decided::say("paused").with(paused("user", "paused by the user")))
+        }
         Status::Paused { .. } => Ok(Decided::say("already paused")),
         _ => Err(refuse(task, "has ended, so it can not be paused", "`tinkerbell tell` gives it more to do")),
     }
@@ -142,24 +145,64 @@ fn prioritise(task: &Task, priority: Priority) -> Result<Decided, Fault> {
     }
 }
 
-fn answer(task: &Task, id: u32, given: (bool, &str, u32)) -> Result<Decided, Fault> {
+fn answer(task: &Task, given: &Given) -> Result<Decided, Fault> {
+    let id = given.id;
     let Some(approval) = task.approvals.get(&id) else {
         return Err(refuse(task, &format!("has no question {id}"), "`tinkerbell inbox` lists what waits for an answer"));
     };
+    let asked = &approval.asked;
     if approval.answer.is_some() {
-        return Err(refuse(task, &format!("had question {id} answered already"), "an answer is used once; nothing was changed"));
+        let what = match approval.lapsed.as_str() {
+            "expired" => format!("waits no longer for an answer to question {id}: it has expired"),
+            "replaced" => format!("waits no longer for an answer to question {id}: what would happen has changed"),
+            _ => format!("had question {id} answered already"),
+        };
+        return Err(refuse(task, &what, "an answer is used once; nothing was changed"));
     }
-    let (yes, text, uid) = given;
-    let line = if yes { "approved" } else { "denied" };
-    Ok(Decided::say(line).with(Event::ApprovalGiven(ApprovalGiven { id, yes, text: text.to_owned(), uid })))
+    if !given.digest.is_empty() && given.digest != asked.digest {
+        return Err(Fault::new(
+            "TB-APPROVE-001",
+            exit::CONFLICT,
+            format!("question {id} of task {} is not the one that was shown", task.id.short(8)),
+        )
+        .hint("tinkerbell inbox   shows what is asked now; nothing was approved"));
+    }
+    let line = if given.yes { "approved" } else { "denied" };
+    let scope = if given.yes && given.scope != "once" { given.scope.as_str() } else { "" };
+    let mut decided = Decided::say(line).with(Event::ApprovalGiven(ApprovalGiven {
+        id,
+        yes: given.yes,
+        text: given.text.clone(),
+        uid: given.uid,
+        scope: scope.to_owned(),
+        digest: given.digest.clone(),
+        ..ApprovalGiven::default()
+    }));
+    if scope.is_empty() {
+        return Ok(decided);
+    }
+    let Some(offer) = asked.offer.clone().filter(|_| matches!(scope, "task" | "project" | "user")) else {
+        return Err(Fault::new(
+            "TB-APPROVE-002",
+            exit::USAGE,
+            format!("question {id} of task {} can only be approved once", task.id.short(8)),
+        )
+        .hint(format!("tinkerbell approve {}/{id}", task.id.short(8))));
+    };
+    decided.text = format!("approved, and `{} …` for the {scope}", offer.argv.join(" "));
+    let expires_ms = if scope == "task" { 0 } else { offer.expires_ms };
+    let granted = Granted { scope: scope.to_owned(), approval: id, uid: given.uid, expires_ms, ..offer };
+    Ok(decided.with(Event::Granted(granted)))
 }
 
 /// Events that make a running task stand still for a user's operation.
 fn standstill(task: &Task) -> (Vec<Event>, bool) {
-    match task.status {
+    match &task.status {
         Status::Queued | Status::Running => (vec![paused("user", "paused for an operation of the user")], true),
-        // Nor may it go on by itself in the middle of the operation.
-        Status::Paused { .. } if task.timer.is_some() => (vec![paused("user", "paused for an operation of the user")], false),
+        // Nor may it go on by itself in the middle of the operation; a question's deadline waits for it.
+        Status::Paused { why, .. } if task.timer.is_some() && why != "person" => {
+            (vec![paused("user", "paused for an operation of the user")], false)
+        }
         _ => (Vec::new(), false),
     }
 }

@@ -51,6 +51,7 @@ impl Task {
             timer: None,
             timers: 0,
             tries: 0,
+            grants: Vec::new(),
             tip: String::new(),
             seq: 0,
         }
@@ -87,18 +88,20 @@ impl Task {
             Event::StateSaved(saved) => self.state = Some(Bytes::from(saved.state.clone())),
             Event::Signal(signal) => self.signal(placed, signal),
             Event::ApprovalAsked(asked) => {
-                let approval = Approval { asked: asked.clone(), lsn: placed.lsn, at_ms: placed.at_ms, answer: None, answered_in: 0 };
-                self.approvals.insert(asked.id, approval);
+                self.approvals.insert(asked.id, Approval::new(asked.clone(), placed.lsn, placed.at_ms));
             }
             Event::ApprovalGiven(given) => {
                 if let Some(approval) = self.approvals.get_mut(&given.id) {
                     approval.answer = Some((given.yes, given.text.clone()));
                     approval.answered_in = self.generation;
+                    approval.lapsed.clone_from(&given.lapsed);
                 }
                 if self.paused_for("person") && self.waiting_for().is_none() {
                     self.wake(placed.at_ms);
                 }
             }
+            Event::Granted(granted) if granted.scope == "task" => self.grants.push(granted.clone()),
+            Event::Granted(_) => {}
             Event::OpDone(done) => {
                 if matches!(done.kind.as_str(), "undo" | "redo" | "restore") && !done.commit.is_empty() {
                     self.tip.clone_from(&done.commit);
@@ -175,6 +178,8 @@ impl Task {
         }
         self.seq = self.seq.max(intent.seq);
         self.open = Some((lsn, intent.clone()));
+        // The intent is the record by which an approval is used up: it is durable before the act.
+        self.approvals.values_mut().filter(|approval| approval.asked.seq == intent.seq).for_each(Approval::spend);
     }
 
     fn observe(&mut self, observed: &Observed) {

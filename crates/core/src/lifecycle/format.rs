@@ -8,7 +8,7 @@ mod from;
 
 pub use from::{WINDOW, ops_below};
 
-use crate::event::format::{ApprovalAsked, Caps, Finished, Intent, OpDone, PlanStep, Prepared, Submitted, Timer};
+use crate::event::format::{ApprovalAsked, Caps, Finished, Granted, Intent, OpDone, PlanStep, Prepared, Submitted, Timer};
 use crate::words::Lsn;
 
 /// The newest version that this release reads.
@@ -202,6 +202,9 @@ pub struct TaskState {
     /// How often in a row it went on by itself without getting further.
     #[prost(uint32, tag = "37")]
     pub tries: u32,
+    /// What the user allowed for the rest of the task.
+    #[prost(message, repeated, tag = "45")]
+    pub grants: Vec<Granted>,
 }
 
 /// Tokens used.
@@ -267,6 +270,12 @@ pub struct Approval {
     /// The lease that had ended when it was answered.
     #[prost(uint64, tag = "6")]
     pub answered_in: u64,
+    /// Whether its effect was intended since, which uses the answer up.
+    #[prost(bool, tag = "7")]
+    pub used: bool,
+    /// Why it ended without a person's word.
+    #[prost(string, tag = "8")]
+    pub lapsed: String,
 }
 
 /// The newest operations; older ones are read from their records.

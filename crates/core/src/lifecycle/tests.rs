@@ -6,7 +6,7 @@ use crate::event::{
     Action, ApprovalAsked, ApprovalGiven, Ask, Committed, Event, Intent, Observation, Observed, OpDone, Paused, Placed, Prepare, Prepared,
     Reserved, Settled, Signal, Started, StateSaved, Submitted, Timer, TimerFired,
 };
-use crate::port::Command;
+use crate::port::{Command, Given};
 use crate::words::Priority;
 
 struct Story {
@@ -103,11 +103,57 @@ fn an_answer_is_used_once_and_wakes_the_task() {
     story.happens(Event::Paused(Paused { why: "person".into(), ..Paused::default() }));
     assert_eq!(story.task.status.word(), "needs-you");
     assert_eq!(decide(&story.task, &Command::Resume(None)).unwrap_err().exit, 4);
-    let yes = Command::Answer { id: 1, yes: true, text: String::new(), uid: 0 };
+    let yes = Command::Answer(Given { id: 1, yes: true, ..Given::default() });
     assert!(decide(&story.task, &yes).is_ok());
     story.happens(Event::ApprovalGiven(ApprovalGiven { id: 1, yes: true, ..ApprovalGiven::default() }));
     assert_eq!(story.task.status, Status::Running);
     assert!(decide(&story.task, &yes).unwrap_err().message.contains("answered already"));
+}
+
+#[test]
+fn an_answer_fits_the_question_that_was_shown_and_reaches_as_far_as_it_was_offered() {
+    let mut story = Story::new(Caps::default());
+    let offer = Granted { id: "g".into(), argv: vec!["git".into(), "push".into()], expires_ms: 900, ..Granted::default() };
+    let asked = |id, digest: &str| ApprovalAsked { id, seq: 4, kind: 1, digest: digest.into(), ..ApprovalAsked::default() };
+    story.started().happens(Event::ApprovalAsked(ApprovalAsked { offer: Some(offer), ..asked(1, "d1") }));
+    story.happens(Event::ApprovalAsked(asked(2, "d2")));
+    let given = |id, digest: &str, scope: &str| {
+        Command::Answer(Given { id, yes: true, digest: digest.into(), scope: scope.into(), uid: 7, ..Given::default() })
+    };
+    for (command, code) in [
+        (given(1, "d2", ""), "TB-APPROVE-001"),
+        (given(2, "d1", "task"), "TB-APPROVE-001"),
+        (given(2, "d2", "task"), "TB-APPROVE-002"),
+        (given(1, "d1", "world"), "TB-APPROVE-002"),
+        (given(3, "d1", ""), "TB-TASK-002"),
+    ] {
+        assert_eq!(decide(&story.task, &command).unwrap_err().code.0, code, "{command:?}");
+    }
+    assert_eq!(decide(&story.task, &given(2, "d2", "once")).unwrap().events.len(), 1);
+    for (scope, expires_ms, kept) in [("user", 900, 0), ("task", 0, 1)] {
+        let decided = decide(&story.task, &given(1, "d1", scope)).unwrap();
+        let [Event::ApprovalGiven(answer), Event::Granted(granted)] = decided.events.as_slice() else { panic!("{decided:?}") };
+        assert_eq!((answer.scope.as_str(), granted.scope.as_str(), granted.approval, granted.expires_ms), (scope, scope, 1, expires_ms));
+        story.happens(decided.events[1].clone());
+        assert_eq!(story.task.grants().len(), kept);
+    }
+    let denied = Command::Answer(Given { id: 1, digest: "d1".into(), scope: "task".into(), ..Given::default() });
+    assert_eq!(decide(&story.task, &denied).unwrap().events.len(), 1, "a denial grants nothing");
+}
+
+#[test]
+fn a_questions_deadline_lets_nothing_go_on_but_by_itself() {
+    let mut story = Story::new(Caps::default());
+    story.started().happens(Event::ApprovalAsked(ApprovalAsked { id: 1, seq: 4, kind: 1, like: "l".into(), ..ApprovalAsked::default() }));
+    let timer = Timer { id: 1, due_wall_ms: 9_000, ..Timer::default() };
+    story.happens(Event::Paused(Paused { why: "person".into(), timer: Some(timer), ..Paused::default() }));
+    assert_eq!(decide(&story.task, &Command::Pause).unwrap().events, [], "it waits for a person as before");
+    story.happens(Event::TimerFired(TimerFired { id: 1 }));
+    assert_eq!(story.task.status, Status::Running);
+    story.happens(Event::ApprovalGiven(ApprovalGiven { id: 1, lapsed: "expired".into(), ..ApprovalGiven::default() }));
+    let late = decide(&story.task, &Command::Answer(Given { id: 1, yes: true, ..Given::default() }));
+    assert!(late.unwrap_err().message.contains("it has expired"));
+    assert_eq!((story.task.denials("l"), story.task.denials("other")), (1, 0));
 }
 
 #[test]

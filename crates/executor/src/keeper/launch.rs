@@ -51,6 +51,12 @@ pub fn launch(order: Order) -> Result<Option<Keeper>, Broken> {
         drop(child.wait());
         return Err(Broken { step: crate::halt::MARK.into(), why: "all effects are halted".into() });
     }
+    if let Err(broken) = crate::approval::check(&order, wall_ms()) {
+        // As above: it never left the gate.
+        drop(child.kill());
+        drop(child.wait());
+        return Err(broken);
+    }
     if !publish(&order, own, &child, init, cgroup.clone())? {
         drop(child.kill());
         drop(child.wait());

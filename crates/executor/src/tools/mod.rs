@@ -11,6 +11,7 @@ use crate::tools::report::Report;
 use futures_core::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
+use tinkerbell_core::approval::Bound;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::effect::{Attempt, EffectClass, Fallback, Stall};
 use tinkerbell_core::port::{ExecSpec, Found, Sandbox, Tool, Unit, UnitState, Until};
@@ -59,6 +60,15 @@ impl Tool for Exec {
             Ok(args) => plan(EffectClass::Adoptable(Fallback::Unsafe), Some(args.cmd)),
             Err(_) => plan(EffectClass::Pure, None),
         }
+    }
+
+    fn bind<'a>(&'a self, ctx: &'a ToolContext, args: &'a str) -> BoxFuture<'a, Result<Bound, Fault>> {
+        Box::pin(async move {
+            match serde_json::from_str(args) {
+                Ok(args) => self.0.sandbox.facts(spec(RunId { task: ctx.task, seq: ctx.seq }, ctx, args)).await,
+                Err(_) => Ok(Bound::default()),
+            }
+        })
     }
 
     fn call(&self, ctx: ToolContext, args: String) -> BoxFuture<'static, Result<ToolOutcome, Stall>> {
@@ -256,13 +266,21 @@ fn spec(run: RunId, ctx: &ToolContext, args: wire::Exec) -> ExecSpec {
         env: ctx.env.clone(),
         deadline: DEADLINE,
         service: None,
+        approved: ctx.approved.clone(),
     }
 }
 
-/// A wrong working directory is the model's to mend; everything else is ours.
+/// A wrong working directory is the model's to mend, and what changed since its approval is asked for
+/// again; everything else is ours.
 fn refused(subject: &str, fault: Fault) -> Result<ToolOutcome, Stall> {
     if fault.code.0 == "TB-EXEC-005" {
         return Ok(ToolOutcome::failed(subject, format!("not run: {}", fault.message)));
+    }
+    if fault.code.0 == "TB-APPROVE-004" {
+        return Ok(ToolOutcome::failed(
+            subject,
+            format!("not run: {}. Call it again if it is still needed: the user is then asked anew", fault.message),
+        ));
     }
     if fault.message.contains("os error 28") {
         return Err(Stall::Disk(fault.message));

@@ -115,6 +115,7 @@ impl House {
             env: vec![("LANG".into(), "C".into())],
             deadline: Duration::from_secs(60),
             service: None,
+            approved: None,
         }
     }
 

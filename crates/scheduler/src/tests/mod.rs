@@ -11,7 +11,7 @@ mod world;
 use std::time::Duration;
 use tinkerbell_core::event::Caps;
 use tinkerbell_core::lifecycle::{Status, Task};
-use tinkerbell_core::port::{BlobStore as _, Command, Runtime as _, Seen, Submission};
+use tinkerbell_core::port::{BlobStore as _, Command, Given, Runtime as _, Seen, Submission};
 use tinkerbell_core::words::{Lsn, TaskId};
 use tinkerbell_testkit::memory::MemDisk;
 use world::{Script, World};
@@ -91,7 +91,7 @@ async fn a_question_waits_through_a_restart_and_is_answered_once() {
     let engine = world.engine(&disk, None, script).await;
     let task = engine.get(&id.to_string()).await.unwrap().task;
     assert!(task.paused_for("person"));
-    let answer = Command::Answer { id: 1, yes: true, text: String::new(), uid: 0 };
+    let answer = Command::Answer(Given { id: 1, yes: true, ..Given::default() });
     assert_eq!(engine.command(id, answer.clone()).await.unwrap(), "approved");
     until(&engine, id, "finished", |task| task.status == Status::Finished).await;
     assert_eq!(world.counts(id), [1, 1]);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tinkerbell_core::effect::Past;
 use tinkerbell_core::event::{self, Event, Paused, Submitted};
 use tinkerbell_core::lifecycle::{Status, Task};
-use tinkerbell_core::port::{Command, Effects as _, Journal as _, ListQuery, NewRecord, Runtime as _, Submission};
+use tinkerbell_core::port::{Command, Effects as _, Given, Journal as _, ListQuery, NewRecord, Runtime as _, Submission};
 use tinkerbell_core::words::{Lsn, Priority, Subject, TaskId};
 use tinkerbell_testkit::memory::MemDisk;
 
@@ -73,7 +73,7 @@ async fn live(engine: &Engine, patience: Duration, id: &mut Option<TaskId>) -> b
     let rests = |task: &Task| task.paused_for("person") || task.status == Status::Finished;
     let Some(now) = reached(engine, patience, task, rests).await else { return false };
     if now.paused_for("person") {
-        let answer = Command::Answer { id: 1, yes: true, text: String::new(), uid: 0 };
+        let answer = Command::Answer(Given { id: 1, yes: true, ..Given::default() });
         if !matches!(soon(patience, engine.command(task, answer)).await, Some(Ok(_))) {
             return false;
         }
@@ -275,7 +275,7 @@ async fn a_long_history_is_paged_bounded_and_cut_with_a_note() {
     assert!(words[1..].iter().enumerate().all(|(at, word)| *word == format!("word {}", first + at)), "no gap");
     drop((effects, engine));
     let engine = world.engine_with(&disk, None, script, options).await;
-    engine.command(id, Command::Answer { id: 1, yes: true, text: String::new(), uid: 0 }).await.unwrap();
+    engine.command(id, Command::Answer(Given { id: 1, yes: true, ..Given::default() })).await.unwrap();
     until(&engine, id, "finished", |task| task.status == Status::Finished).await;
 }
 

@@ -208,8 +208,8 @@ impl Runner for FakeRunner {
                     kind: QuestionKind::Approval,
                     title: "may I".into(),
                     body: "b".into(),
-                    options: vec![],
                     digest: "d".into(),
+                    ..Question::default()
                 };
                 assert!(effects.person(question).await?.yes);
             }

@@ -7,6 +7,7 @@ use super::load::RuleSet;
 use super::options::Decision;
 use super::rule::{Call, Hit, Look, Programs, Rule, Subject};
 use super::shell::{self, Segment, Split, Word};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The name of what becomes of commands that no `allow` covers.
@@ -25,6 +26,8 @@ pub enum Layer {
     User,
     /// The repository's file, which may only tighten.
     Project,
+    /// What a person allowed for more than one time; it answers an `ask` and nothing stricter.
+    Grant,
 }
 
 impl Layer {
@@ -37,6 +40,7 @@ impl Layer {
             Self::Organisation => "organisation",
             Self::User => "user",
             Self::Project => "project",
+            Self::Grant => "grant",
         }
     }
 }
@@ -87,6 +91,14 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// The names of the rules that say what was decided; each once.
+    #[must_use]
+    pub fn rules(&self) -> Vec<String> {
+        let all = self.reasons.iter().chain(self.commands.iter().flat_map(|command| &command.reasons));
+        let named = all.filter(|reason| reason.decision == self.decision && !reason.rule.is_empty());
+        named.map(|reason| reason.rule.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// All reasons of one decision, as one line without repetitions.
     #[must_use]
     pub fn why(&self) -> String {

@@ -28,6 +28,12 @@ pub struct PolicyPlaces {
 }
 
 impl PolicyPlaces {
+    /// The file of what the user allowed for more than one time, beside the user's policy.
+    #[must_use]
+    pub fn grants(&self) -> PathBuf {
+        self.user.with_file_name("grants.toml")
+    }
+
     /// Reads the built-in rules and both files; a file that does not exist has none.
     ///
     /// # Errors
@@ -45,6 +51,15 @@ impl PolicyPlaces {
 /// # Errors
 /// `TB-POLICY-002` for a file that can not be trusted or read, else as [`parse`].
 pub fn read_file(layer: Layer, path: &Path, owners: &[u32]) -> Result<Option<RuleSet>, Fault> {
+    let Some(text) = read_owned(path, owners)? else { return Ok(None) };
+    parse(layer, &path.display().to_string(), &text).map(Some)
+}
+
+/// Reads the text of a file that steers; `owners` may own it and its directory.
+///
+/// # Errors
+/// `TB-POLICY-002` for a file that can not be trusted or read.
+pub fn read_owned(path: &Path, owners: &[u32]) -> Result<Option<String>, Fault> {
     let Some(mut file) = open(path)? else { return Ok(None) };
     let meta = file.metadata().map_err(|error| unreadable(path, &error.to_string()))?;
     trusted(path, &meta, owners)?;
@@ -55,8 +70,7 @@ pub fn read_file(layer: Layer, path: &Path, owners: &[u32]) -> Result<Option<Rul
             return Err(untrusted(path, &why));
         }
     }
-    let text = text(path, &mut file, &meta)?;
-    parse(layer, &path.display().to_string(), &text).map(Some)
+    text(path, &mut file, &meta).map(Some)
 }
 
 /// Reads a project's file, `.tinkerbell/policy.toml` below its root; anybody may have written it,

@@ -28,6 +28,8 @@ fn deed(tool: &str, command: Option<&str>, writes: &[&str], deletes: u32, level:
             base: "a".repeat(40).parse().unwrap(),
         },
         grounds: Grounds::default(),
+        grants: Vec::new(),
+        now_ms: 1_000,
     }
 }
 
@@ -81,12 +83,12 @@ fn an_approval_is_bound_to_the_exact_bytes() {
     };
     let plain = digest(&|_| {});
     assert_eq!(plain, digest(&|deed| deed.call.id = "other".to_owned()));
-    let changes: [&dyn Fn(&mut Deed); 6] = [
+    assert_eq!(plain, digest(&|deed| deed.task = TaskId(8)), "equal deeds of two tasks are answered together");
+    let changes: [&dyn Fn(&mut Deed); 5] = [
         &|deed| deed.call.args = "{ }".to_owned(),
         &|deed| deed.plan.command = Some("x".to_owned()),
         &|deed| deed.plan.writes = vec!["AGENTS".to_owned(), ".md".to_owned()],
         &|deed| deed.level = Some(Level::None),
-        &|deed| deed.task = TaskId(8),
         &|deed| deed.plan.deletes = 1,
     ];
     for (index, change) in changes.into_iter().enumerate() {

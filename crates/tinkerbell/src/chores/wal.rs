@@ -250,7 +250,7 @@ fn line(entry: &Entry) -> String {
 }
 
 /// Names of event types by number, for payloads that are not at hand.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "submitted",
     "started",
     "intent",
@@ -269,6 +269,7 @@ const NAMES: [&str; 18] = [
     "timer-fired",
     "snapshot",
     "page",
+    "granted",
 ];
 
 fn kind_name(kind: u16) -> &'static str {
@@ -291,7 +292,9 @@ fn details(event: &Event) -> String {
         Event::StateSaved(it) => format!("#{} {} bytes", it.seq, it.state.len()),
         Event::Signal(it) => format!("{} {}", it.kind, it.text),
         Event::ApprovalAsked(it) => format!("?{} for #{}: {}", it.id, it.seq, it.title),
+        Event::ApprovalGiven(it) if !it.lapsed.is_empty() => format!("?{} {}", it.id, it.lapsed),
         Event::ApprovalGiven(it) => format!("?{} {} by user {} {}", it.id, if it.yes { "yes" } else { "no" }, it.uid, it.text),
+        Event::Granted(it) => format!("?{} for the {}: {} … by user {}", it.approval, it.scope, it.argv.join(" "), it.uid),
         Event::OpDone(it) => format!("#{} {}: {}", it.seq, it.kind, it.summary),
         Event::Paused(it) => format!("{}: {}", it.why, it.text),
         Event::Finished(it) => format!("{} (exit {}) {} {}", it.status, it.exit, it.code, it.text),

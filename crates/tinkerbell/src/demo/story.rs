@@ -206,7 +206,8 @@ impl Story {
         self.show(&asked.body);
         let approve = self.ask().await?;
         self.line(if approve { "approved" } else { "denied" });
-        let answer = CommandRequest::Answer { id: asked.id, approve, text: String::new() };
+        let answer =
+            CommandRequest::Answer { id: asked.id, approve, text: String::new(), digest: asked.digest.clone(), scope: String::new() };
         client.command(&ending.task, &answer).await.map(drop)
     }
 

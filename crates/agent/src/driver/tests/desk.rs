@@ -81,7 +81,7 @@ impl Desk {
     }
 
     pub fn answer(&self, id: u32, yes: bool, text: &str) {
-        self.record(vec![Event::ApprovalGiven(ApprovalGiven { id, yes, text: text.to_owned(), uid: 0 })]);
+        self.record(vec![Event::ApprovalGiven(ApprovalGiven { id, yes, text: text.to_owned(), ..ApprovalGiven::default() })]);
     }
 
     /// Texts of all results.
@@ -264,12 +264,23 @@ impl Effects for Desk {
             let approvals = self.task().approvals;
             let same = |asked: &ApprovalAsked| asked.seq == question.seq && asked.digest == question.digest;
             if let Some((id, approval)) = approvals.iter().find(|(_, approval)| same(&approval.asked)) {
-                let answer = approval.answer.clone().map(|(yes, text)| Answer { yes, text });
+                let answer = approval.answer.clone().map(|(yes, text)| Answer { yes, text, ..Answer::default() });
                 return answer.ok_or(Stall::Person(*id));
             }
             let id = u32::try_from(approvals.len()).unwrap() + 1;
-            let Question { seq, kind, title, body, options, digest } = question;
-            self.record(vec![Event::ApprovalAsked(ApprovalAsked { id, seq, kind: kind.code(), title, body, options, digest })]);
+            let Question { seq, kind, title, body, options, digest, .. } = question;
+            let (kind, like) = (kind.code(), digest.clone());
+            self.record(vec![Event::ApprovalAsked(ApprovalAsked {
+                id,
+                seq,
+                kind,
+                title,
+                body,
+                options,
+                digest,
+                like,
+                ..Default::default()
+            })]);
             Err(Stall::Person(id))
         })
     }

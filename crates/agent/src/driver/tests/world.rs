@@ -453,7 +453,13 @@ impl World {
 impl Guard for World {
     fn judge(&self, deed: &Deed) -> Judgement {
         match deed.plan.command.as_deref() {
-            Some("danger") => Judgement::Ask { why: "dangerous".to_owned(), digest: "d1gest".to_owned() },
+            Some("danger") => Judgement::Ask {
+                why: "dangerous".to_owned(),
+                digest: "d1gest".to_owned(),
+                policy: "p".to_owned(),
+                rules: Vec::new(),
+                offer: None,
+            },
             Some("forbidden") => Judgement::Refuse { why: "never".to_owned() },
             _ => Judgement::Allow,
         }

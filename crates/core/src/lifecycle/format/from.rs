@@ -26,7 +26,7 @@ impl TaskState {
         let Task {
             id: _, submitted, caps, status, generation, created_ms, updated_ms, active_ms, resumed_ms, last_lsn, prepared: workspace,
             steps, usage, spent, cost_unknown, held, open, open_op, state, approvals, ops, plan, commits, finished, told, heard,
-            cancelling, op_seq, served, tip, seq, priority, timer, timers, tries,
+            cancelling, op_seq, served, tip, seq, priority, timer, timers, tries, grants,
         } = task;
         let (status, why, text) = status_code(status);
         let (slim, prepared_lsn) = slim(workspace.as_ref(), prepared);
@@ -68,6 +68,7 @@ impl TaskState {
             timer: timer.clone(),
             timers: *timers,
             tries: *tries,
+            grants: grants.clone(),
         }
     }
 
@@ -78,7 +79,8 @@ impl TaskState {
         let approvals = self.approvals.into_iter().filter_map(|approval| {
             let asked = approval.asked?;
             let answer = approval.yes.map(|yes| (yes, approval.text));
-            Some((asked.id, Asked { asked, lsn: Lsn(approval.lsn), at_ms: approval.at_ms, answer, answered_in: approval.answered_in }))
+            let (lsn, at_ms, answered_in) = (Lsn(approval.lsn), approval.at_ms, approval.answered_in);
+            Some((asked.id, Asked { asked, lsn, at_ms, answer, answered_in, used: approval.used, lapsed: approval.lapsed }))
         });
         Task {
             id,
@@ -116,6 +118,7 @@ impl TaskState {
             timer: self.timer,
             timers: self.timers,
             tries: self.tries,
+            grants: self.grants,
         }
     }
 }
@@ -192,7 +195,16 @@ fn kept_approvals<'a>(all: impl DoubleEndedIterator<Item = &'a Asked>, seq: u32)
                 (asked.body, asked.options) = (String::new(), Vec::new());
             }
             let (yes, text) = approval.answer.clone().map_or((None, String::new()), |(yes, text)| (Some(yes), text));
-            Approval { asked: Some(asked), lsn: approval.lsn.0, at_ms: approval.at_ms, yes, text, answered_in: approval.answered_in }
+            Approval {
+                asked: Some(asked),
+                lsn: approval.lsn.0,
+                at_ms: approval.at_ms,
+                yes,
+                text,
+                answered_in: approval.answered_in,
+                used: approval.used,
+                lapsed: approval.lapsed.clone(),
+            }
         })
         .collect();
     kept.reverse();
