@@ -135,6 +135,8 @@ pub struct ExecSpec {
     /// Set for a program that serves the task beside its commands; `command` and `workdir` do not
     /// count then.
     pub service: Option<Service>,
+    /// The approval that it needed; the keeper runs nothing that differs from it.
+    pub approved: Option<Approved>,
 }
 
 /// A program that serves a task: it speaks over its standard streams and has a home of its own.
@@ -152,8 +154,6 @@ pub struct Service {
     pub network: Option<bool>,
     /// Further paths that it may read.
     pub read: Vec<PathBuf>,
-    /// The approval that it needed; the keeper runs nothing that differs from it.
-    pub approved: Option<Approved>,
 }
 
 /// How a command stands.

@@ -172,6 +172,7 @@ mod tests {
             cell,
             tree: dir.to_owned(),
             absent: Vec::new(),
+            errors_apart: false,
             approved: Some(approved.into()),
         }
     }

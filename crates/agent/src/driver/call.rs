@@ -117,9 +117,7 @@ async fn judge(stage: &Stage, seq: Seq, call: &Call, tool: Arc<dyn Tool>, plan: 
         plan: plan.clone(),
         level: level.as_ref().ok().copied(),
         workspace: stage.workspace()?,
-        grounds: Grounds::default(),
-        grants: stage.effects.task().grants(),
-        now_ms: stage.house.deps.clock.now().wall_ms,
+        grounds: Grounds { grants: stage.effects.task().grants(), now_ms: stage.house.deps.clock.now().wall_ms, ..Grounds::default() },
     };
     let judgement = stage.house.deps.guard.judge(&deed);
     if !matches!(judgement, Judgement::Refuse { .. })

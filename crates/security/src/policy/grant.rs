@@ -151,7 +151,7 @@ mod tests {
 
     fn verdict(command: &str, more: &str) -> (Verdict, Vec<RuleSet>) {
         let sets = vec![parse(Layer::BuiltIn, "b", BUILT_IN).unwrap(), parse(Layer::User, "u", &format!("{more}\n{ASKS}")).unwrap()];
-        let call = Call { tool: "exec", runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
+        let call = Call { tool: "exec", runs: true, level: Some(Level::Full), writes: &[], deletes: 0, mcp: None };
         (judge(&call, Some(command), &sets.iter().collect::<Vec<_>>(), None), sets)
     }
 

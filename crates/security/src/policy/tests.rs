@@ -28,8 +28,6 @@ fn deed(tool: &str, command: Option<&str>, writes: &[&str], deletes: u32, level:
             base: "a".repeat(40).parse().unwrap(),
         },
         grounds: Grounds::default(),
-        grants: Vec::new(),
-        now_ms: 1_000,
     }
 }
 
