@@ -17,6 +17,10 @@ use tinkerbell_core::words::Seq;
 struct Doubt {
     why: String,
     digest: String,
+    /// The policy under which it is asked; an answer is void under another.
+    policy: String,
+    /// The rules that want a person asked.
+    rules: Vec<String>,
     /// What is said when the answer is no.
     refusal: Fault,
 }
@@ -38,8 +42,11 @@ pub async fn shut(stage: &Stage, seq: Seq, verify: &Verify) -> Result<Option<Fau
             kind: QuestionKind::Approval,
             title: format!("verify: {}", doubt.why),
             body: stage.clean(&verify.command),
-            options: Vec::new(),
             digest: doubt.digest,
+            facts: vec![("policy".to_owned(), doubt.policy)],
+            lasts_ms: stage.options.question_lasts_ms,
+            rules: doubt.rules,
+            ..Question::default()
         };
         if !stage.effects.person(asked).await?.yes {
             return Ok(Some(doubt.refusal));
@@ -59,7 +66,7 @@ fn untrusted(stage: &Stage, verify: &Verify) -> Result<Judged, Stall> {
     let why = "the project's check is not trusted any more".to_owned();
     let digest = super::call::digest(&["check", &verify.command, &prepared.trust]);
     let refusal = Fault::new("TB-TRUST-004", exit::NEEDS_PERSON, why.clone()).hint("tinkerbell trust");
-    Ok(Ok(Some(Doubt { why, digest, refusal })))
+    Ok(Ok(Some(Doubt { why, digest, policy: String::new(), rules: Vec::new(), refusal })))
 }
 
 async fn judged(stage: &Stage, verify: &Verify) -> Result<Judged, Stall> {
@@ -75,7 +82,13 @@ async fn judged(stage: &Stage, verify: &Verify) -> Result<Judged, Stall> {
         plan,
         level: Some(level),
         workspace: stage.workspace()?,
-        grounds: Grounds { is_users, is_unasked: stage.is_unasked(), ..Grounds::default() },
+        grounds: Grounds {
+            is_users,
+            is_unasked: stage.is_unasked(),
+            grants: stage.effects.task().grants(),
+            now_ms: stage.house.deps.clock.now().wall_ms,
+            ..Grounds::default()
+        },
     };
     let refusal = |why: &str| {
         Fault::new("TB-POLICY-006", exit::POLICY, format!("the policy does not let the check run: {why}"))
@@ -84,6 +97,6 @@ async fn judged(stage: &Stage, verify: &Verify) -> Result<Judged, Stall> {
     Ok(match stage.house.deps.guard.judge(&deed) {
         Judgement::Allow | Judgement::Waived { .. } => Ok(None),
         Judgement::Refuse { why } => Err(refusal(&why)),
-        Judgement::Ask { why, digest } => Ok(Some(Doubt { refusal: refusal(&why), why, digest })),
+        Judgement::Ask { why, digest, policy, rules, offer: _ } => Ok(Some(Doubt { refusal: refusal(&why), why, digest, policy, rules })),
     })
 }
