@@ -118,7 +118,8 @@ impl AgentRunner {
                 let state = Bytes::from(turn.save());
                 let tree = turn.tree().to_owned();
                 let stage = Stage { house: house.clone(), task, effects, fence, tree, options, card, resumed };
-                let intended = Intended { seq, class, action: action.clone(), hold: NanoUsd(0), hold_tokens: 0, state: state.clone() };
+                let intended =
+                    Intended { seq, class, action: action.clone(), hold: NanoUsd(0), hold_tokens: 0, used: None, state: state.clone() };
                 let observed = perform(Arc::new(stage), intended, action).await?;
                 let observation = observed.observation.ok_or_else(|| broken(defect("an effect came back without an observation")))?;
                 Ok(Stepped::Again { state, wake: Wake::Observed(observation) })

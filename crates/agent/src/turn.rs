@@ -41,6 +41,8 @@ pub struct Facts {
     pub spent: NanoUsd,
     /// Tokens used.
     pub tokens: u64,
+    /// CPU time that commands have used, in milliseconds, and bytes of disk.
+    pub used: (u64, u64),
     /// Whether the user spoke after the newest model call was rendered.
     pub unheard: bool,
     /// Limit of the next answer.
@@ -66,6 +68,7 @@ impl Facts {
             caps: task.caps.clone(),
             spent: task.spent,
             tokens: task.usage.total(),
+            used: (task.cpu_ms, task.disk_bytes),
             unheard: task.has_unheard(),
             max_output_tokens,
             small: false,

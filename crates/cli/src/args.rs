@@ -24,6 +24,7 @@ use clap::{ArgAction, Args as ClapArgs, CommandFactory as _, Parser, Subcommand,
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
+use tinkerbell_core::amount::parse_bytes;
 use tinkerbell_core::code::exit;
 use tinkerbell_core::money::NanoUsd;
 
@@ -429,6 +430,18 @@ pub struct Limits {
     /// Longest working time, e.g. `4h`
     #[arg(long, value_parser = units::duration, value_name = "DURATION")]
     pub max_wall_time: Option<Duration>,
+    /// Most CPU time of all commands together, e.g. `2h`
+    #[arg(long, value_parser = units::duration, value_name = "DURATION")]
+    pub max_cpu: Option<Duration>,
+    /// Most disk that commands may take, e.g. `5GiB`
+    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
+    pub max_disk: Option<u64>,
+    /// Most processes and threads of a command at once
+    #[arg(long, value_parser = units::count, value_name = "N")]
+    pub max_processes: Option<u64>,
+    /// Most memory of a command at once, e.g. `4GiB`
+    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
+    pub max_memory: Option<u64>,
 }
 
 /// One or more tasks.

@@ -8,6 +8,7 @@ use crate::approval::{Approved, Fact, Grant};
 use crate::code::Fault;
 use crate::event::{Action, Observation, OpDone};
 use crate::money::{NanoUsd, Usage};
+use crate::port::Used;
 use crate::words::{Lsn, Seq, TaskId};
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
@@ -99,6 +100,9 @@ pub struct Intended {
     pub hold: NanoUsd,
     /// Tokens to reserve likewise.
     pub hold_tokens: u64,
+    /// For an effect that runs a command: what commands of the task have used until now. What is
+    /// left of its CPU time and disk is reserved before acting.
+    pub used: Option<Used>,
     /// The coroutine's state, in which it waits for this very effect.
     pub state: Bytes,
 }
@@ -112,11 +116,13 @@ pub struct Acted {
     pub spent: Option<(NanoUsd, Usage)>,
     /// The operation that it was, where a checkpoint tree changed.
     pub op: Option<OpDone>,
+    /// What all commands of the task have used until now, where the act had to do with one.
+    pub used: Option<Used>,
 }
 
 impl From<Observation> for Acted {
     fn from(observation: Observation) -> Self {
-        Self { observation, spent: None, op: None }
+        Self { observation, spent: None, op: None, used: None }
     }
 }
 

@@ -4,6 +4,7 @@
 //! no randomness. Invariant: the same inputs give the same outputs on any machine, for ever, because
 //! replay after a crash stands on it.
 
+pub mod amount;
 pub mod approval;
 pub mod clock;
 pub mod code;

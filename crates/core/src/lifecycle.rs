@@ -10,13 +10,14 @@ mod ops;
 #[cfg(test)]
 mod tests;
 
-pub use decide::{Decided, check_caps, decide};
+pub use decide::{Allowance, Decided, allowance, check_caps, decide};
 pub use ops::{OpEntry, OpLog, OpMove};
 
 use crate::approval::{Approved, Grant};
 use crate::effect::QuestionKind;
 use crate::event::{ApprovalAsked, Caps, FileChange, Finished, Granted, Intent, PlanStep, Prepared, Submitted, Timer};
 use crate::money::{NanoUsd, Usage};
+use crate::port::Limits;
 use crate::words::{Lsn, Owner, Priority, Seq, Subject, TaskId, Workspace};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -164,6 +165,12 @@ pub struct Task {
     pub cost_unknown: bool,
     /// Reservations that are neither settled nor released.
     pub held: BTreeMap<Seq, (NanoUsd, u64)>,
+    /// CPU time and disk set aside for commands whose outcome is not recorded.
+    pub allowed: BTreeMap<Seq, Allowance>,
+    /// CPU time in milliseconds that its commands have used, as last recorded.
+    pub cpu_ms: u64,
+    /// Bytes by which its worktree and private directories have grown, as last recorded.
+    pub disk_bytes: u64,
     /// The intent without observation, and where it stands.
     pub open: Option<(Lsn, Intent)>,
     /// The open intent of a user's operation.
@@ -262,6 +269,17 @@ impl Task {
     #[must_use]
     pub fn held_total(&self) -> (NanoUsd, u64) {
         self.held.values().fold((NanoUsd(0), 0_u64), |(usd, tokens), (u, t)| (usd.plus(*u), tokens.saturating_add(*t)))
+    }
+
+    /// What the command of this effect may use.
+    #[must_use]
+    pub fn limits(&self, seq: Seq) -> Limits {
+        Limits {
+            memory_bytes: self.caps.memory_bytes,
+            processes: self.caps.processes,
+            cpu_ms: self.allowed.get(&seq).and_then(|allowed| allowed.cpu_ms),
+            disk_bytes: self.caps.disk_bytes,
+        }
     }
 
     /// Active wall time in milliseconds at `now_ms`.

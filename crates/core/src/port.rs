@@ -4,9 +4,11 @@
 //! cancellation is dropping the future. Invariant: an adapter passes the port's contract suite in
 //! `testkit` before it is wired.
 
+mod limits;
 mod listing;
 mod storage;
 
+pub use limits::{Limits, Used};
 pub use listing::{ListQuery, Listed, Listing};
 pub use storage::{
     Appended, BlobStore, Compaction, Journal, JournalState, KEY_DESTROYED, Keyring, Needed, NewRecord, Record, Room, SealKey,
@@ -132,6 +134,8 @@ pub struct ExecSpec {
     pub env: Vec<(String, String)>,
     /// The command is ended after this long.
     pub deadline: Duration,
+    /// What it may use; the operator's own limits hold beside these.
+    pub limits: Limits,
     /// Set for a program that serves the task beside its commands; `command` and `workdir` do not
     /// count then.
     pub service: Option<Service>,
@@ -180,8 +184,13 @@ pub struct Ended {
     pub output_bytes: u64,
     /// Bytes that were not kept because the spool's cap was reached.
     pub dropped_bytes: u64,
-    /// Why the keeper or the kernel ended it: `deadline`, `memory`, `cancelled`; empty otherwise.
+    /// Why the keeper or the kernel ended it: `deadline`, `memory`, `processes`, `cpu`, `disk`,
+    /// `cancelled`; empty otherwise.
     pub cause: String,
+    /// The limit that it passed, with the numbers, in words.
+    pub why: String,
+    /// What it used.
+    pub used: Used,
 }
 
 /// What to wait for.
@@ -260,6 +269,8 @@ pub trait Sandbox: Send + Sync {
     fn stop(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>>;
     /// Kills what lives and removes the task's spools and private homes.
     fn remove(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// What all commands of the task have used until now, those that still run included.
+    fn used(&self, task: TaskId) -> BoxFuture<'_, Result<Used, Fault>>;
 }
 
 // ---------------------------------------------------------------- canvas

@@ -5,6 +5,7 @@
 
 use crate::approval::Approved;
 use crate::effect::{EffectClass, Fence};
+use crate::port::{Limits, Used};
 use crate::words::{BlobRef, Seq, TaskId, Workspace};
 use bytes::Bytes;
 use std::fmt;
@@ -80,6 +81,8 @@ pub struct ToolContext {
     pub env: Vec<(String, String)>,
     /// Where output is shown while the call runs.
     pub live: Sink,
+    /// What a command may use.
+    pub limits: Limits,
     /// The approval under which the call runs, where it needed one.
     pub approved: Option<Approved>,
 }
@@ -124,13 +127,18 @@ pub struct ToolOutcome {
     pub wall_ms: u64,
     /// The sandbox level a command ran at, by name.
     pub level: Option<String>,
+    /// What a command that ended used.
+    pub used: Used,
+    /// The limit that ended it: `memory`, `processes`, `cpu`, `disk`, `deadline`; empty otherwise.
+    pub cause: String,
 }
 
 impl ToolOutcome {
     /// A call that did what was asked.
     #[must_use]
     pub fn done(summary: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { status: ToolStatus::Done, text: text.into(), full: None, summary: summary.into(), wall_ms: 0, level: None }
+        let (text, summary) = (text.into(), summary.into());
+        Self { status: ToolStatus::Done, text, full: None, summary, wall_ms: 0, level: None, used: Used::default(), cause: String::new() }
     }
 
     /// A call that changed nothing, with the text that tells the model its next move.

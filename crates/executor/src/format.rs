@@ -47,6 +47,12 @@ pub struct Started {
     pub init: Process,
     /// The control group that holds the command, when one could be made.
     pub cgroup: Option<String>,
+    /// Groups of version 1 that hold it too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// How each limit is kept, in words; empty in records of earlier releases.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub means: String,
     /// Sandbox level.
     pub level: String,
     /// Journal epoch of whoever started it.
@@ -85,12 +91,38 @@ pub struct Trailer {
     pub sha256: String,
     /// Bytes that were not kept.
     pub dropped: u64,
-    /// `deadline`, `memory`, `cancelled`, `halted`, or empty.
+    /// `deadline`, `memory`, `processes`, `cpu`, `disk`, `cancelled`, `halted`, or empty.
     pub cause: String,
     /// Wall time in milliseconds.
     pub wall_ms: u64,
     /// Processes that outlived the main one and were ended with it.
     pub lingering: u32,
+    /// The limit that it passed, with the numbers, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// What it used with everything that it started; absent in records of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
+}
+
+/// What a command used with everything that it started; also the content of its file in the task's
+/// `usage` directory, from its first look on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Spent {
+    /// Format version.
+    pub version: u16,
+    /// CPU time in milliseconds.
+    pub cpu_ms: u64,
+    /// Most memory at once, in bytes, as far as it was seen.
+    pub memory_bytes: u64,
+    /// Most processes and threads at once, as far as they were seen.
+    pub processes: u64,
+    /// Bytes by which the task's directories have grown since its first command.
+    pub disk_bytes: u64,
+    /// When this was seen, wall time in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Whether the command has ended, so that nothing changes any more.
+    pub ended: bool,
 }
 
 /// Content of `lost`: the verdict that no trailer will ever come.

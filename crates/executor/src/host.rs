@@ -6,13 +6,14 @@
 use crate::approval;
 use crate::error::Error;
 use crate::halt;
+use crate::ledger::Ledger;
 use crate::options::{NetworkChoice, SandboxOptions};
 use crate::probe::{self, Extent, Report};
 use crate::profile::{self, Plan};
 use crate::run::{Run, Standing};
 use crate::unit::{HostUnit, ask, blocking};
 use crate::verdict::{Sweep, Verdict};
-use crate::wire::{Order, Reply, Request};
+use crate::wire::{Order, Reply, Request, Walls};
 use futures_core::future::BoxFuture;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use std::time::Duration;
 use tinkerbell_core::approval::Bound;
 use tinkerbell_core::clock::{Clock, Entropy};
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::port::{ExecSpec, Found, Level, Sandbox, Unit};
+use tinkerbell_core::port::{ExecSpec, Found, Level, Limits, Sandbox, Unit, Used};
 use tinkerbell_core::words::{RunId, TaskId};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
@@ -131,7 +132,10 @@ impl HostSandbox {
                 }
                 Err(error) => return Err(Error::files(&run.dir)(error)),
             }
-            let (cell, absent) = profile::build(&options, &spec, level, plan)?;
+            let (mut cell, absent) = profile::build(&options, &spec, level, plan)?;
+            let (limits, ledger, base) = bounds(&options, &spec)?;
+            cell.walls = walls(&limits, &spec);
+            let roots = roots(&options, &spec);
             let deadline_ms = u64::try_from(spec.deadline.as_millis()).unwrap_or(u64::MAX >> 1);
             let errors_apart = spec.service.is_some();
             Ok(Some(Order {
@@ -142,9 +146,13 @@ impl HostSandbox {
                 generation: spec.fence.generation,
                 deadline_ms,
                 cell,
+                roots,
                 tree: spec.workspace.tree,
                 absent,
                 errors_apart,
+                limits: limits.into(),
+                ledger,
+                base,
                 approved: spec.approved.map(Into::into),
             }))
         })
@@ -306,6 +314,33 @@ impl Sandbox for HostSandbox {
     fn remove(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async move { Ok(self.remove_task(task).await?) })
     }
+
+    fn used(&self, task: TaskId) -> BoxFuture<'_, Result<Used, Fault>> {
+        let private = self.options.homes_dir.join(task.to_string());
+        Box::pin(async move { Ok(blocking(move || Ok(Ledger::of(&private).total())).await?) })
+    }
+}
+
+/// Directories whose growth counts: the worktree, and the task's private home and temporary files.
+fn roots(options: &SandboxOptions, spec: &ExecSpec) -> Vec<PathBuf> {
+    vec![spec.workspace.tree.clone(), options.homes_dir.join(spec.run.task.to_string())]
+}
+
+/// What a command may use, where its task's figures stand, and what its directories took at first.
+fn bounds(options: &SandboxOptions, spec: &ExecSpec) -> Result<(Limits, PathBuf, u64), Error> {
+    let mut ledger = Ledger::of(&options.homes_dir.join(spec.run.task.to_string()));
+    let base = ledger.base(|| crate::disk::walk(&roots(options, spec)).bytes).map_err(Error::files(ledger.dir()))?;
+    let mut limits = spec.limits.tighter(options.limits);
+    // From its start on, as the command gets it; for keepers that share it, up to this total.
+    limits.cpu_ms = limits.cpu_ms.map(|left| ledger.total().cpu_ms.saturating_add(left));
+    Ok((limits, ledger.dir().to_owned(), base))
+}
+
+/// Walls that the kernel can keep without control groups.
+fn walls(limits: &Limits, spec: &ExecSpec) -> Walls {
+    // Of each process alone, and a little beyond: the watch over all of them comes first.
+    let cpu_s = spec.limits.cpu_ms.map(|left| left / 1_000 + 2);
+    Walls { processes: limits.processes, cpu_s, shared_bytes: limits.memory_bytes.map(|bytes| bytes / 2) }
 }
 
 /// Ends one live run: asks its keeper, and deals with a keeper that does not hear.

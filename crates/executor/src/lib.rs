@@ -8,11 +8,14 @@
 
 mod approval;
 mod cell;
+mod disk;
 mod error;
 pub mod format;
+mod groups;
 pub mod halt;
 mod host;
 mod keeper;
+mod ledger;
 mod options;
 mod probe;
 mod process;
@@ -26,6 +29,7 @@ mod wire;
 
 pub use cell::landlock_abi;
 pub use error::Error;
+pub use groups::host_memory;
 pub use host::HostSandbox;
 pub use options::{LevelChoice, NetworkChoice, SandboxOptions};
 pub use probe::{Check, Report};

@@ -4,6 +4,7 @@
 //! here can come from a project, a model or a prompt.
 
 use std::path::PathBuf;
+use tinkerbell_core::port::Limits;
 
 /// Which level the operator wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +43,8 @@ pub struct SandboxOptions {
     pub cache_dir: PathBuf,
     /// Never visible to commands, whatever else is granted: data, state, configuration, sockets.
     pub hidden: Vec<PathBuf>,
+    /// What each command may use, with everything that it starts.
+    pub limits: Limits,
     /// The level.
     pub level: LevelChoice,
     /// The network.

@@ -3,7 +3,7 @@
 //! A number alone names nothing, because numbers recur: every signal goes to a pidfd whose start
 //! time was checked after opening it. Invariant: no process outside the given run is signalled.
 
-use crate::format::Process;
+use crate::format::{Process, Usage};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,6 +19,12 @@ pub struct Stat {
     pub start: u64,
     /// Whether it is dead and not reaped.
     pub zombie: bool,
+    /// CPU time in clock ticks, of itself and of the children that it has waited for.
+    pub ticks: u64,
+    /// Number of threads.
+    pub threads: u64,
+    /// Pages in memory, shared ones included.
+    pub pages: u64,
 }
 
 /// Milliseconds since boot, suspend included.
@@ -41,17 +47,32 @@ pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
+/// The kernel's release: its first two numbers; zeros where they can not be read.
+#[must_use]
+pub fn kernel() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let text = name.release().to_string_lossy();
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// Reads one process.
 #[must_use]
 pub fn stat(pid: i32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in parentheses and may hold anything, parentheses included.
     let rest = text.get(text.rfind(')')? + 2..)?;
-    let mut fields = rest.split(' ');
-    let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
-    let start = fields.nth(17)?.parse().ok()?;
-    Some(Stat { pid, parent, start, zombie: matches!(state, "Z" | "X") })
+    let fields: Vec<&str> = rest.split(' ').take(22).collect();
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    Some(Stat {
+        pid,
+        parent: fields.get(1)?.parse().ok()?,
+        start: number(19)?,
+        zombie: matches!(fields.first(), Some(&("Z" | "X"))),
+        ticks: (11..15).filter_map(number).fold(0, u64::saturating_add),
+        threads: number(17)?,
+        pages: number(21)?,
+    })
 }
 
 /// A process with its start time.
@@ -77,6 +98,12 @@ pub fn all() -> Vec<Stat> {
 /// Living descendants of a process, itself left out.
 #[must_use]
 pub fn descendants(root: i32) -> Vec<Process> {
+    tree(root).into_iter().filter(|stat| !stat.zombie).map(|stat| Process { pid: stat.pid, start: stat.start }).collect()
+}
+
+/// All descendants of a process, dead ones that nobody has waited for included.
+#[must_use]
+pub fn tree(root: i32) -> Vec<Stat> {
     let mut children: HashMap<i32, Vec<Stat>> = HashMap::new();
     for stat in all() {
         children.entry(stat.parent).or_default().push(stat);
@@ -85,12 +112,18 @@ pub fn descendants(root: i32) -> Vec<Process> {
     while let Some(pid) = open.pop() {
         for stat in children.remove(&pid).unwrap_or_default() {
             open.push(stat.pid);
-            if !stat.zombie {
-                found.push(Process { pid: stat.pid, start: stat.start });
-            }
+            found.push(stat);
         }
     }
     found
+}
+
+/// Memory of a process in bytes, its share of what it shares; `None` where that can not be read.
+#[must_use]
+pub fn share(pid: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 /// Signals this very process; a process that is gone is no error.
@@ -168,6 +201,20 @@ pub fn kill_cgroup(path: &str, limit: Duration) -> bool {
         std::thread::sleep(Duration::from_millis(1));
     }
     false
+}
+
+/// What all reaped children used.
+#[must_use]
+#[allow(unsafe_code)]
+pub fn children_usage() -> Usage {
+    // SAFETY: all-zero bytes are a valid `rusage`, and the pointer is to our own.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    let micros = |time: libc::timeval| u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_usec).unwrap_or(0);
+    Usage { user_us: micros(usage.ru_utime), system_us: micros(usage.ru_stime), max_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0) }
 }
 
 #[cfg(test)]

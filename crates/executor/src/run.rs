@@ -4,7 +4,7 @@
 //! tell the rest. Invariant: a run whose command may have begun is never called "never ran".
 
 use crate::error::Error;
-use crate::format::{Lock, Lost, Shown, Started, Trailer, VERSION, Versioned};
+use crate::format::{Lock, Lost, Shown, Spent, Started, Trailer, VERSION, Versioned};
 use crate::process::{boot_id, is_alive, kill_cgroup, kill_until_gone, marked, signal};
 use crate::verdict::{Evidence, Verdict};
 use rustix::fs::FlockOperation;
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tinkerbell_core::port::Ended;
+use tinkerbell_core::port::{Ended, Used};
 use tinkerbell_core::words::Seq;
 
 /// Longest time that ending a lost run's processes may take.
@@ -140,6 +140,10 @@ impl Run {
             if let Some(cgroup) = &started.cgroup {
                 let _is_gone = kill_cgroup(cgroup, KILL);
             }
+            for group in &started.groups {
+                // What still stands in it is found by its mark below; an empty group is only untidy.
+                std::fs::remove_dir(group).ok();
+            }
             kill_until_gone(KILL, || stages.into_iter().filter(|process| is_alive(*process)).collect());
         }
         if kill_until_gone(KILL, || marked(&self.name)) {
@@ -239,6 +243,16 @@ impl Run {
     }
 }
 
+/// What a command used; trailers of earlier releases know the main process alone.
+fn used(trailer: &Trailer) -> Used {
+    let usage = trailer.rusage;
+    let cpu_ms = usage.user_us.saturating_add(usage.system_us) / 1_000;
+    match trailer.spent {
+        Some(Spent { cpu_ms, memory_bytes, processes, disk_bytes, .. }) => Used { cpu_ms, memory_bytes, processes, disk_bytes },
+        None => Used { cpu_ms, memory_bytes: usage.max_rss_kib << 10, ..Used::default() },
+    }
+}
+
 /// The port's form of a trailer.
 #[must_use]
 pub fn ended(trailer: &Trailer) -> Ended {
@@ -249,6 +263,8 @@ pub fn ended(trailer: &Trailer) -> Ended {
         output_bytes: trailer.bytes,
         dropped_bytes: trailer.dropped,
         cause: trailer.cause.clone(),
+        why: trailer.why.clone(),
+        used: used(trailer),
     }
 }
 

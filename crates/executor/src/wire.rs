@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tinkerbell_core::approval::Approved;
+use tinkerbell_core::port::Limits;
 
 /// Daemon to keeper, on standard input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,6 +35,18 @@ pub struct Order {
     /// end is kept, behind all output.
     #[serde(default)]
     pub errors_apart: bool,
+    /// What it may use.
+    #[serde(default)]
+    pub limits: Bounds,
+    /// Directory with the figures of the task's commands.
+    #[serde(default)]
+    pub ledger: PathBuf,
+    /// Directories whose size is limited; the workspace's tree first.
+    #[serde(default)]
+    pub roots: Vec<PathBuf>,
+    /// What they took before the task's first command.
+    #[serde(default)]
+    pub base: u64,
     /// The approval that the command needed.
     #[serde(default)]
     pub approved: Option<Approval>,
@@ -63,6 +76,33 @@ impl From<Approval> for Approved {
     fn from(approval: Approval) -> Self {
         let Approval { digest, facts, expires_ms, nonce } = approval;
         Self { digest, facts, expires_ms, nonce }
+    }
+}
+
+/// Limits of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Memory at once, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads at once.
+    pub processes: Option<u64>,
+    /// CPU time in milliseconds that all commands of the task together may reach.
+    pub cpu_ms: Option<u64>,
+    /// Bytes by which the directories may have grown.
+    pub disk_bytes: Option<u64>,
+}
+
+impl From<Limits> for Bounds {
+    fn from(limits: Limits) -> Self {
+        let Limits { memory_bytes, processes, cpu_ms, disk_bytes } = limits;
+        Self { memory_bytes, processes, cpu_ms, disk_bytes }
+    }
+}
+
+impl From<Bounds> for Limits {
+    fn from(bounds: Bounds) -> Self {
+        let Bounds { memory_bytes, processes, cpu_ms, disk_bytes } = bounds;
+        Self { memory_bytes, processes, cpu_ms, disk_bytes }
     }
 }
 
@@ -125,6 +165,20 @@ pub struct Cell {
     pub least_abi: i32,
     /// Processes that it must not signal, where the kernel can not scope signals itself.
     pub guarded_pids: Vec<i32>,
+    /// Walls that the kernel keeps for each process or for the namespace.
+    #[serde(default)]
+    pub walls: Walls,
+}
+
+/// Walls beside the control groups; each may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Walls {
+    /// Processes and threads of the user in the namespace, or of the whole user.
+    pub processes: Option<u64>,
+    /// CPU time of one process in seconds.
+    pub cpu_s: Option<u64>,
+    /// Size of `/dev/shm` in bytes; level `full` only.
+    pub shared_bytes: Option<u64>,
 }
 
 /// One entry of the new root.

@@ -18,6 +18,8 @@ mod house;
 mod keeping;
 #[path = "it/killing.rs"]
 mod killing;
+#[path = "it/limits.rs"]
+mod limits;
 #[path = "it/toolchains.rs"]
 mod toolchains;
 #[path = "it/walls.rs"]

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::effect::{Act, Acted, Answer, Attempt, Intended, Live, Past, Question, Stall};
 use tinkerbell_core::event::{Action, Event, Intent, Observed, Placed, Released, Reserved, Settled, StateSaved};
-use tinkerbell_core::lifecycle::{OP_SEQ, Task, check_caps};
+use tinkerbell_core::lifecycle::{Allowance, OP_SEQ, Task, allowance, check_caps};
 use tinkerbell_core::money::NanoUsd;
 use tinkerbell_core::port::{Effects, Room, Seen};
 use tinkerbell_core::words::{Lsn, TaskId};
@@ -76,7 +76,7 @@ impl TaskEffects {
     /// its answer may be there already; only when more is needed now, it is replaced.
     async fn announce(&self, intended: &Intended, attempt: Attempt) -> Result<(), Stall> {
         let asks = matches!(intended.action, Action::Ask(_));
-        let reserves = intended.hold > NanoUsd(0) || intended.hold_tokens > 0;
+        let mut reserves = intended.hold > NanoUsd(0) || intended.hold_tokens > 0;
         let mut events = Vec::new();
         let mut task = self.task();
         if attempt == Attempt::Recover
@@ -96,8 +96,13 @@ impl TaskEffects {
             let counts = asks && attempt == Attempt::First;
             check_caps(&task, self.inner.now_ms(), (intended.hold, intended.hold_tokens), counts).map_err(Stall::Budget)?;
         }
+        // A command that was begun goes on under what was left for it then.
+        let used = intended.used.filter(|_| attempt == Attempt::First);
+        let allowed = used.map(|used| allowance(&task, used)).transpose().map_err(Stall::Budget)?.unwrap_or_default();
+        reserves |= allowed != Allowance::default();
         if reserves {
-            let held = Reserved { seq: intended.seq, nano_usd: intended.hold.0, tokens: intended.hold_tokens };
+            let (nano_usd, tokens) = (intended.hold.0, intended.hold_tokens);
+            let held = Reserved { seq: intended.seq, nano_usd, tokens, cpu_ms: allowed.cpu_ms, disk_bytes: allowed.disk_bytes };
             events.push(Event::Reserved(held));
         }
         if attempt == Attempt::First {
@@ -129,17 +134,27 @@ impl TaskEffects {
     async fn conclude(&self, intended: &Intended, acted: Acted) -> Result<Observed, Stall> {
         let observed = Observed { seq: intended.seq, observation: Some(acted.observation) };
         let mut events = vec![Event::Observed(observed.clone())];
-        let held = self.task().held.contains_key(&intended.seq);
-        match acted.spent {
-            Some((cost, usage)) => events.push(Event::Settled(Settled {
+        let task = self.task();
+        let held = task.held.contains_key(&intended.seq);
+        // Totals that are known already need no record of their own.
+        let used = acted.used.filter(|used| held || used.cpu_ms > task.cpu_ms || used.disk_bytes != task.disk_bytes);
+        match (acted.spent, used) {
+            (Some((cost, usage)), _) => events.push(Event::Settled(Settled {
                 seq: intended.seq,
                 nano_usd: cost.0,
                 input_tokens: usage.input,
                 cached_tokens: usage.cached,
                 output_tokens: usage.output,
+                ..Settled::default()
             })),
-            None if held => events.push(Event::Released(Released { seq: intended.seq, why: "nothing was spent".into() })),
-            None => {}
+            (None, Some(used)) => events.push(Event::Settled(Settled {
+                seq: intended.seq,
+                cpu_ms: Some(used.cpu_ms),
+                disk_bytes: Some(used.disk_bytes),
+                ..Settled::default()
+            })),
+            (None, None) if held => events.push(Event::Released(Released { seq: intended.seq, why: "nothing was spent".into() })),
+            (None, None) => {}
         }
         events.extend(acted.op.map(Event::OpDone));
         let operation = intended.seq > OP_SEQ;

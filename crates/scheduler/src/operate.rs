@@ -79,6 +79,7 @@ impl Engine {
             action: Action::Op(op.clone()),
             hold: NanoUsd(0),
             hold_tokens: 0,
+            used: None,
             state: Bytes::new(),
         };
         let observed = self.inner.deps.runner.operate(task, op, intended, effects).await.map_err(stalled)?;

@@ -17,7 +17,7 @@ use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::effect::{Acted, Attempt, Fence, Question, QuestionKind, Stall};
 use tinkerbell_core::event::{FileChange, Observation, Op, OpDone, Prepared, Reply, ResultSeen};
 use tinkerbell_core::money::{NanoUsd, Usage};
-use tinkerbell_core::port::{Effects, Sandbox, Tool};
+use tinkerbell_core::port::{Effects, Limits, Sandbox, Tool};
 use tinkerbell_core::tool::{Sink, ToolContext, ToolStatus};
 use tinkerbell_core::words::{GitId, Seq, TaskId, Workspace};
 
@@ -150,7 +150,12 @@ impl Acts {
             match served {
                 Served::Answer(cost) => {
                     let reply = Reply { nano_usd: Some(cost), stop: "end".into(), ..Reply::default() };
-                    return Ok(Acted { observation: Observation::Reply(reply), spent: Some((NanoUsd(cost), Usage::default())), op: None });
+                    return Ok(Acted {
+                        observation: Observation::Reply(reply),
+                        spent: Some((NanoUsd(cost), Usage::default())),
+                        op: None,
+                        used: None,
+                    });
                 }
                 Served::Throttled(ms) if ms <= SILENCE_MS => self.clock.sleep(Duration::from_millis(ms)).await,
                 Served::Throttled(ms) => return Err(busy(ms)),
@@ -214,6 +219,7 @@ impl Acts {
             max_output_tokens: 2_000,
             env: Vec::new(),
             live: Sink::default(),
+            limits: Limits::default(),
             approved: None,
         })
     }

@@ -154,8 +154,15 @@ impl SimRunner {
         }
         let (class, action) = self.intent(mind, deed, &step, name);
         let holds = matches!(action, Action::Ask(_));
-        let intended =
-            Intended { seq: mind.seq, class, action, hold: NanoUsd(if holds { HOLD } else { 0 }), hold_tokens: 0, state: mind.save() };
+        let intended = Intended {
+            seq: mind.seq,
+            class,
+            action,
+            hold: NanoUsd(if holds { HOLD } else { 0 }),
+            hold_tokens: 0,
+            used: None,
+            state: mind.save(),
+        };
         let act = self.act(&step, name, mind, deed, effects.clone());
         let observed = effects.once(intended, act).await?;
         let observation = observed.observation.ok_or_else(|| Stall::Broken(Fault::new("TB-BUG-001", 1, "an empty observation")))?;
@@ -218,7 +225,7 @@ pub fn operated(op: &Op, seq: Seq, before: String) -> Acted {
     let done = OpDone { kind: op.kind.clone(), seq, before, after: op.target.clone(), ops: op.ops.clone(), ..OpDone::default() };
     let op =
         (op.kind != "remove").then(|| OpDone { commit: if op.kind == "land" { checkpoint(seq.into()) } else { String::new() }, ..done });
-    Acted { observation: Observation::Operated(Operated { text, ..Operated::default() }), spent: None, op }
+    Acted { observation: Observation::Operated(Operated { text, ..Operated::default() }), spent: None, op, used: None }
 }
 
 fn question(seq: Seq) -> Question {

@@ -61,7 +61,7 @@ pub fn router_options(config: &Config, places: &Places) -> tinkerbell_router::Op
     }
 }
 
-/// What the sandbox is told of a configuration.
+/// What the sandbox is told of a configuration, limits left out: those may be mistaken.
 #[must_use]
 pub fn sandbox_options(config: &Config, places: &Places, env: &Environment) -> SandboxOptions {
     SandboxOptions {
@@ -77,6 +77,7 @@ pub fn sandbox_options(config: &Config, places: &Places, env: &Environment) -> S
             .map(Path::to_owned)
             .chain([key_places(config, places).root])
             .collect(),
+        limits: tinkerbell_core::port::Limits::default(),
         level: match config.sandbox.level {
             config::options::Level::Auto => LevelChoice::Auto,
             config::options::Level::Full => LevelChoice::Full,
@@ -106,7 +107,9 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources, sent: V
     let config = loaded.config.clone();
     let (journal, blobs) = storage(places, &config, clock.clone(), entropy.clone()).await?;
     let canvas = GitCanvas::new(canvas_options(&config, places, env));
-    let sandbox = HostSandbox::new(sandbox_options(&config, places, env), clock.clone(), entropy.clone());
+    let limits = config::sandbox_limits(&config, tinkerbell_executor::host_memory())?;
+    let options = SandboxOptions { limits, ..sandbox_options(&config, places, env) };
+    let sandbox = HostSandbox::new(options, clock.clone(), entropy.clone());
     let received = Arc::new(Received::new(env.clone()));
     received.take(sent);
     let keys = received.clone();
@@ -296,6 +299,10 @@ fn tightened(mut config: Config, cwd: &Path) -> Result<Config, Fault> {
     limits.max_tokens = lower(limits.max_tokens, project.max_tokens);
     limits.budget = config::lower_budget(limits.budget.take(), project.budget)?;
     limits.max_wall_time = config::lower_duration(limits.max_wall_time.take(), project.max_wall_time)?;
+    limits.max_cpu = config::lower_duration(limits.max_cpu.take(), project.max_cpu)?;
+    limits.max_disk = config::lower_bytes(limits.max_disk.take(), project.max_disk)?;
+    limits.max_processes = lower(limits.max_processes, project.max_processes);
+    limits.max_memory = config::lower_bytes(limits.max_memory.take(), project.max_memory)?;
     Ok(config)
 }
 

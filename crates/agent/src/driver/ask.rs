@@ -171,7 +171,7 @@ impl Asking {
             lost: lost.tries,
         };
         let spent = (cost.unwrap_or_default(), usage.plus(lost.usage));
-        Acted { observation: Observation::Reply(reply), spent: Some(spent), op: None }
+        Acted { observation: Observation::Reply(reply), spent: Some(spent), op: None, used: None }
     }
 
     /// The parts as they are recorded: without secrets in words, and with an id of its own for each call.

@@ -59,6 +59,9 @@ pub async fn perform(stage: Arc<Stage>, mut intended: Intended, call: Call) -> R
         }
         Fate::Run { tool, plan, approved } => {
             intended.class = plan.class;
+            if plan.command.is_some() {
+                intended.used = Some(stage.used().await?);
+            }
             let errand = Errand { seq, call: asked, tool, plan, approved };
             stage.once(intended, move |attempt| run(acting, errand, attempt)).await?
         }
@@ -219,7 +222,8 @@ async fn run(stage: Arc<Stage>, errand: Errand, attempt: Attempt) -> Result<Acte
     if touches(&call, &plan, &outcome) {
         checkpoint(&stage, &plan, &mut result).await?;
     }
-    Ok(Acted::from(Observation::Result(result)))
+    let used = if commands(&call, &plan) { Some(stage.used().await?) } else { None };
+    Ok(Acted { used, ..Acted::from(Observation::Result(result)) })
 }
 
 /// Shows a running call's output to whoever watches, without secrets.
@@ -272,15 +276,23 @@ async fn seen(stage: &Stage, outcome: &ToolOutcome) -> Result<ResultSeen, Stall>
         summary: stage.clean(&outcome.summary),
         wall_ms: outcome.wall_ms,
         level: outcome.level.clone().unwrap_or_default(),
+        cpu_ms: outcome.used.cpu_ms,
+        memory_bytes: outcome.used.memory_bytes,
+        processes: outcome.used.processes,
+        cause: outcome.cause.clone(),
         ..ResultSeen::default()
     })
 }
 
 /// Whether the tree may differ after the call. Waiting for a command may see what it wrote.
 fn touches(call: &Call, plan: &ToolPlan, outcome: &ToolOutcome) -> bool {
-    let commands = plan.command.is_some() || matches!(call.tool.as_str(), "exec_wait" | "exec_send");
-    let changes = plan.class != EffectClass::Pure || commands;
+    let changes = plan.class != EffectClass::Pure || commands(call, plan);
     changes && outcome.status != ToolStatus::Failed
+}
+
+/// Whether the call has to do with a command.
+fn commands(call: &Call, plan: &ToolPlan) -> bool {
+    plan.command.is_some() || matches!(call.tool.as_str(), "exec_wait" | "exec_send")
 }
 
 /// Whether the call writes protected files, which then were approved.

@@ -46,7 +46,7 @@ async fn act(stage: Arc<Stage>, seq: Seq, commit: Commit) -> Result<Acted, Stall
         ..OpDone::default()
     };
     let observation = Observation::Committed(Committed { commit: made.to_string() });
-    Ok(Acted { observation, spent: None, op: Some(op) })
+    Ok(Acted { observation, spent: None, op: Some(op), used: None })
 }
 
 fn trailers(task: TaskId, lsn: Lsn, commit: &Commit) -> [(&'static str, String); 5] {

@@ -187,7 +187,7 @@ fn told(acted: Result<Acted, Stall>) -> Result<Acted, Stall> {
 }
 
 fn acted(operated: Operated, op: Option<OpDone>) -> Acted {
-    Acted { observation: Observation::Operated(operated), spent: None, op }
+    Acted { observation: Observation::Operated(operated), spent: None, op, used: None }
 }
 
 fn numbers(ops: &[u32]) -> String {

@@ -11,7 +11,7 @@ use tinkerbell_core::effect::{Act, Acted, Attempt, Fence, Intended, Live, LiveDe
 use tinkerbell_core::event::{FileChange, Observed};
 use tinkerbell_core::lifecycle::{OP_SEQ, Task};
 use tinkerbell_core::model::ModelCard;
-use tinkerbell_core::port::{Effects, Found};
+use tinkerbell_core::port::{Effects, Found, Used};
 use tinkerbell_core::text::cap_tokens;
 use tinkerbell_core::tool::{Sink, ToolContext, output_name};
 use tinkerbell_core::words::{GitId, Lsn, RunId, Seq, Workspace};
@@ -112,6 +112,11 @@ impl Stage {
         }
         let past = self.effects.past(Lsn(0)).await?;
         Ok(past.iter().any(|entry| matches!(entry, Past::Effect { seq: seen, .. } if *seen == seq)))
+    }
+
+    /// What all commands of the task have used until now.
+    pub async fn used(&self) -> Result<Used, Stall> {
+        self.house.deps.sandbox.used(self.task.id).await.map_err(broken)
     }
 
     /// Shows progress.

@@ -34,6 +34,7 @@ pub async fn perform(stage: Arc<Stage>, mut intended: Intended, verify: Verify) 
         (settled(&stage, seq, verify).await?, shut)
     };
     intended.action = Action::Verify(verify.clone());
+    intended.used = Some(stage.used().await?);
     let act = move |attempt| async move {
         match shut.filter(|_| attempt == Attempt::First) {
             Some(fault) => Ok(Acted::from(Observation::Failed(failed(fault)))),
@@ -77,10 +78,11 @@ async fn act(stage: Arc<Stage>, seq: Seq, verify: Verify, attempt: Attempt) -> R
         Found::Lost(_) => return lost(&stage, &before).await,
         Found::NeverRan => start(&stage, seq, &verify).await?,
     };
-    match watch(&stage, seq, unit.as_ref()).await? {
-        Some(ended) => verdict(&stage, unit.as_ref(), &ended, &before).await,
-        None => lost(&stage, &before).await,
-    }
+    let acted = match watch(&stage, seq, unit.as_ref()).await? {
+        Some(ended) => verdict(&stage, unit.as_ref(), &ended, &before).await?,
+        None => lost(&stage, &before).await?,
+    };
+    Ok(Acted { used: Some(stage.used().await?), ..acted })
 }
 
 async fn start(stage: &Stage, seq: Seq, verify: &Verify) -> Result<Arc<dyn Unit>, Stall> {
@@ -95,6 +97,7 @@ async fn start(stage: &Stage, seq: Seq, verify: &Verify) -> Result<Arc<dyn Unit>
         env: (stage.house.deps.env)(stage.task.id).into_iter().chain([(CHECK.to_owned(), "1".to_owned())]).collect(),
         deadline: stage.options.verify_deadline,
         service: None,
+        limits: stage.effects.task().limits(seq),
         approved: None,
     };
     stage.house.deps.sandbox.start(spec).await.map_err(broken)
@@ -127,7 +130,11 @@ async fn verdict(stage: &Stage, unit: &dyn Unit, ended: &Ended, before: &GitId) 
     let raw = whole(unit).await?;
     let tokens = stage.result_tokens().min(VERDICT_TOKENS);
     let (text, full) = stage.cut(&fold_output(&raw), None, tokens).await?;
-    let cause = if ended.cause.is_empty() { String::new() } else { format!("[ended by: {}]\n", ended.cause) };
+    let cause = match (ended.cause.as_str(), ended.why.as_str()) {
+        ("", _) => String::new(),
+        (cause, "") => format!("[ended by: {cause}]\n"),
+        (cause, why) => format!("[ended by limit `{cause}`: {why}]\n"),
+    };
     let verdict = Verdict {
         passed: ended.code == Some(0),
         text: format!("{cause}{text}"),

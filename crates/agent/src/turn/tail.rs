@@ -51,6 +51,8 @@ impl Turn {
             ("steps", share(u64::from(self.state.step.saturating_sub(1)), caps.steps.map(u64::from))),
             ("money", share(self.facts.spent.0, caps.nano_usd)),
             ("tokens", share(self.facts.tokens, caps.tokens)),
+            ("CPU time of commands", share(self.facts.used.0, caps.cpu_ms)),
+            ("disk for commands", share(self.facts.used.1, caps.disk_bytes)),
         ];
         let (what, left) = left.into_iter().filter_map(|(what, left)| left.map(|left| (what, left))).min_by_key(|(_, left)| *left)?;
         match left {

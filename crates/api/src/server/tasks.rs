@@ -87,6 +87,10 @@ fn caps(caps: &wire::Caps) -> event::Caps {
         steps: caps.steps,
         tokens: caps.tokens,
         wall_ms: caps.wall_ms,
+        cpu_ms: caps.cpu_ms,
+        disk_bytes: caps.disk_bytes,
+        processes: caps.processes,
+        memory_bytes: caps.memory_bytes,
     }
 }
 

@@ -144,7 +144,16 @@ fn task_started(submitted: &event::Submitted) -> TaskStarted {
 }
 
 fn caps(caps: &event::Caps) -> Caps {
-    Caps { cost_micros: caps.nano_usd.map(|n| NanoUsd(n).micros()), steps: caps.steps, tokens: caps.tokens, wall_ms: caps.wall_ms }
+    Caps {
+        cost_micros: caps.nano_usd.map(|n| NanoUsd(n).micros()),
+        steps: caps.steps,
+        tokens: caps.tokens,
+        wall_ms: caps.wall_ms,
+        cpu_ms: caps.cpu_ms,
+        disk_bytes: caps.disk_bytes,
+        processes: caps.processes,
+        memory_bytes: caps.memory_bytes,
+    }
 }
 
 fn item_started(intent: &event::Intent) -> Option<ItemStarted> {
@@ -439,6 +448,8 @@ pub fn task_view(task: &Task, short: String) -> TaskView {
         steps: task.steps,
         usage: facts.usage,
         cost_micros: (!facts.is_cost_unknown).then(|| facts.spent.micros()),
+        cpu_ms: task.cpu_ms,
+        disk_bytes: task.disk_bytes,
         caps: caps(&task.caps),
         no_input: task.submitted.no_input,
         priority: task.priority.name().to_owned(),

@@ -52,6 +52,12 @@ pub struct TaskView {
     pub usage: Usage,
     /// Money spent in millionths of a US dollar; null where a price is unknown.
     pub cost_micros: Option<u64>,
+    /// CPU time that commands have used, in milliseconds.
+    #[serde(default)]
+    pub cpu_ms: u64,
+    /// Bytes by which worktree and private directories have grown.
+    #[serde(default)]
+    pub disk_bytes: u64,
     /// Limits in force.
     pub caps: Caps,
     /// Whether nobody can be asked.

@@ -100,7 +100,13 @@ fn op(kind: &str) -> Event {
 }
 
 fn story() -> Vec<Event> {
-    let caps = Some(event::Caps { nano_usd: Some(5_000_000_000), steps: Some(300), tokens: None, wall_ms: Some(14_400_000) });
+    let caps = Some(event::Caps {
+        nano_usd: Some(5_000_000_000),
+        steps: Some(300),
+        tokens: None,
+        wall_ms: Some(14_400_000),
+        ..event::Caps::default()
+    });
     let goal = "accept CRLF".to_owned();
     let asked = event::ApprovalAsked {
         id: 1,
@@ -123,9 +129,16 @@ fn story() -> Vec<Event> {
         intent(1, Action::Prepare(event::Prepare {})),
         observed(1, prepared()),
         intent(2, Action::Ask(event::Ask { step: 1, ..event::Ask::default() })),
-        Event::Reserved(event::Reserved { seq: 2, nano_usd: 9_000, tokens: 5_000 }),
+        Event::Reserved(event::Reserved { seq: 2, nano_usd: 9_000, tokens: 5_000, ..event::Reserved::default() }),
         observed(2, reply()),
-        Event::Settled(event::Settled { seq: 2, nano_usd: 1_500, input_tokens: 1200, cached_tokens: 1000, output_tokens: 40 }),
+        Event::Settled(event::Settled {
+            seq: 2,
+            nano_usd: 1_500,
+            input_tokens: 1200,
+            cached_tokens: 1000,
+            output_tokens: 40,
+            ..event::Settled::default()
+        }),
         intent(3, call("plan", "{}")),
         observed(3, planned()),
         intent(4, call("exec", r#"{"cmd":"make test"}"#)),

@@ -70,7 +70,14 @@ fn play(engine: &Fake) {
     engine.happen(Event::Intent(event::Intent { seq: 2, class: 1, action: Some(Action::Call(call)), yolo: false }));
     let result = event::ResultSeen { status: "exited".into(), ..event::ResultSeen::default() };
     engine.happen(Event::Observed(event::Observed { seq: 2, observation: Some(Observation::Result(result)) }));
-    engine.happen(Event::Settled(event::Settled { seq: 2, nano_usd: 5_000, input_tokens: 70, cached_tokens: 0, output_tokens: 1 }));
+    engine.happen(Event::Settled(event::Settled {
+        seq: 2,
+        nano_usd: 5_000,
+        input_tokens: 70,
+        cached_tokens: 0,
+        output_tokens: 1,
+        ..event::Settled::default()
+    }));
     engine.happen(Event::Finished(event::Finished { status: "unverified".into(), ..event::Finished::default() }));
 }
 

@@ -200,6 +200,10 @@ fn double(caps: &Caps) -> Caps {
         steps: caps.steps.map(|n| n.saturating_mul(2)),
         tokens: caps.tokens.map(|n| n.saturating_mul(2)),
         wall_ms: caps.wall_ms.map(|n| n.saturating_mul(2)),
+        cpu_ms: caps.cpu_ms.map(|n| n.saturating_mul(2)),
+        disk_bytes: caps.disk_bytes.map(|n| n.saturating_mul(2)),
+        processes: caps.processes.map(|n| n.saturating_mul(2)),
+        memory_bytes: caps.memory_bytes.map(|n| n.saturating_mul(2)),
     }
 }
 

@@ -186,11 +186,16 @@ fn piped() -> Result<String, Fault> {
 
 /// Limits as the daemon takes them.
 pub fn caps(limits: &Limits) -> Caps {
+    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Caps {
         cost_micros: limits.budget.map(tinkerbell_core::money::NanoUsd::micros),
         steps: limits.max_steps,
         tokens: limits.max_tokens,
-        wall_ms: limits.max_wall_time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        wall_ms: limits.max_wall_time.map(millis),
+        cpu_ms: limits.max_cpu.map(millis),
+        disk_bytes: limits.max_disk,
+        processes: limits.max_processes,
+        memory_bytes: limits.max_memory,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::render::{diff, one_line, table, visible};
 use std::time::Duration;
 use tinkerbell_api::Client;
 use tinkerbell_api::wire::{Body, CommandRequest, Envelope, TaskView};
+use tinkerbell_core::amount::{bytes, span};
 use tinkerbell_core::code::{Fault, exit};
 
 /// Tasks that one answer of the daemon holds at most.
@@ -81,6 +82,22 @@ fn section(desk: &Desk, name: &str, lines: Vec<String>) {
     lines.iter().for_each(|line| desk.out.data(&format!("  {line}")));
 }
 
+/// What commands have used, where there is something to say, and what they may.
+fn resources(view: &TaskView) -> Vec<(&'static str, String)> {
+    let caps = &view.caps;
+    let of = |used: String, cap: Option<String>| cap.map_or(used.clone(), |cap| format!("{used} of {cap}"));
+    let mut lines = Vec::new();
+    if view.cpu_ms > 0 || caps.cpu_ms.is_some() {
+        lines.push(("cpu time", of(span(view.cpu_ms), caps.cpu_ms.map(span))));
+    }
+    if view.disk_bytes > 0 || caps.disk_bytes.is_some() {
+        lines.push(("disk", of(bytes(view.disk_bytes), caps.disk_bytes.map(bytes))));
+    }
+    lines.extend(caps.processes.map(|most| ("processes", format!("at most {most} at once"))));
+    lines.extend(caps.memory_bytes.map(|most| ("memory", format!("at most {} at once", bytes(most)))));
+    lines
+}
+
 fn facts(view: &TaskView) -> Vec<(&'static str, String)> {
     let line = |text: &str| one_line(text, 300);
     let mut facts =
@@ -96,6 +113,7 @@ fn facts(view: &TaskView) -> Vec<(&'static str, String)> {
     facts.push(("tokens", used(view.usage.input_tokens.saturating_add(view.usage.output_tokens), view.caps.tokens)));
     let cap = view.caps.cost_micros.map(|micros| format!(" of {}", table::cost(Some(micros)))).unwrap_or_default();
     facts.push(("cost", format!("{}{cap}", table::cost(view.cost_micros))));
+    facts.extend(resources(view));
     let places = [
         ("directory", Some(&view.cwd)),
         ("branch", view.branch.as_ref()),

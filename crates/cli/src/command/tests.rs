@@ -618,7 +618,7 @@ async fn changing_a_task_says_how_to_take_it_back() {
             $ rm 7f3  → 0
             1 Remove { force: false }
             $ resume 7f3 --budget 5usd  → 0
-            1 Resume(Some(Caps { nano_usd: Some(5000000000), steps: None, tokens: None, wall_ms: None }))
+            1 Resume(Some(Caps { nano_usd: Some(5000000000), steps: None, tokens: None, wall_ms: None, cpu_ms: None, disk_bytes: None, processes: None, memory_bytes: None }))
             $ tell 7f3 keep LF  → 0
             1 Tell("keep LF")
             $ inbox  → 0

@@ -3,8 +3,10 @@
 //! Only data: meaning lives in `lifecycle`. Fields may be added, never renumbered or reused; a
 //! breaking change is a new message. Invariant: `tests/golden/v1` stays readable for ever.
 
+mod budget;
 mod observed;
 
+pub use budget::{Caps, Released, Reserved, Settled};
 pub use observed::{
     Committed, Failed, FileChange, LostTry, Made, Observation, Observed, Operated, Part, PartKind, PlanStep, Prepared, Reply, ResultSeen,
     Verdict,
@@ -81,23 +83,6 @@ pub enum Event {
     /// A person allowed more than one deed.
     #[prost(message, tag = "20")]
     Granted(Granted),
-}
-
-/// Limits of a task; `None` where nothing is limited.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Caps {
-    /// Money in nano-dollars.
-    #[prost(uint64, optional, tag = "1")]
-    pub nano_usd: Option<u64>,
-    /// Model calls.
-    #[prost(uint32, optional, tag = "2")]
-    pub steps: Option<u32>,
-    /// Tokens in and out together.
-    #[prost(uint64, optional, tag = "3")]
-    pub tokens: Option<u64>,
-    /// Wall time in milliseconds.
-    #[prost(uint64, optional, tag = "4")]
-    pub wall_ms: Option<u64>,
 }
 
 /// A task was accepted.
@@ -321,51 +306,6 @@ pub struct Op {
     /// Cost of the task so far, in millionths of a dollar.
     #[prost(uint64, tag = "8")]
     pub cost_micros: u64,
-}
-
-/// Money and tokens were set aside for an effect.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Reserved {
-    /// The effect.
-    #[prost(uint32, tag = "1")]
-    pub seq: u32,
-    /// Nano-dollars.
-    #[prost(uint64, tag = "2")]
-    pub nano_usd: u64,
-    /// Tokens.
-    #[prost(uint64, tag = "3")]
-    pub tokens: u64,
-}
-
-/// A reservation became spend.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Settled {
-    /// The effect.
-    #[prost(uint32, tag = "1")]
-    pub seq: u32,
-    /// Nano-dollars really spent.
-    #[prost(uint64, tag = "2")]
-    pub nano_usd: u64,
-    /// Input tokens.
-    #[prost(uint64, tag = "3")]
-    pub input_tokens: u64,
-    /// Of those, read from cache.
-    #[prost(uint64, tag = "4")]
-    pub cached_tokens: u64,
-    /// Output tokens.
-    #[prost(uint64, tag = "5")]
-    pub output_tokens: u64,
-}
-
-/// A reservation was given back unspent.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Released {
-    /// The effect.
-    #[prost(uint32, tag = "1")]
-    pub seq: u32,
-    /// Why.
-    #[prost(string, tag = "2")]
-    pub why: String,
 }
 
 /// The coroutine's state before the intent that follows.

@@ -11,7 +11,7 @@ fn samples() -> Vec<Event> {
             goal: "fix the parser".into(),
             cwd: b"/home/u/p".to_vec(),
             model: "local/qwen".into(),
-            caps: Some(Caps { nano_usd: Some(5), steps: Some(300), tokens: None, wall_ms: Some(9) }),
+            caps: Some(Caps { nano_usd: Some(5), steps: Some(300), tokens: None, wall_ms: Some(9), ..Caps::default() }),
             no_input: true,
             ..Submitted::default()
         }),
@@ -31,8 +31,8 @@ fn samples() -> Vec<Event> {
                 ..ResultSeen::default()
             })),
         }),
-        Event::Reserved(Reserved { seq: 2, nano_usd: 10, tokens: 20 }),
-        Event::Settled(Settled { seq: 2, nano_usd: 7, input_tokens: 1, cached_tokens: 0, output_tokens: 2 }),
+        Event::Reserved(Reserved { seq: 2, nano_usd: 10, tokens: 20, ..Reserved::default() }),
+        Event::Settled(Settled { seq: 2, nano_usd: 7, input_tokens: 1, cached_tokens: 0, output_tokens: 2, ..Settled::default() }),
         Event::Released(Released { seq: 2, why: "refused".into() }),
         Event::StateSaved(StateSaved { state: vec![1, 2, 3], seq: 3 }),
         Event::Signal(Signal { kind: "tell".into(), text: "faster".into(), caps: None }),

@@ -4,10 +4,11 @@
 //! and says what to do instead.
 
 use super::{OpMove, Status, Task};
+use crate::amount::{bytes, span};
 use crate::code::{Fault, exit};
 use crate::event::{ApprovalGiven, Caps, Event, Granted, Op, Paused, Signal};
 use crate::money::NanoUsd;
-use crate::port::{Command, Given};
+use crate::port::{Command, Given, Used};
 use crate::words::Priority;
 
 /// What a command leads to.
@@ -117,8 +118,9 @@ fn resume(task: &Task, caps: Option<&Caps>) -> Result<Decided, Fault> {
             Ok(decided)
         }
         Status::Paused { why, text } if why == "budget" && !raised => {
-            Err(Fault::new("TB-TASK-004", exit::BUDGET, format!("task {} stands at a limit: {text}", task.id.short(8)))
-                .hint("raise it: tinkerbell resume TASK --budget 5usd (or --max-steps, --max-tokens, --max-wall-time)"))
+            Err(Fault::new("TB-TASK-004", exit::BUDGET, format!("task {} stands at a limit: {text}", task.id.short(8))).hint(
+                "raise it: tinkerbell resume TASK --budget 5usd (or --max-steps, --max-tokens, --max-wall-time, --max-cpu, --max-disk)",
+            ))
         }
         Status::Paused { why, .. } if why == "person" && task.waiting_for().is_some() => {
             Err(Fault::new("TB-TASK-005", exit::NEEDS_PERSON, format!("task {} waits for an answer", task.id.short(8)))
@@ -262,5 +264,34 @@ pub fn check_caps(task: &Task, now_ms: u64, hold: (NanoUsd, u64), asks: bool) ->
     if let Some(cap) = task.caps.wall_ms.filter(|cap| task.active_at(now_ms) >= *cap) {
         return Err(format!("{} s of working time are used up", cap / 1_000));
     }
-    Ok(())
+    allowance(task, Used { cpu_ms: task.cpu_ms, disk_bytes: task.disk_bytes, ..Used::default() }).map(drop)
+}
+
+/// What is left for a command, where the task has such limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Allowance {
+    /// CPU time in milliseconds. Commands that run beside each other share it.
+    pub cpu_ms: Option<u64>,
+    /// Bytes of disk, shared likewise.
+    pub disk_bytes: Option<u64>,
+}
+
+/// What is left for a command of the task, whose commands have `used` so much until now; the text of
+/// a refusal names the limit and what raises it.
+///
+/// # Errors
+/// The limit that is reached, for people.
+pub fn allowance(task: &Task, used: Used) -> Result<Allowance, String> {
+    let cpu_ms = used.cpu_ms.max(task.cpu_ms);
+    let left = |cap: Option<u64>, used: u64| cap.map(|cap| cap.saturating_sub(used));
+    let allowed = Allowance { cpu_ms: left(task.caps.cpu_ms, cpu_ms), disk_bytes: left(task.caps.disk_bytes, used.disk_bytes) };
+    if allowed.cpu_ms == Some(0) {
+        let cap = span(task.caps.cpu_ms.unwrap_or(0));
+        return Err(format!("{} of {cap} of CPU time are used by its commands (raise it: --max-cpu)", span(cpu_ms)));
+    }
+    if allowed.disk_bytes == Some(0) {
+        let cap = bytes(task.caps.disk_bytes.unwrap_or(0));
+        return Err(format!("{} of {cap} of disk are taken by its commands (raise it: --max-disk)", bytes(used.disk_bytes)));
+    }
+    Ok(allowed)
 }

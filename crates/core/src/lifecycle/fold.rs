@@ -3,7 +3,7 @@
 //! Total: an event that does not fit changes nothing that matters, because the journal is the
 //! truth and a fold must not fail on it. Invariant: no decision is taken here.
 
-use super::{Approval, OP_SEQ, OpLog, Status, Task};
+use super::{Allowance, Approval, OP_SEQ, OpLog, Status, Task};
 use crate::event::{Action, Event, Intent, Observation, Observed, Placed, Prepared, Settled, Signal, Submitted};
 use crate::money::{NanoUsd, Usage};
 use crate::words::{Lsn, Priority, TaskId, Workspace};
@@ -35,6 +35,9 @@ impl Task {
             spent: NanoUsd(0),
             cost_unknown: false,
             held: BTreeMap::new(),
+            allowed: BTreeMap::new(),
+            cpu_ms: 0,
+            disk_bytes: 0,
             open: None,
             open_op: None,
             state: None,
@@ -80,10 +83,14 @@ impl Task {
             Event::Observed(observed) => self.observe(observed),
             Event::Reserved(held) => {
                 self.held.insert(held.seq, (NanoUsd(held.nano_usd), held.tokens));
+                if held.cpu_ms.or(held.disk_bytes).is_some() {
+                    self.allowed.insert(held.seq, Allowance { cpu_ms: held.cpu_ms, disk_bytes: held.disk_bytes });
+                }
             }
             Event::Settled(settled) => self.settle(settled),
             Event::Released(released) => {
                 self.held.remove(&released.seq);
+                self.allowed.remove(&released.seq);
             }
             Event::StateSaved(saved) => self.state = Some(Bytes::from(saved.state.clone())),
             Event::Signal(signal) => self.signal(placed, signal),
@@ -129,6 +136,7 @@ impl Task {
                 self.finished = Some(finished.clone());
                 self.timer = None;
                 self.held.clear();
+                self.allowed.clear();
                 // The wish is fulfilled; what the user says next starts afresh.
                 self.cancelling = false;
             }
@@ -207,6 +215,10 @@ impl Task {
 
     fn settle(&mut self, settled: &Settled) {
         self.held.remove(&settled.seq);
+        self.allowed.remove(&settled.seq);
+        // Totals of the task: a total that came late takes nothing back.
+        self.cpu_ms = self.cpu_ms.max(settled.cpu_ms.unwrap_or(0));
+        self.disk_bytes = settled.disk_bytes.unwrap_or(self.disk_bytes);
         self.spent = self.spent.plus(NanoUsd(settled.nano_usd));
         self.usage = self.usage.plus(Usage {
             input: settled.input_tokens,
@@ -244,6 +256,10 @@ impl Task {
         kept.steps = caps.steps.or(kept.steps);
         kept.tokens = caps.tokens.or(kept.tokens);
         kept.wall_ms = caps.wall_ms.or(kept.wall_ms);
+        kept.cpu_ms = caps.cpu_ms.or(kept.cpu_ms);
+        kept.disk_bytes = caps.disk_bytes.or(kept.disk_bytes);
+        kept.processes = caps.processes.or(kept.processes);
+        kept.memory_bytes = caps.memory_bytes.or(kept.memory_bytes);
     }
 }
 

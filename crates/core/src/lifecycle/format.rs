@@ -202,6 +202,15 @@ pub struct TaskState {
     /// How often in a row it went on by itself without getting further.
     #[prost(uint32, tag = "37")]
     pub tries: u32,
+    /// CPU time that its commands have used, in milliseconds.
+    #[prost(uint64, tag = "60")]
+    pub cpu_ms: u64,
+    /// Bytes by which its directories have grown.
+    #[prost(uint64, tag = "61")]
+    pub disk_bytes: u64,
+    /// CPU time and disk set aside for commands.
+    #[prost(message, repeated, tag = "62")]
+    pub allowed: Vec<Allowed>,
     /// What the user allowed for the rest of the task.
     #[prost(message, repeated, tag = "45")]
     pub grants: Vec<Granted>,
@@ -236,6 +245,20 @@ pub struct Held {
     /// Tokens.
     #[prost(uint64, tag = "3")]
     pub tokens: u64,
+}
+
+/// CPU time and disk set aside for a command.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Allowed {
+    /// The effect.
+    #[prost(uint32, tag = "1")]
+    pub seq: u32,
+    /// CPU time in milliseconds.
+    #[prost(uint64, optional, tag = "2")]
+    pub cpu_ms: Option<u64>,
+    /// Bytes of disk.
+    #[prost(uint64, optional, tag = "3")]
+    pub disk_bytes: Option<u64>,
 }
 
 /// An intent without observation.

@@ -79,13 +79,13 @@ fn undo_takes_a_landing_back_first() {
 
 #[test]
 fn reservations_count_against_every_cap_until_settled() {
-    let caps = Caps { nano_usd: Some(100), steps: Some(3), tokens: Some(1_000), wall_ms: Some(60_000) };
+    let caps = Caps { nano_usd: Some(100), steps: Some(3), tokens: Some(1_000), wall_ms: Some(60_000), ..Caps::default() };
     let mut story = Story::new(caps);
     story.started();
     let now = story.now;
     assert_eq!(check_caps(&story.task, now, (NanoUsd(100), 1_000), true), Ok(()));
     assert!(check_caps(&story.task, now, (NanoUsd(101), 0), true).unwrap_err().contains("spent"));
-    story.happens(Event::Reserved(Reserved { seq: 1, nano_usd: 60, tokens: 600 }));
+    story.happens(Event::Reserved(Reserved { seq: 1, nano_usd: 60, tokens: 600, ..Reserved::default() }));
     assert!(check_caps(&story.task, now, (NanoUsd(41), 0), true).is_err());
     assert!(check_caps(&story.task, now, (NanoUsd(0), 401), true).unwrap_err().contains("tokens"));
     story.happens(Event::Settled(Settled { seq: 1, nano_usd: 10, input_tokens: 50, ..Settled::default() }));
@@ -235,7 +235,7 @@ fn full_task() -> Task {
     story.happens(Event::Intent(Intent { seq: 1, class: 2, action: Some(Action::Prepare(Prepare {})), yolo: false }));
     story.happens(Event::Observed(Observed { seq: 1, observation: Some(Observation::Prepared(prepared)) }));
     story.happens(Event::Observed(Observed { seq: 9, observation: Some(Observation::Committed(Committed { commit: "t1".into() })) }));
-    story.happens(Event::Reserved(Reserved { seq: 2, nano_usd: 60, tokens: 600 }));
+    story.happens(Event::Reserved(Reserved { seq: 2, nano_usd: 60, tokens: 600, ..Reserved::default() }));
     story.happens(Event::StateSaved(StateSaved { state: vec![1, 2, 3], seq: 2 }));
     story.happens(Event::Intent(Intent {
         seq: 2,

@@ -7,7 +7,8 @@
 use super::control::Control;
 use super::{At, Broken, close_standard, filter, landlock, mounts};
 use crate::format::Usage;
-use crate::wire::{Cell, CellLevel, FromCell};
+use crate::groups::STAGES;
+use crate::wire::{Cell, CellLevel, FromCell, Walls};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal, WaitOptions, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::ffi::OsString;
@@ -56,12 +57,12 @@ fn prepare(cell: &Cell) -> Result<Command, Broken> {
         }
         // Resolvable by the usual /etc/hosts, and no view of the host.
         rustix::system::sethostname(b"localhost").at("host name")?;
-        mounts::build(&cell.mounts)?;
+        mounts::build(&cell.mounts, &cell.walls)?;
     } else {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).at("reaper")?;
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    limits(cell.level);
+    limits(cell.level, &cell.walls);
     // A heavy build shall die before the user's session does; raising one's own score is always
     // allowed, and where it is not, nothing is lost.
     drop(std::fs::write("/proc/self/oom_score_adj", "300"));
@@ -116,7 +117,7 @@ fn drop_capabilities(level: CellLevel) -> Result<(), Broken> {
 }
 
 /// Limits that no command needs to pass. Failing to lower one means that it is lower already.
-fn limits(level: CellLevel) {
+fn limits(level: CellLevel, walls: &Walls) {
     let lower = |resource: Resource, wanted: u64| {
         let old = rustix::process::getrlimit(resource);
         let cap = |limit: Option<u64>| Some(limit.map_or(wanted, |limit| limit.min(wanted)));
@@ -124,8 +125,13 @@ fn limits(level: CellLevel) {
     };
     lower(Resource::Core, 0);
     lower(Resource::Fsize, 64 << 30);
-    // Counted per user and namespace on `full`; elsewhere the user's other processes count too.
-    lower(Resource::Nproc, if level == CellLevel::Full { 4096 } else { 16384 });
+    // Counted per user and namespace on `full`; elsewhere the user's other processes count too, so
+    // that only a far limit is fair there. Root is never bound by it.
+    let processes = walls.processes.map_or(4096, |most| most.saturating_add(STAGES));
+    lower(Resource::Nproc, if level == CellLevel::Full { processes } else { processes.max(16384) });
+    if let Some(seconds) = walls.cpu_s {
+        lower(Resource::Cpu, seconds);
+    }
     lower(Resource::Nofile, 65536);
     lower(Resource::Memlock, 64 << 20);
 }
@@ -168,7 +174,11 @@ fn serve(mut control: Control, child: &Child) -> i32 {
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid.as_raw_pid() == main => {
-                let exit = FromCell::Exit { code: status.exit_status(), signal: status.terminating_signal(), rusage: children_usage() };
+                let exit = FromCell::Exit {
+                    code: status.exit_status(),
+                    signal: status.terminating_signal(),
+                    rusage: crate::process::children_usage(),
+                };
                 // The keeper is gone if this fails; the other thread then ends everything.
                 drop(control.send(&exit));
             }
@@ -186,17 +196,4 @@ fn serve(mut control: Control, child: &Child) -> i32 {
 fn leave_no_one() {
     let own = rustix::process::getpid().as_raw_pid();
     crate::process::kill_until_gone(Duration::from_secs(5), || crate::process::descendants(own));
-}
-
-/// What all reaped children used.
-#[allow(unsafe_code)]
-fn children_usage() -> Usage {
-    // SAFETY: all-zero bytes are a valid `rusage`, and the pointer is to our own.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
-        usage
-    };
-    let micros = |time: libc::timeval| u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_usec).unwrap_or(0);
-    Usage { user_us: micros(usage.ru_utime), system_us: micros(usage.ru_stime), max_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0) }
 }

@@ -4,7 +4,7 @@
 //! root is reachable once [`build`] returns, and no mount travels back to the host.
 
 use super::{At, Broken};
-use crate::wire::Mount;
+use crate::wire::{Mount, Walls};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use std::ffi::CString;
@@ -18,11 +18,11 @@ const NEW: &str = "/new";
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Builds the root and moves into it.
-pub fn build(mounts: &[Mount]) -> Result<(), Broken> {
+pub fn build(mounts: &[Mount], walls: &Walls) -> Result<(), Broken> {
     rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).at("cut mount propagation")?;
     stage()?;
-    devices()?;
-    processes()?;
+    devices(walls.shared_bytes)?;
+    processes(walls.processes)?;
     for dir in ["tmp", "run", "var"] {
         directory(&Path::new(NEW).join(dir))?;
     }
@@ -51,10 +51,10 @@ fn tmpfs(at: &Path, data: &str) -> Result<(), Broken> {
 }
 
 /// A `/dev` with the harmless devices only, and terminals of its own.
-fn devices() -> Result<(), Broken> {
+fn devices(shared_bytes: Option<u64>) -> Result<(), Broken> {
     let dev = Path::new(NEW).join("dev");
     directory(&dev)?;
-    tmpfs(&dev, "mode=0755")?;
+    tmpfs(&dev, "mode=0755,size=1m,nr_inodes=4096")?;
     for name in DEVICES {
         let from = Path::new(OLD).join("dev").join(name);
         if from.exists() {
@@ -68,7 +68,9 @@ fn devices() -> Result<(), Broken> {
     }
     let options = c"newinstance,ptmxmode=0666,mode=620";
     rustix::mount::mount("devpts", dev.join("pts"), "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, options).at("terminals")?;
-    tmpfs(&dev.join("shm"), "mode=1777")?;
+    // Empty files take the kernel's memory too.
+    let size = shared_bytes.map_or(String::new(), |bytes| format!(",size={bytes}"));
+    tmpfs(&dev.join("shm"), &format!("mode=1777,nr_inodes=65536{size}"))?;
     let links = [
         ("ptmx", "pts/ptmx"),
         ("fd", "/proc/self/fd"),
@@ -84,11 +86,12 @@ fn devices() -> Result<(), Broken> {
 
 /// A `/proc` that shows this PID namespace only, its switches read-only: their owner is user 0,
 /// who needs no capability to write many of them.
-fn processes() -> Result<(), Broken> {
+fn processes(most: Option<u64>) -> Result<(), Broken> {
     let proc = Path::new(NEW).join("proc");
     directory(&proc)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("proc", &proc, "proc", flags, None).at("fresh /proc")?;
+    wall_of_pids(&proc, most);
     for name in ["sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi"] {
         let path = proc.join(name);
         if path.exists() {
@@ -97,6 +100,19 @@ fn processes() -> Result<(), Broken> {
         }
     }
     Ok(())
+}
+
+/// Process numbers that the kernel keeps back, whatever a namespace's limit is.
+const RESERVED: u64 = 301;
+
+/// Limits the numbers that processes of this namespace can have, which binds root as well. Only where
+/// the number belongs to the namespace: on older kernels it is the host's.
+fn wall_of_pids(proc: &Path, most: Option<u64>) {
+    if let Some(most) = most.filter(|_| crate::process::kernel() >= (6, 14)) {
+        let wall = most.saturating_add(RESERVED + crate::groups::STAGES);
+        // The watch stays where this is refused.
+        std::fs::write(proc.join("sys/kernel/pid_max"), wall.to_string()).ok();
+    }
 }
 
 fn apply(mount: &Mount) -> Result<(), Broken> {

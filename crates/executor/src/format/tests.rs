@@ -30,8 +30,13 @@ fn files_of_version_1_are_read() {
         epoch: 3,
         generation: 4,
         wall_ms: 1_790_000_000_000,
+        groups: Vec::new(),
+        means: String::new(),
     };
     check(include_str!("../../tests/golden/v1/started.json"), &started);
+    let grouped =
+        Started { groups: vec!["/sys/fs/cgroup/pids/tinkerbell-x".into()], means: "memory cgroup1, disk watch".into(), ..started };
+    check(include_str!("../../tests/golden/v1/started-groups.json"), &grouped);
     let shown = Shown { version: 1, ends: [(7, 11), (9, 20)].into() };
     check(include_str!("../../tests/golden/v1/shown.json"), &shown);
     let trailer = Trailer {
@@ -45,8 +50,14 @@ fn files_of_version_1_are_read() {
         cause: "deadline".into(),
         wall_ms: 1234,
         lingering: 2,
+        why: String::new(),
+        spent: None,
     };
     check(include_str!("../../tests/golden/v1/trailer.json"), &trailer);
+    let spent = Spent { version: 1, cpu_ms: 5, memory_bytes: 6, processes: 7, disk_bytes: 8, at_ms: 9, ended: true };
+    let limited = Trailer { cause: "memory".into(), why: "it held too much".into(), spent: Some(spent), ..trailer };
+    check(include_str!("../../tests/golden/v1/trailer-limits.json"), &limited);
+    check(include_str!("../../tests/golden/v1/usage.json"), &spent);
     check(include_str!("../../tests/golden/v1/lost.json"), &Lost { version: 1, why: "its keeper is gone".into() });
 }
 

@@ -81,6 +81,7 @@ impl Keeper {
             self.spool.push(2, mono_ms(), self.errors.make_contiguous());
         }
         let total = self.spool.total();
+        let (spent, why) = (Some(self.spent), std::mem::take(&mut self.why));
         let trailer = Trailer {
             version: VERSION,
             status: main.code,
@@ -92,6 +93,8 @@ impl Keeper {
             cause: std::mem::take(&mut self.cause),
             wall_ms: main.at_ms.saturating_sub(self.started_ms),
             lingering,
+            why,
+            spent,
         };
         write_trailer(&self.order.run_dir, &trailer, self.trailer.as_ref())?;
         // The socket's file is of no use to anyone now; the next start would remove it too.
@@ -114,10 +117,17 @@ impl Keeper {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        if let Some(cgroup) = &self.cgroup {
+        let (spent, breach) = self.watch.close(crate::process::children_usage());
+        self.spent = spent;
+        if let Some(breach) = breach.filter(|_| self.cause.is_empty()) {
+            breach.cause.clone_into(&mut self.cause);
+            self.why = breach.why;
+        }
+        if let Some(cgroup) = self.watch.groups.unified.as_ref().and_then(|dir| dir.to_str()) {
             // A group that can not be removed is empty and only untidy.
             let _is_gone = kill_cgroup(cgroup, KILL);
         }
+        self.watch.groups.remove();
     }
 
     /// Removes protected paths that were absent at the start, and says so in the output.
@@ -151,7 +161,7 @@ fn remove_beneath(tree: &Path, relative: &Path) -> std::io::Result<bool> {
     }
 }
 
-/// Bytes that a trailer takes at most: its longest form has 500.
+/// Bytes that a trailer takes at most: its longest form has 1,000.
 const TRAILER_BYTES: usize = 4096;
 
 /// The trailer's file with its blocks taken, so that a disk that is full at the end has room for it.

@@ -4,8 +4,10 @@
 //! spawn held at the gate, `started` by link, gate), which is what makes a start unrepeatable.
 
 use super::Keeper;
+use super::watch::Watch;
 use crate::cell::{At, Broken};
 use crate::format::{Lock, Process, Started, VERSION};
+use crate::groups::Groups;
 use crate::process::{boot_id, identify, mono_ms, wall_ms};
 use crate::spool::{Caps, Writer};
 use crate::wire::{CellLevel, FromCell, Order};
@@ -34,7 +36,6 @@ pub fn launch(order: Order) -> Result<Option<Keeper>, Broken> {
     let spool = Writer::create(&order.run_dir, Caps::default()).at("create the spool")?;
     let listener = listen(&order.run_dir).at("open the socket")?;
     let (mut child, mut control) = spawn_cell(&order)?;
-    let cgroup = enter_cgroup(&order.run, child.id());
     let init = match await_ready(&order, &child, &mut control) {
         Ok(pid) => pid,
         Err(broken) => {
@@ -57,17 +58,22 @@ pub fn launch(order: Order) -> Result<Option<Keeper>, Broken> {
         drop(child.wait());
         return Err(broken);
     }
-    if !publish(&order, own, &child, init, cgroup.clone())? {
+    // All before the gate: what the command starts is born in them.
+    let mut groups = Groups::make(&order.run, &order.limits.into());
+    groups.enter(&[child.id().cast_signed(), init]);
+    if !publish(&order, own, (&child, init), &groups)? {
         drop(child.kill());
         drop(child.wait());
+        groups.remove();
         return Ok(None);
     }
     let trailer = super::ending::reserve_trailer(&order.run_dir);
     // A cell that was killed at the gate does not hear it; that is found out, and written down, as the
     // end of every other command is.
     let _heard = control.write_all(b"G").is_ok();
-    let keeper = assemble(Parts { order, lock, child, control, listener, spool })?;
-    Ok(Some(Keeper { init_pid: init, cgroup, trailer, mark, ..keeper }))
+    let watch = Watch::new(&order, groups);
+    let keeper = assemble(Parts { order, lock, child, control, listener, spool, watch })?;
+    Ok(Some(Keeper { init_pid: init, trailer, mark, ..keeper }))
 }
 
 /// What a launch has made so far, on its way into a keeper.
@@ -78,10 +84,11 @@ struct Parts {
     control: UnixStream,
     listener: UnixListener,
     spool: Writer,
+    watch: Watch,
 }
 
 fn assemble(parts: Parts) -> Result<Keeper, Broken> {
-    let Parts { order, lock, mut child, control, listener, spool } = parts;
+    let Parts { order, lock, mut child, control, listener, spool, watch } = parts;
     let output = |fd: OwnedFd| -> Result<File, Broken> {
         nonblocking(&fd)?;
         Ok(File::from(fd))
@@ -114,10 +121,12 @@ fn assemble(parts: Parts) -> Result<Keeper, Broken> {
         errors: std::collections::VecDeque::new(),
         started_ms: now,
         init_pid: 0,
-        cgroup: None,
+        watch,
         trailer: None,
         main: None,
         cause: String::new(),
+        why: String::new(),
+        spent: crate::format::Spent::default(),
         kill_at_ms: None,
         is_forced: false,
         last_output_ms: now,
@@ -226,8 +235,10 @@ fn read_line(control: &mut UnixStream) -> Result<Vec<u8>, Broken> {
 }
 
 /// Publishes `started` by link(2), the latch; `false` when it stands already.
-fn publish(order: &Order, own: Process, child: &Child, init: i32, cgroup: Option<String>) -> Result<bool, Broken> {
+fn publish(order: &Order, own: Process, (child, init): (&Child, i32), groups: &Groups) -> Result<bool, Broken> {
     let find = |pid: i32| identify(pid).ok_or("it is gone").at("find the cell");
+    let has_wall = order.cell.level == CellLevel::Full && order.limits.processes.is_some() && crate::process::kernel() >= (6, 14);
+    let other = if has_wall { "+pid_max" } else { "" };
     let started = Started {
         version: VERSION,
         run: order.run.clone(),
@@ -235,7 +246,9 @@ fn publish(order: &Order, own: Process, child: &Child, init: i32, cgroup: Option
         keeper: own,
         cell: find(child.id().cast_signed())?,
         init: find(init)?,
-        cgroup,
+        cgroup: groups.unified.as_ref().map(|dir| dir.display().to_string()),
+        groups: groups.others.iter().map(|dir| dir.display().to_string()).collect(),
+        means: groups.means(other),
         level: match order.cell.level {
             CellLevel::Full => "full",
             CellLevel::Landlock => "landlock",
@@ -255,21 +268,4 @@ fn publish(order: &Order, own: Process, child: &Child, init: i32, cgroup: Option
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
         other => other.map(|()| true).at("publish `started`"),
     }
-}
-
-/// Moves the cell into a control group of its own, where this host lets us make one.
-fn enter_cgroup(run: &str, pid: u32) -> Option<String> {
-    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = own.lines().find_map(|line| line.strip_prefix("0::"))?.trim_start_matches('/').to_owned();
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let root = mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4))?.to_owned();
-    let dir = Path::new(&root).join(own).join(format!("tinkerbell-{run}"));
-    std::fs::create_dir(&dir).ok()?;
-    let is_whole = dir.join("cgroup.kill").exists() && std::fs::write(dir.join("cgroup.procs"), pid.to_string()).is_ok();
-    if is_whole {
-        return dir.to_str().map(str::to_owned);
-    }
-    // An empty group that stays behind is only untidy.
-    drop(std::fs::remove_dir(&dir));
-    None
 }

@@ -7,6 +7,7 @@
 mod ending;
 mod launch;
 mod socket;
+mod watch;
 
 use crate::error::Error;
 use crate::process::mono_ms;
@@ -60,11 +61,13 @@ pub(crate) struct Keeper {
     errors: VecDeque<u8>,
     started_ms: u64,
     init_pid: i32,
-    cgroup: Option<String>,
+    watch: watch::Watch,
     /// Room for the trailer.
     trailer: Option<File>,
     main: Option<Ended>,
     cause: String,
+    why: String,
+    spent: crate::format::Spent,
     kill_at_ms: Option<u64>,
     /// Whether everything was killed already, and the end is overdue.
     is_forced: bool,
@@ -181,6 +184,7 @@ impl Keeper {
                 self.notify();
             }
             self.enforce_deadlines();
+            self.enforce_limits();
         }
         self.finish()
     }
@@ -233,6 +237,7 @@ impl Keeper {
         if let Some(at) = self.kill_at_ms {
             due = due.min(at);
         }
+        due = due.min(self.watch.next_ms());
         if let Some(main) = self.main {
             due = due.min(main.at_ms.max(self.last_output_ms) + self.idle_ms()).min(main.at_ms + DRAIN_MS);
         }
@@ -297,6 +302,24 @@ impl Keeper {
         }
     }
 
+    /// Ends a command that passed a limit, at once: grace would be more of the same.
+    fn enforce_limits(&mut self) {
+        let stages = [self.child.id().cast_signed(), self.init_pid];
+        let Some(breach) = self.watch.look(mono_ms(), stages) else { return };
+        if self.cause.is_empty() {
+            breach.cause.clone_into(&mut self.cause);
+            self.why = breach.why;
+        }
+        self.watch.groups.freeze(true);
+        self.kill_everything();
+        self.watch.groups.freeze(false);
+        if self.main.is_none() {
+            self.is_forced = true;
+            let at = mono_ms() + INIT_GRACE_MS;
+            self.kill_at_ms = Some(self.kill_at_ms.map_or(at, |old| old.min(at)));
+        }
+    }
+
     fn enforce_deadlines(&mut self) {
         let now = mono_ms();
         if self.main.is_none() && now >= self.marked_ms + MARK_MS {
@@ -306,6 +329,7 @@ impl Keeper {
             }
         }
         if self.main.is_none() && self.cause.is_empty() && now >= self.started_ms + self.order.deadline_ms {
+            self.why = format!("it ran longer than {}", tinkerbell_core::amount::span(self.order.deadline_ms));
             self.stop("deadline", DEADLINE_GRACE_MS);
         }
         if self.kill_at_ms.is_some_and(|at| now >= at) {

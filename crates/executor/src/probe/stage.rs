@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tinkerbell_core::effect::Fence;
-use tinkerbell_core::port::{ExecSpec, Level, Sandbox, UnitState, Until};
+use tinkerbell_core::port::{ExecSpec, Level, Limits, Sandbox, UnitState, Until};
 use tinkerbell_core::words::{GitId, RunId, TaskId, Workspace};
 
 /// Longest time of one level's attacks.
@@ -150,7 +150,7 @@ fn spec(run: RunId, tree: &Path) -> Result<ExecSpec, Error> {
         base,
     };
     let (command, workdir, env) = (String::new(), String::new(), Vec::new());
-    Ok(ExecSpec { run, fence: Fence::default(), command, workdir, workspace, env, deadline: ATTACK, service: None, approved: None })
+    Ok(ExecSpec { run, fence: Fence::default(), command, workdir, workspace, env, deadline: ATTACK, limits: Limits::default(), service: None, approved: None })
 }
 
 /// The damage, seen from outside.

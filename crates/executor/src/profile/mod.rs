@@ -9,7 +9,7 @@ mod reach;
 
 use crate::error::Error;
 use crate::options::{NetworkChoice, SandboxOptions};
-use crate::wire::{Cell, CellLevel, Mount, Rules, Sockets};
+use crate::wire::{Cell, CellLevel, Mount, Rules, Sockets, Walls};
 use reach::Reach;
 use std::path::{Path, PathBuf};
 use tinkerbell_core::port::{CHECK, ExecSpec, Level};
@@ -85,6 +85,7 @@ pub fn build(options: &SandboxOptions, spec: &ExecSpec, level: Level, plan: Plan
         rules: Rules::default(),
         least_abi: 0,
         guarded_pids: Vec::new(),
+        walls: Walls::default(),
     };
     match level {
         Level::None => return Ok((cell, Vec::new())),

@@ -266,6 +266,7 @@ fn spec(run: RunId, ctx: &ToolContext, args: wire::Exec) -> ExecSpec {
         env: ctx.env.clone(),
         deadline: DEADLINE,
         service: None,
+        limits: ctx.limits,
         approved: ctx.approved.clone(),
     }
 }

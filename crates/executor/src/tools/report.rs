@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::port::{Ended, Unit, UnitState};
+use tinkerbell_core::port::{Ended, Unit, UnitState, Used};
 use tinkerbell_core::text::{cap_tokens, fold_output};
 use tinkerbell_core::tool::{ToolOutcome, ToolStatus};
 use tinkerbell_core::words::Seq;
@@ -69,8 +69,15 @@ impl Report {
             text.push_str(&format!("[hint: {hint}]"));
         }
         let full = capped.cut.then(|| raw.into());
-        let summary = format!("{} → {}", self.subject, line.split(';').next().unwrap_or(&line));
-        Ok(ToolOutcome { status, text, full, summary, wall_ms, level: self.level.clone() })
+        let mut summary = format!("{} → {}", self.subject, line.split(';').next().unwrap_or(&line));
+        let (used, cause) = match state {
+            UnitState::Ended(ended) => (ended.used, ended.cause),
+            UnitState::Running | UnitState::Lost => (Used::default(), String::new()),
+        };
+        if LIMITS.contains(&cause.as_str()) {
+            summary.push_str(&format!(", limit `{cause}`"));
+        }
+        Ok(ToolOutcome { status, text, full, summary, wall_ms, level: self.level.clone(), used, cause })
     }
 
     fn status(&self, state: &UnitState) -> (ToolStatus, String, u64) {
@@ -95,8 +102,9 @@ fn ending(ended: &Ended) -> (ToolStatus, String, u64) {
     let time = seconds(ended.wall_ms);
     let why = match ended.cause.as_str() {
         "" => String::new(),
-        "deadline" => "; its deadline was over".to_owned(),
-        "memory" => "; it ran out of memory".to_owned(),
+        // Keepers of earlier releases gave no numbers.
+        "deadline" if ended.why.is_empty() => "; its deadline was over".to_owned(),
+        cause if LIMITS.contains(&cause) => format!("; ended by the limit `{cause}`: {}. {}", ended.why, way_out(cause)),
         "halted" => "; the user halted everything, and lets it go on now".to_owned(),
         cause => format!("; {cause}"),
     };
@@ -104,6 +112,22 @@ fn ending(ended: &Ended) -> (ToolStatus, String, u64) {
         (Some(code), _) => (ToolStatus::Exited(code), format!("exit {code} in {time}{why}"), ended.wall_ms),
         (None, Some(signal)) => (ToolStatus::Signalled(signal), format!("ended by signal {signal} after {time}{why}"), ended.wall_ms),
         (None, None) => (ToolStatus::Lost, format!("ended without a status after {time}{why}"), ended.wall_ms),
+    }
+}
+
+/// Causes that are limits.
+const LIMITS: [&str; 5] = ["deadline", "memory", "processes", "cpu", "disk"];
+
+/// What a model can do about a limit; raising it is the user's.
+const fn way_out(cause: &str) -> &'static str {
+    match cause.as_bytes() {
+        b"deadline" => "Run less at once, or in parts",
+        b"memory" => {
+            "Use less at once (fewer parallel jobs, smaller input); only the user can raise it (`--max-memory`, `[sandbox] memory`)"
+        }
+        b"processes" => "Start fewer at once (fewer parallel jobs); only the user can raise it (`--max-processes`, `[sandbox] processes`)",
+        b"cpu" => "Only the user can raise it (`tinkerbell resume TASK --max-cpu …`)",
+        _ => "Remove what is not needed any more; only the user can raise it (`--max-disk`, `[sandbox] disk`)",
     }
 }
 

@@ -3,7 +3,7 @@
 use super::report::Report;
 use super::*;
 use bytes::Bytes;
-use tinkerbell_core::port::{Chunk, Ended};
+use tinkerbell_core::port::{Chunk, Ended, Used};
 use tinkerbell_core::words::TaskId;
 
 struct Scripted(Vec<(u64, &'static [u8])>);
@@ -145,6 +145,9 @@ impl Sandbox for NoSandbox {
     }
     fn stop(&self, _task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async { Ok(()) })
+    }
+    fn used(&self, _task: TaskId) -> BoxFuture<'_, Result<Used, Fault>> {
+        Box::pin(async { Ok(Used::default()) })
     }
     fn remove(&self, _task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async { Ok(()) })

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tinkerbell_core::clock::{Clock, Entropy, Stamp};
 use tinkerbell_core::effect::Fence;
-use tinkerbell_core::port::{Ended, ExecSpec, Level, Sandbox, Unit, UnitState, Until};
+use tinkerbell_core::port::{Ended, ExecSpec, Level, Limits, Sandbox, Unit, UnitState, Until};
 use tinkerbell_core::words::{RunId, TaskId, Workspace};
 use tinkerbell_executor::{HostSandbox, LevelChoice, NetworkChoice, SandboxOptions};
 
@@ -65,6 +65,7 @@ impl House {
             // So long that the path of a keeper's socket exceeds its 107 bytes.
             runs_dir: root.join("data").join("x".repeat(100)).join("runs"),
             homes_dir: root.join("data/homes"),
+            limits: Limits::default(),
             cache_dir: root.join("cache"),
             hidden: vec![root.join("data")],
             level: match level {
@@ -115,6 +116,7 @@ impl House {
             env: vec![("LANG".into(), "C".into())],
             deadline: Duration::from_secs(60),
             service: None,
+            limits: Limits::default(),
             approved: None,
         }
     }

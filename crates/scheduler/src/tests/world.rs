@@ -187,6 +187,7 @@ impl FakeRunner {
                     observation,
                     spent: (hold > 0).then_some((NanoUsd(hold), Usage::default())),
                     op: Some(OpDone { kind: "tool".into(), seq, before, after, files: vec![FileChange::default()], ..OpDone::default() }),
+                    used: None,
                 })
             }
             .boxed()
@@ -221,7 +222,7 @@ impl Runner for FakeRunner {
             };
             let state = Bytes::from(vec![u8::try_from(seq).unwrap()]);
             let hold = NanoUsd(self.script.hold);
-            let intended = Intended { seq, class: EffectClass::Verifiable, action, hold, hold_tokens: 0, state: state.clone() };
+            let intended = Intended { seq, class: EffectClass::Verifiable, action, hold, hold_tokens: 0, used: None, state: state.clone() };
             let observed = effects.once(intended, self.act(step.task.id, seq)).await?;
             Ok(Stepped::Again { state, wake: Wake::Observed(observed.observation.unwrap()) })
         }
@@ -234,7 +235,7 @@ impl Runner for FakeRunner {
             (op.kind != "remove").then(|| OpDone { kind: op.kind.clone(), after: op.target.clone(), ops: op.ops, ..OpDone::default() });
         let act: Act = Box::new(move |_| {
             let observation = Observation::Operated(Operated { text, ..Operated::default() });
-            async move { Ok(Acted { observation, spent: None, op }) }.boxed()
+            async move { Ok(Acted { observation, spent: None, op, used: None }) }.boxed()
         });
         async move { effects.once(intended, act).await }.boxed()
     }

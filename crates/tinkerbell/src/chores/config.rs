@@ -23,13 +23,16 @@ use tinkerbell_security::trust::Standing;
 /// Longest wait for a running daemon, which knows what it uses.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// What holds where nobody said anything; as TOML.
-const BUILT_IN: [(&str, &str); 13] = [
+const BUILT_IN: [(&str, &str); 16] = [
     ("limits.budget", "\"5usd\""),
     ("limits.max_steps", "300"),
     ("limits.max_tokens", "20000000"),
     ("limits.max_wall_time", "\"4h\""),
+    ("sandbox.disk", "\"20GiB\""),
     ("sandbox.level", "\"auto\""),
+    ("sandbox.memory", "\"75%\""),
     ("sandbox.network", "\"none\""),
+    ("sandbox.processes", "4096"),
     ("scheduler.open", "1000000"),
     ("scheduler.per_host", "0"),
     ("scheduler.per_provider", "0"),

@@ -19,9 +19,11 @@ pub use project::{PROJECT_FILE, ProjectFile, read_project};
 
 #[cfg(test)]
 use load::Layer;
+use tinkerbell_core::amount::parse_bytes;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::event::Caps;
 use tinkerbell_core::money::NanoUsd;
+use tinkerbell_core::port::Limits;
 
 /// Default money cap: 5 US dollars.
 const BUDGET: NanoUsd = NanoUsd(5_000_000_000);
@@ -31,6 +33,16 @@ const STEPS: u32 = 300;
 const WALL_MS: u64 = 4 * 3_600_000;
 /// Default token cap where no price is known.
 const TOKENS: u64 = 20_000_000;
+
+/// Default memory of a command: this part of the host's, or of the container's.
+pub(crate) const MEMORY: &str = "75%";
+/// Default number of processes and threads of a command.
+pub(crate) const PROCESSES: u64 = 4_096;
+/// Default disk of a task.
+pub(crate) const DISK: &str = "20GiB";
+/// A shell with a pipe needs as much.
+const LEAST_PROCESSES: u64 = 8;
+const LEAST_MEMORY: u64 = 16 << 20;
 
 /// Reads a duration as people write it: `90s`, `15m`, `4h`, `1d`, or a number of seconds.
 ///
@@ -58,8 +70,6 @@ pub fn duration_ms(text: &str) -> Result<u64, String> {
 /// `TB-CONFIG-004` when a configured limit can not be read, or a money cap is asked for a model
 /// whose price is not known.
 pub fn caps(config: &Config, asked: &Caps, priced: bool, model: &str) -> Result<Caps, Fault> {
-    let bad =
-        |why: String| Fault::new("TB-CONFIG-004", exit::CONFIG, why).hint("tinkerbell config show --origin   names the file and line");
     let limits = &config.limits;
     let configured = limits.budget.as_deref().map(NanoUsd::parse).transpose().map_err(|why| bad(format!("limits.budget: {why}")))?;
     let wall = limits.max_wall_time.as_deref().map(duration_ms).transpose().map_err(|why| bad(format!("limits.max_wall_time: {why}")))?;
@@ -75,7 +85,58 @@ pub fn caps(config: &Config, asked: &Caps, priced: bool, model: &str) -> Result<
         steps: Some(asked.steps.or(limits.max_steps).unwrap_or(STEPS)),
         tokens: if priced { tokens } else { Some(tokens.unwrap_or(TOKENS)) },
         wall_ms: Some(asked.wall_ms.or(wall).unwrap_or(WALL_MS)),
+        ..resources(limits, asked)?
     })
+}
+
+fn bad(why: String) -> Fault {
+    Fault::new("TB-CONFIG-004", exit::CONFIG, why).hint("tinkerbell config show --origin   names the file and line")
+}
+
+/// Limits of what commands use: what was asked for, else what is configured, else none.
+fn resources(limits: &options::Limits, asked: &Caps) -> Result<Caps, Fault> {
+    let read = |key: &str, text: Option<&str>, read: &dyn Fn(&str) -> Result<u64, String>| {
+        text.map(read).transpose().map_err(|why| bad(format!("{key}: {why}")))
+    };
+    Ok(Caps {
+        cpu_ms: asked.cpu_ms.or(read("limits.max_cpu", limits.max_cpu.as_deref(), &duration_ms)?),
+        disk_bytes: asked.disk_bytes.or(read("limits.max_disk", limits.max_disk.as_deref(), &parse_bytes)?),
+        processes: asked.processes.or(limits.max_processes),
+        memory_bytes: asked.memory_bytes.or(read("limits.max_memory", limits.max_memory.as_deref(), &parse_bytes)?),
+        ..Caps::default()
+    })
+}
+
+/// What any command may use, by the operator's word or by default, on a host with so much memory.
+///
+/// # Errors
+/// `TB-CONFIG-004` when a value can not be read.
+pub fn sandbox_limits(config: &Config, host_bytes: u64) -> Result<Limits, Fault> {
+    let sandbox = &config.sandbox;
+    let memory = sandbox.memory.as_deref().unwrap_or(MEMORY);
+    let memory = part_of(memory, host_bytes).map_err(|why| bad(format!("sandbox.memory: {why}")))?;
+    let disk = parse_bytes(sandbox.disk.as_deref().unwrap_or(DISK)).map_err(|why| bad(format!("sandbox.disk: {why}")))?;
+    let processes = sandbox.processes.unwrap_or(PROCESSES);
+    if processes < LEAST_PROCESSES || memory < LEAST_MEMORY {
+        return Err(bad(format!("sandbox.processes and sandbox.memory must leave room for a shell: {LEAST_PROCESSES} and 16MiB at least")));
+    }
+    Ok(Limits { memory_bytes: Some(memory), processes: Some(processes), cpu_ms: None, disk_bytes: Some(disk) })
+}
+
+/// An amount of bytes, or a part of the whole in per cent.
+fn part_of(text: &str, whole: u64) -> Result<u64, String> {
+    let Some(number) = text.trim().strip_suffix('%') else { return parse_bytes(text) };
+    let percent = number.trim().parse::<u64>().ok().filter(|percent| (1..=100).contains(percent));
+    let percent = percent.ok_or_else(|| format!("`{text}` is no part; write it like `75%`"))?;
+    Ok(whole / 100 * percent)
+}
+
+/// The smaller of two amounts of bytes as written; an unset one does not limit.
+///
+/// # Errors
+/// `TB-CONFIG-004` when one of them can not be read.
+pub fn lower_bytes(own: Option<String>, project: Option<String>) -> Result<Option<String>, Fault> {
+    lower(own, project, parse_bytes)
 }
 
 /// The smaller of two money caps as written; an unset one does not limit.
@@ -96,8 +157,6 @@ pub fn lower_duration(own: Option<String>, project: Option<String>) -> Result<Op
 
 fn lower(own: Option<String>, project: Option<String>, read: impl Fn(&str) -> Result<u64, String>) -> Result<Option<String>, Fault> {
     let (Some(own), Some(project)) = (&own, &project) else { return Ok(own.or(project)) };
-    let bad =
-        |why: String| Fault::new("TB-CONFIG-004", exit::CONFIG, why).hint("tinkerbell config show --origin   names the file and line");
     let project_is_less = read(project).map_err(bad)? < read(own).map_err(bad)?;
     Ok(Some(if project_is_less { project.clone() } else { own.clone() }))
 }

@@ -45,6 +45,12 @@ pub struct Sandbox {
     pub network: Network,
     /// Further directories that commands may read.
     pub read: Vec<PathBuf>,
+    /// Memory of a command with all that it starts: an amount (`8GiB`), or a part of the host's (`75%`).
+    pub memory: Option<String>,
+    /// Processes and threads of a command at once.
+    pub processes: Option<u64>,
+    /// Disk that a task's commands may take in its worktree and private directories, e.g. `20GiB`.
+    pub disk: Option<String>,
 }
 
 /// Sandbox levels as configured.
@@ -114,6 +120,14 @@ pub struct Limits {
     pub max_tokens: Option<u64>,
     /// Working time, e.g. `4h`, `90m`, `30s`.
     pub max_wall_time: Option<String>,
+    /// CPU time of all commands together, e.g. `2h`.
+    pub max_cpu: Option<String>,
+    /// Disk that commands may take, e.g. `5GiB`.
+    pub max_disk: Option<String>,
+    /// Processes and threads of a command at once.
+    pub max_processes: Option<u64>,
+    /// Memory of a command at once, e.g. `4GiB`.
+    pub max_memory: Option<String>,
 }
 
 /// Who may work, and how many tasks are taken. User configuration only; read when the daemon starts.
@@ -163,7 +177,7 @@ const fn key(path: &'static str, meaning: &'static str) -> Key {
 }
 
 /// All keys.
-pub const KEYS: [Key; 32] = [
+pub const KEYS: [Key; 39] = [
     key("model", "default model, provider/model"),
     key("providers.*.wire", "openai | openai-responses | anthropic | gemini | ollama | replay"),
     key("providers.*.base_url", "where it listens"),
@@ -180,6 +194,9 @@ pub const KEYS: [Key; 32] = [
     key("sandbox.level", "auto | full | landlock | none"),
     key("sandbox.network", "none | host"),
     key("sandbox.read", "further directories that commands may read"),
+    key("sandbox.memory", "memory of a command, e.g. \"8GiB\" or \"75%\" of the host's"),
+    key("sandbox.processes", "processes and threads of a command at once"),
+    key("sandbox.disk", "disk that a task's commands may take, e.g. \"20GiB\""),
     key("security.root_key", "file with the root key; keep it apart from backups of the data"),
     key("workspace.carry", "ignored files and directories that a task takes with it"),
     key("workspace.ignored", "skip | keep"),
@@ -187,6 +204,10 @@ pub const KEYS: [Key; 32] = [
     key("limits.max_steps", "model calls per task"),
     key("limits.max_tokens", "tokens per task"),
     key("limits.max_wall_time", "working time per task, e.g. \"4h\""),
+    key("limits.max_cpu", "CPU time of a task's commands together, e.g. \"2h\""),
+    key("limits.max_disk", "disk that a task's commands may take, e.g. \"5GiB\""),
+    key("limits.max_processes", "processes and threads of a command at once"),
+    key("limits.max_memory", "memory of a command at once, e.g. \"4GiB\""),
     key("verify.command", "the check that decides whether a task is done"),
     key("scheduler.running", "tasks that work at the same time"),
     key("scheduler.open", "open tasks that are accepted"),
@@ -200,4 +221,14 @@ pub const KEYS: [Key; 32] = [
 ];
 
 /// The only keys that a project's own file may hold, trusted or not.
-pub const PROJECT_KEYS: [&str; 5] = ["verify.command", "limits.budget", "limits.max_steps", "limits.max_tokens", "limits.max_wall_time"];
+pub const PROJECT_KEYS: [&str; 9] = [
+    "verify.command",
+    "limits.budget",
+    "limits.max_steps",
+    "limits.max_tokens",
+    "limits.max_wall_time",
+    "limits.max_cpu",
+    "limits.max_disk",
+    "limits.max_processes",
+    "limits.max_memory",
+];

@@ -113,6 +113,30 @@ fn limits_come_from_the_request_then_the_file_then_the_defaults() {
 }
 
 #[test]
+fn limits_of_commands_come_from_the_request_then_the_file_and_are_the_hosts_by_default() {
+    let mut config = Config::default();
+    let asked = Caps { cpu_ms: Some(7), ..Caps::default() };
+    let none = caps(&config, &Caps::default(), true, "a/b").unwrap();
+    assert_eq!((none.cpu_ms, none.disk_bytes, none.processes, none.memory_bytes), (None, None, None, None));
+    config.limits.max_cpu = Some("2h".into());
+    config.limits.max_disk = Some("5GiB".into());
+    config.limits.max_processes = Some(9);
+    config.limits.max_memory = Some("1GiB".into());
+    let found = caps(&config, &asked, true, "a/b").unwrap();
+    assert_eq!((found.cpu_ms, found.disk_bytes, found.processes, found.memory_bytes), (Some(7), Some(5 << 30), Some(9), Some(1 << 30)));
+    assert_eq!(caps(&config, &Caps::default(), true, "a/b").unwrap().cpu_ms, Some(7_200_000));
+    config.limits.max_disk = Some("much".into());
+    assert_eq!(caps(&config, &asked, true, "a/b").unwrap_err().code.0, "TB-CONFIG-004");
+    let limits = sandbox_limits(&config, 1_000 << 20).unwrap();
+    assert_eq!((limits.memory_bytes, limits.processes, limits.disk_bytes), (Some(786_432_000), Some(4_096), Some(20 << 30)));
+    for (memory, processes) in [("0%", 9), ("101%", 9), ("1MiB", 9), ("lots", 9), ("1GiB", 1)] {
+        config.sandbox.memory = Some(memory.into());
+        config.sandbox.processes = Some(processes);
+        assert_eq!(sandbox_limits(&config, 1 << 34).unwrap_err().code.0, "TB-CONFIG-004", "{memory} {processes}");
+    }
+}
+
+#[test]
 fn durations_are_read_as_people_write_them() {
     for (text, ms) in [("90s", 90_000), ("15m", 900_000), ("4h", 14_400_000), ("30", 30_000), ("1d", 86_400_000)] {
         assert_eq!(duration_ms(text), Ok(ms), "{text}");

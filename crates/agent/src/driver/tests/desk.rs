@@ -124,7 +124,7 @@ impl Desk {
         let seq = task.op_seq + 1;
         let action = Action::Op(op.clone());
         let class = tinkerbell_core::effect::EffectClass::Verifiable;
-        let intended = Intended { seq, class, action, hold: Default::default(), hold_tokens: 0, state: Default::default() };
+        let intended = Intended { seq, class, action, hold: Default::default(), hold_tokens: 0, used: None, state: Default::default() };
         runner.operate(task, op, intended, Arc::new(self.clone())).await.unwrap()
     }
 
@@ -212,7 +212,12 @@ impl Effects for Desk {
                 events.push(Event::Released(Released { seq, why: "again".to_owned() }));
             }
             if intended.hold.0 > 0 {
-                events.push(Event::Reserved(Reserved { seq, nano_usd: intended.hold.0, tokens: intended.hold_tokens }));
+                events.push(Event::Reserved(Reserved {
+                    seq,
+                    nano_usd: intended.hold.0,
+                    tokens: intended.hold_tokens,
+                    ..Reserved::default()
+                }));
             }
             if seq > OP_SEQ {
                 events.retain(|event| !matches!(event, Event::StateSaved(_)));

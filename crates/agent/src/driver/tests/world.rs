@@ -442,6 +442,10 @@ impl Sandbox for World {
     fn remove(&self, _task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async move { Ok(()) })
     }
+
+    fn used(&self, _task: TaskId) -> BoxFuture<'_, Result<Used, Fault>> {
+        Box::pin(async move { Ok(Used::default()) })
+    }
 }
 
 impl World {

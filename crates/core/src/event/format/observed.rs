@@ -248,6 +248,18 @@ pub struct ResultSeen {
     /// Why a person would have been asked, where a waiver took the question's place.
     #[prost(string, tag = "30")]
     pub waived: String,
+    /// CPU time that the command used with all it started, in milliseconds; for those that ended.
+    #[prost(uint64, tag = "20")]
+    pub cpu_ms: u64,
+    /// Most memory that it held at once, in bytes.
+    #[prost(uint64, tag = "21")]
+    pub memory_bytes: u64,
+    /// Most processes and threads that it had at once.
+    #[prost(uint64, tag = "22")]
+    pub processes: u64,
+    /// Why it was ended, where a limit was passed: `memory`, `processes`, `cpu`, `disk`, `deadline`.
+    #[prost(string, tag = "23")]
+    pub cause: String,
 }
 
 /// One changed file.

@@ -3,8 +3,8 @@
 //! Every field of a task is named here, so that a new one can not be forgotten. Invariant: what is
 //! left out (bodies of answered questions, old operations, long rules) can be read from records.
 
-use super::super::{Approval as Asked, OpEntry, OpLog, Status, Task};
-use super::{Approval, Held, OpKept, OpenIntent, Ops, TaskState, Usage};
+use super::super::{Allowance, Approval as Asked, OpEntry, OpLog, Status, Task};
+use super::{Allowed, Approval, Held, OpKept, OpenIntent, Ops, TaskState, Usage};
 use crate::event::{Intent, Prepared};
 use crate::money::{NanoUsd, Usage as Tokens};
 use crate::words::{Lsn, Priority, TaskId};
@@ -25,7 +25,7 @@ impl TaskState {
         #[rustfmt::skip]
         let Task {
             id: _, submitted, caps, status, generation, created_ms, updated_ms, active_ms, resumed_ms, last_lsn, prepared: workspace,
-            steps, usage, spent, cost_unknown, held, open, open_op, state, approvals, ops, plan, commits, finished, told, heard,
+            steps, usage, spent, cost_unknown, held, allowed, cpu_ms, disk_bytes, open, open_op, state, approvals, ops, plan, commits, finished, told, heard,
             cancelling, op_seq, served, tip, seq, priority, timer, timers, tries, grants,
         } = task;
         let (status, why, text) = status_code(status);
@@ -69,6 +69,9 @@ impl TaskState {
             timers: *timers,
             tries: *tries,
             grants: grants.clone(),
+            cpu_ms: *cpu_ms,
+            disk_bytes: *disk_bytes,
+            allowed: allowed.iter().map(|(seq, left)| kept_allowance(*seq, *left)).collect(),
         }
     }
 
@@ -99,6 +102,9 @@ impl TaskState {
             spent: NanoUsd(self.spent),
             cost_unknown: self.cost_unknown,
             held: self.held.into_iter().map(|held| (held.seq, (NanoUsd(held.nano_usd), held.tokens))).collect(),
+            allowed: self.allowed.iter().map(allowed_again).collect(),
+            cpu_ms: self.cpu_ms,
+            disk_bytes: self.disk_bytes,
             open: self.open.and_then(opened),
             open_op: self.open_op.and_then(opened),
             state: self.state.map(Bytes::from),
@@ -169,6 +175,14 @@ fn slim(prepared: Option<&Prepared>, lsn: Lsn) -> (Option<Prepared>, Lsn) {
         environment: String::new(),
     };
     (Some(slim), lsn)
+}
+
+const fn kept_allowance(seq: u32, left: Allowance) -> Allowed {
+    Allowed { seq, cpu_ms: left.cpu_ms, disk_bytes: left.disk_bytes }
+}
+
+const fn allowed_again(kept: &Allowed) -> (u32, Allowance) {
+    (kept.seq, Allowance { cpu_ms: kept.cpu_ms, disk_bytes: kept.disk_bytes })
 }
 
 fn open_of((lsn, intent): &(Lsn, Intent)) -> OpenIntent {

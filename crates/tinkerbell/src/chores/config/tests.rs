@@ -64,6 +64,10 @@ fn the_built_in_values_are_those_that_hold() {
     config.limits.max_wall_time = Some(value("limits.max_wall_time"));
     assert_eq!(caps(&config, true), silent.0);
     assert_eq!(silent.1.tokens, value("limits.max_tokens").parse().ok());
+    config.sandbox.memory = Some(value("sandbox.memory"));
+    config.sandbox.processes = value("sandbox.processes").parse().ok();
+    config.sandbox.disk = Some(value("sandbox.disk"));
+    assert_eq!(config::sandbox_limits(&config, 1 << 33).unwrap(), config::sandbox_limits(&Config::default(), 1 << 33).unwrap());
 }
 
 #[test]

@@ -1,0 +1,227 @@
+//! Limits: what a command may use with everything that it starts, however it hides.
+//!
+//! Every load is bounded by itself, so that a limit that fails harms nobody. Each test runs with the
+//! control groups that this host gives, and once more where none can be made, so that the keeper's own
+//! watch must win. Invariant: the end names the limit, and nothing of the command lives on.
+
+use crate::both;
+use crate::house::*;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tinkerbell_core::port::{Ended, Level, Limits, Sandbox};
+use tinkerbell_executor::{HostSandbox, SandboxOptions};
+
+const MIB: u64 = 1 << 20;
+
+/// A sandbox whose keepers can not make control groups; `None` where that can not be had.
+fn groupless(house: &House) -> Option<Arc<HostSandbox>> {
+    if !rustix::process::geteuid().is_root() {
+        // An ordinary user has none of his own, unless they were delegated.
+        return None;
+    }
+    let dir = house.root().join("groupless");
+    std::fs::create_dir_all(&dir).unwrap();
+    let (exe, real) = (dir.join("exe"), dir.join("real"));
+    std::fs::copy(&house.options.exe, &real).unwrap();
+    let real = real.display();
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = __keeper ] && exec unshare -m sh -c 'umount -l -R /sys/fs/cgroup 2>/dev/null; exec \"$@\"' x {real} \"$@\"\nexec {real} \"$@\"\n"
+    );
+    std::fs::write(&exe, script).unwrap();
+    std::fs::set_permissions(&exe, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let works = std::process::Command::new("unshare").args(["-m", "umount", "-l", "-R", "/sys/fs/cgroup"]).status();
+    if !works.is_ok_and(|status| status.success()) {
+        eprintln!("skipped without groups: they can not be hidden here");
+        return None;
+    }
+    Some(daemon(&SandboxOptions { exe, read: vec![dir], ..house.options.clone() }))
+}
+
+/// Runs a command under limits, first with the host's control groups, then without any.
+async fn each(house: &House, seq: u32, limits: Limits, command: &str, check: impl Fn(&str, &str, &Ended)) {
+    let bare = groupless(house);
+    let sandboxes = [("as it is", Some(house.sandbox.clone())), ("without groups", bare)];
+    for (n, (name, sandbox)) in (0..).zip(sandboxes) {
+        let Some(sandbox) = sandbox else { continue };
+        let mut spec = house.spec(seq + n, command);
+        spec.limits = limits;
+        let run = spec.run.to_string();
+        let begun = Instant::now();
+        let unit = sandbox.start(spec).await.unwrap();
+        let ended = end(unit.as_ref()).await;
+        let output = text(unit.as_ref()).await;
+        let started = std::fs::read_to_string(house.options.runs_dir.join(&run).join("started")).unwrap();
+        let means = started.split("\"means\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or("").to_owned();
+        eprintln!("{} {name} ({means}): {:?} {} {:?}", house.level.name(), begun.elapsed(), ended.why, ended.used);
+        if name == "without groups" {
+            assert!(means.starts_with("memory watch, processes watch") && means.ends_with("cpu watch, disk watch"), "{means}");
+        }
+        check(name, &output, &ended);
+        assert_eq!(marked(&run), Vec::<i32>::new(), "{name}: processes are left");
+    }
+}
+
+both!(a_fork_bomb_is_ended_and_named, house, {
+    // At most 400 processes that end by themselves after 15 s, should nobody end them.
+    let bomb = "n=0; while [ $n -lt 400 ]; do n=$((n+1)); (sleep 15) & done; wait; echo over";
+    let limits = Limits { processes: Some(40), ..Limits::default() };
+    each(&house, 1, limits, bomb, |name, output, ended| {
+        assert_eq!(ended.cause, "processes", "{name}: {ended:?} {output}");
+        assert!(ended.why.contains("more than 40 "), "{ended:?}");
+        assert!(!output.contains("over"), "{output}");
+    })
+    .await;
+    // One that forks twice and lets the middle one die, so that nobody is its parent.
+    let orphans = "n=0; while [ $n -lt 300 ]; do n=$((n+1)); (setsid sh -c 'sleep 15 &' ) & done; wait; sleep 15; echo over";
+    each(&house, 11, limits, orphans, |name, output, ended| {
+        assert_eq!(ended.cause, "processes", "{name}: {ended:?} {output}");
+    })
+    .await;
+    // Just below the limit nothing happens.
+    each(&house, 21, limits, "for i in 1 2 3 4 5 6 7 8; do sleep 0.5 & done; wait; echo fine", |name, output, ended| {
+        assert_eq!((ended.code, ended.cause.as_str(), output), (Some(0), "", "fine\n"), "{name}: {ended:?}");
+        assert!(ended.used.processes >= 8, "{ended:?}");
+    })
+    .await;
+});
+
+both!(memory_is_limited_for_all_processes_together, house, {
+    if !has_python() {
+        eprintln!("skipped: there is no python3");
+        return;
+    }
+    let limits = Limits { memory_bytes: Some(96 * MIB), ..Limits::default() };
+    let one = "python3 -c 'import time; x = bytearray(160 << 20); time.sleep(5); print(\"over\")'";
+    each(&house, 1, limits, one, |name, output, ended| {
+        assert_eq!(ended.cause, "memory", "{name}: {ended:?} {output}");
+        assert!(ended.why.contains("the limit is 96.0 MiB"), "{ended:?}");
+        assert!(!output.contains("over"));
+    })
+    .await;
+    // Each of six is small; four of them are started by one that is gone.
+    let many = "for i in 1 2 3 4 5 6; do (python3 -c 'import time; x = bytearray(30 << 20); time.sleep(8)' &) ; done; sleep 9; echo over";
+    each(&house, 11, limits, many, |name, output, ended| {
+        assert_eq!(ended.cause, "memory", "{name}: {ended:?} {output}");
+    })
+    .await;
+    // What is shared counts once: eight children of one process with 60 MiB.
+    let shared = "import os, time\nx = bytearray(60 << 20)\nfor i in range(8):\n  if os.fork() == 0:\n    time.sleep(1.5); os._exit(0)\ntime.sleep(2)\nprint('fine')";
+    std::fs::write(house.tree().join("shared.py"), shared).unwrap();
+    each(&house, 21, limits, "python3 shared.py", |name, output, ended| {
+        assert_eq!((ended.code, ended.cause.as_str(), output), (Some(0), "", "fine\n"), "{name}: {ended:?}");
+    })
+    .await;
+});
+
+fn has_python() -> bool {
+    std::process::Command::new("python3").arg("-c").status().is_ok()
+}
+
+both!(cpu_time_is_limited_for_all_processes_together, house, {
+    let spin = "i=0; while :; do i=$((i+1)); done";
+    let limits = Limits { cpu_ms: Some(1_000), ..Limits::default() };
+    each(&house, 1, limits, &format!("({spin}) & ({spin}) & wait"), |name, _, ended| {
+        assert_eq!(ended.cause, "cpu", "{name}: {ended:?}");
+        assert!((900..4_000).contains(&ended.used.cpu_ms), "{ended:?}");
+    })
+    .await;
+    // Children that nobody waits for take nothing of their time with them.
+    let limits = Limits { cpu_ms: Some(1_500), ..Limits::default() };
+    let short =
+        "trap '' CHLD; n=0; while [ $n -lt 60 ]; do n=$((n+1)); sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'; done; echo over";
+    each(&house, 11, limits, short, |name, output, ended| {
+        assert_eq!(ended.cause, "cpu", "{name}: {ended:?} {output}");
+    })
+    .await;
+});
+
+both!(commands_beside_each_other_share_what_the_task_has_left, house, {
+    let spin = "i=0; while :; do i=$((i+1)); done";
+    let spec = |seq: u32, command: &str, cpu_ms: u64| {
+        let mut spec = house.spec(seq, command);
+        spec.limits = Limits { cpu_ms: Some(cpu_ms), ..Limits::default() };
+        spec
+    };
+    let one = house.sandbox.start(spec(1, spin, 2_000)).await.unwrap();
+    let two = house.sandbox.start(spec(2, spin, 2_000)).await.unwrap();
+    let (first, second) = (end(one.as_ref()).await, end(two.as_ref()).await);
+    assert_eq!((first.cause.as_str(), second.cause.as_str()), ("cpu", "cpu"));
+    let total = house.sandbox.used(house.task).await.unwrap();
+    assert_eq!(total.cpu_ms, first.used.cpu_ms + second.used.cpu_ms);
+    assert!((1_900..4_000).contains(&total.cpu_ms), "{total:?}");
+    // Figures of a keeper that was killed stay counted.
+    let three = house.sandbox.start(spec(3, spin, 60_000)).await.unwrap();
+    let deadline = Instant::now() + LONG;
+    while house.sandbox.used(house.task).await.unwrap().cpu_ms < total.cpu_ms + 300 {
+        assert!(Instant::now() < deadline, "its figures are never noted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let run = house.spec(3, "").run.to_string();
+    let lock = std::fs::read_to_string(house.options.runs_dir.join(&run).join("lock")).unwrap();
+    let keeper: i32 = lock.split("\"pid\":").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(keeper).unwrap(), rustix::process::Signal::KILL).unwrap();
+    drop(three);
+    house.sandbox.stop(house.task).await.unwrap();
+    assert!(daemon(&house.options).used(house.task).await.unwrap().cpu_ms >= total.cpu_ms + 300);
+    assert_eq!(marked(&run), Vec::<i32>::new());
+});
+
+both!(what_goes_on_after_the_main_process_is_ended_and_counted, house, {
+    let limits = Limits { cpu_ms: Some(60_000), ..Limits::default() };
+    let spin = "(while :; do :; done) & sleep 0.3; echo main is over";
+    each(&house, 1, limits, spin, |name, output, ended| {
+        assert_eq!((ended.code, output), (Some(0), "main is over\n"), "{name}: {ended:?}");
+        assert!(ended.used.cpu_ms >= 50 && ended.wall_ms < 5_000, "{ended:?}");
+    })
+    .await;
+});
+
+both!(disk_is_limited_for_the_worktree_and_the_private_directories, house, {
+    let limits = Limits { disk_bytes: Some(24 * MIB), ..Limits::default() };
+    std::fs::write(house.tree().join("before"), vec![1; 40 << 20]).unwrap();
+    // What stood there before the first command is nobody's growth; a hole takes no room.
+    each(&house, 1, limits, "truncate -s 2G hole; head -c 4000000 /dev/zero > some; rm hole some; echo fine", |name, output, ended| {
+        assert_eq!((ended.code, ended.cause.as_str(), output), (Some(0), "", "fine\n"), "{name}: {ended:?}");
+    })
+    .await;
+    let fill = "n=0; while [ $n -lt 60 ]; do n=$((n+1)); head -c 2000000 /dev/zero > $DIR/f$n; sleep 0.05; done; sleep 5; echo over";
+    for (seq, dir) in [(11, "."), (21, "$HOME"), (31, "/tmp")] {
+        let dir = if dir == "/tmp" && house.level != Level::Full { "$TMPDIR" } else { dir };
+        let command = format!("DIR={dir}; rm -f $DIR/f*; {fill}");
+        each(&house, seq, limits, &command, |name, output, ended| {
+            assert_eq!(ended.cause, "disk", "{dir} {name}: {ended:?} {output}");
+            assert!(!output.contains("over") && ended.why.contains("the limit is 24.0 MiB"), "{ended:?}");
+        })
+        .await;
+        house.run(seq + 5, &format!("rm -rf {dir}/f*")).await;
+    }
+    // Many empty files.
+    let names = "mkdir -p many; n=0; while [ $n -lt 30000 ]; do n=$((n+1)); : > many/$n; done; sleep 15; echo over";
+    each(&house, 41, limits, names, |name, output, ended| {
+        assert_eq!(ended.cause, "disk", "{name}: {ended:?} {output}");
+        std::fs::remove_dir_all(house.tree().join("many")).unwrap();
+    })
+    .await;
+    // A file that has no name any more.
+    let hidden = "exec 9>gone; rm gone; n=0; while [ $n -lt 60 ]; do n=$((n+1)); head -c 2000000 /dev/zero >&9; sleep 0.05; done; sleep 12; echo over";
+    each(&house, 51, limits, hidden, |name, output, ended| {
+        assert_eq!(ended.cause, "disk", "{name}: {ended:?} {output}");
+    })
+    .await;
+});
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operators_limits_hold_beside_the_tasks() {
+    for level in [Level::Full, Level::Landlock] {
+        let Some(house) = House::at(level).await else { continue };
+        let limits = Limits { processes: Some(10), ..Limits::default() };
+        let sandbox = daemon(&SandboxOptions { limits, ..house.options.clone() });
+        let mut spec = house.spec(1, "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24; do sleep 5 & done; wait");
+        spec.limits.processes = Some(1_000);
+        let unit = sandbox.start(spec).await.unwrap();
+        let ended = end(unit.as_ref()).await;
+        assert_eq!(ended.cause, "processes", "{ended:?}");
+        assert!(ended.why.contains("more than 10 "), "{ended:?}");
+    }
+}
