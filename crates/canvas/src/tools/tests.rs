@@ -68,7 +68,7 @@ impl Desk {
             max_output_tokens: 10_000,
             env: Vec::new(),
             live: Sink::default(),
-            limits: Limits::default(),
+            limits: tinkerbell_core::port::Limits::default(),
             approved: None,
         };
         let blobs = Arc::new(Blobs::default());

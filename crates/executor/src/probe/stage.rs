@@ -150,7 +150,18 @@ fn spec(run: RunId, tree: &Path) -> Result<ExecSpec, Error> {
         base,
     };
     let (command, workdir, env) = (String::new(), String::new(), Vec::new());
-    Ok(ExecSpec { run, fence: Fence::default(), command, workdir, workspace, env, deadline: ATTACK, limits: Limits::default(), service: None, approved: None })
+    Ok(ExecSpec {
+        run,
+        fence: Fence::default(),
+        command,
+        workdir,
+        workspace,
+        env,
+        deadline: ATTACK,
+        limits: Limits::default(),
+        service: None,
+        approved: None,
+    })
 }
 
 /// The damage, seen from outside.

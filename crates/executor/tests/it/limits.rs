@@ -23,11 +23,16 @@ fn groupless(house: &House) -> Option<Arc<HostSandbox>> {
     let dir = house.root().join("groupless");
     std::fs::create_dir_all(&dir).unwrap();
     let (exe, real) = (dir.join("exe"), dir.join("real"));
-    std::fs::copy(&house.options.exe, &real).unwrap();
+    if !real.exists() {
+        std::fs::copy(&house.options.exe, &real).unwrap();
+    }
     let real = real.display();
     let script = format!(
         "#!/bin/sh\n[ \"$1\" = __keeper ] && exec unshare -m sh -c 'umount -l -R /sys/fs/cgroup 2>/dev/null; exec \"$@\"' x {real} \"$@\"\nexec {real} \"$@\"\n"
     );
+    if exe.exists() {
+        return Some(daemon(&SandboxOptions { exe, read: vec![dir], ..house.options.clone() }));
+    }
     std::fs::write(&exe, script).unwrap();
     std::fs::set_permissions(&exe, std::fs::Permissions::from_mode(0o755)).unwrap();
     let works = std::process::Command::new("unshare").args(["-m", "umount", "-l", "-R", "/sys/fs/cgroup"]).status();
@@ -115,7 +120,7 @@ both!(memory_is_limited_for_all_processes_together, house, {
 });
 
 fn has_python() -> bool {
-    std::process::Command::new("python3").arg("-c").status().is_ok()
+    std::process::Command::new("python3").args(["-c", ""]).status().is_ok()
 }
 
 both!(cpu_time_is_limited_for_all_processes_together, house, {
