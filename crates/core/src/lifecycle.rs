@@ -274,10 +274,12 @@ impl Task {
     /// What the command of this effect may use.
     #[must_use]
     pub fn limits(&self, seq: Seq) -> Limits {
+        // Programs that serve the task have no reservation of their own.
+        let left = self.caps.cpu_ms.map(|cap| cap.saturating_sub(self.cpu_ms));
         Limits {
             memory_bytes: self.caps.memory_bytes,
             processes: self.caps.processes,
-            cpu_ms: self.allowed.get(&seq).and_then(|allowed| allowed.cpu_ms),
+            cpu_ms: self.allowed.get(&seq).map_or(left, |allowed| allowed.cpu_ms),
             disk_bytes: self.caps.disk_bytes,
         }
     }

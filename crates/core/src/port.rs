@@ -8,7 +8,7 @@ mod limits;
 mod listing;
 mod storage;
 
-pub use limits::{Limits, Used};
+pub use limits::{Ended, Limits, Used};
 pub use listing::{ListQuery, Listed, Listing};
 pub use storage::{
     Appended, BlobStore, Compaction, Journal, JournalState, KEY_DESTROYED, Keyring, Needed, NewRecord, Record, Room, SealKey,
@@ -169,28 +169,6 @@ pub enum UnitState {
     Ended(Ended),
     /// The keeper is gone without a record: the outcome can not be known.
     Lost,
-}
-
-/// The end of a command, as its keeper wrote it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Ended {
-    /// Exit code, when it exited.
-    pub code: Option<i32>,
-    /// Signal number, when a signal ended it.
-    pub signal: Option<i32>,
-    /// Wall time in milliseconds.
-    pub wall_ms: u64,
-    /// Bytes that it wrote to both streams.
-    pub output_bytes: u64,
-    /// Bytes that were not kept because the spool's cap was reached.
-    pub dropped_bytes: u64,
-    /// Why the keeper or the kernel ended it: `deadline`, `memory`, `processes`, `cpu`, `disk`,
-    /// `cancelled`; empty otherwise.
-    pub cause: String,
-    /// The limit that it passed, with the numbers, in words.
-    pub why: String,
-    /// What it used.
-    pub used: Used,
 }
 
 /// What to wait for.

@@ -359,6 +359,7 @@ impl Desks {
             workspace: ctx.workspace.clone(),
             env: ctx.env.iter().chain(&server.env).cloned().collect(),
             deadline: DEADLINE,
+            limits: ctx.limits,
             service: Some(server.service(launch.argv.clone(), launch.files.clone())),
             approved: None,
         })

@@ -85,6 +85,7 @@ impl Stage {
             max_output_tokens: self.result_tokens(),
             env: (self.house.deps.env)(self.task.id),
             live: Sink::default(),
+            limits: self.effects.task().limits(seq),
             approved: None,
         })
     }

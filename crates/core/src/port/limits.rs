@@ -1,4 +1,4 @@
-//! What commands may use, and what they used.
+//! What commands may use, what they used, and how they ended.
 //!
 //! Plain numbers that ports carry; who enforces and counts them stands elsewhere. Invariant: of two
 //! limits the tighter one holds.
@@ -44,6 +44,28 @@ pub struct Used {
     pub processes: u64,
     /// Bytes by which the task's worktree and private directories have grown since its first command.
     pub disk_bytes: u64,
+}
+
+/// The end of a command, as its keeper wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ended {
+    /// Exit code, when it exited.
+    pub code: Option<i32>,
+    /// Signal number, when a signal ended it.
+    pub signal: Option<i32>,
+    /// Wall time in milliseconds.
+    pub wall_ms: u64,
+    /// Bytes that it wrote to both streams.
+    pub output_bytes: u64,
+    /// Bytes that were not kept because the spool's cap was reached.
+    pub dropped_bytes: u64,
+    /// Why the keeper or the kernel ended it: `deadline`, `memory`, `processes`, `cpu`, `disk`,
+    /// `cancelled`; empty otherwise.
+    pub cause: String,
+    /// The limit that it passed, with the numbers, in words.
+    pub why: String,
+    /// What it used.
+    pub used: Used,
 }
 
 #[cfg(test)]
