@@ -155,6 +155,7 @@ mod tests {
             rules: crate::wire::Rules::default(),
             least_abi: 0,
             guarded_pids: Vec::new(),
+            walls: crate::wire::Walls::default(),
         }
     }
 
@@ -173,6 +174,10 @@ mod tests {
             tree: dir.to_owned(),
             absent: Vec::new(),
             errors_apart: false,
+            limits: crate::wire::Bounds::default(),
+            ledger: dir.join("usage"),
+            roots: Vec::new(),
+            base: 0,
             approved: Some(approved.into()),
         }
     }
