@@ -11,6 +11,7 @@ mod commit;
 mod consent;
 mod finish;
 mod gate;
+mod grounds;
 mod operate;
 mod prepare;
 mod stage;

@@ -164,6 +164,8 @@ pub enum Chore {
         command: String,
         /// The sandbox level.
         level: String,
+        /// The words of the task that it would be part of.
+        goal: String,
         /// As JSON.
         json: bool,
     },

@@ -9,7 +9,10 @@ mod launch;
 mod lint;
 mod load;
 mod options;
+mod provenance;
+mod risk;
 mod rule;
+mod settle;
 mod shell;
 mod source;
 #[cfg(test)]
@@ -19,17 +22,22 @@ pub use grant::{Held, LASTS_MS as GRANT_LASTS_MS, lint as lint_grant, offer, rel
 pub use judge::{Judged, Layer, Reason, Verdict, judge};
 pub use load::{RuleSet, parse};
 pub use options::Decision;
+pub use risk::{Authorisation, Risk, Weighing, Weight, weigh};
 pub use rule::{Call, Programs};
+pub use settle::{settle, title};
 pub use source::{MOST_BYTES, PolicyPlaces, project_file, read_file, read_owned};
 
 use crate::digest::{deed_digest, digest_of};
 use crate::grants::{self, Filed};
 use crate::redact::Redactor;
+use settle::Unasked;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use tinkerbell_core::approval::Grant;
 use tinkerbell_core::code::Fault;
+use tinkerbell_core::effect::EffectClass;
 use tinkerbell_core::port::{Deed, Guard, Judgement};
 
 /// The file that is built in.
@@ -63,12 +71,21 @@ pub struct PolicyGuard {
     path: RwLock<String>,
     /// What the user allowed for more than one time.
     grants: RwLock<Arc<Vec<Filed>>>,
+    /// Whether commands can reach others from where they run.
+    reaches: AtomicBool,
 }
 
 impl Default for PolicyGuard {
     fn default() -> Self {
         let sets = RwLock::new(Arc::new(built_in().into_iter().collect()));
-        Self { secrets: RwLock::default(), sets, projects: RwLock::default(), path: RwLock::default(), grants: RwLock::default() }
+        Self {
+            secrets: RwLock::default(),
+            sets,
+            projects: RwLock::default(),
+            path: RwLock::default(),
+            grants: RwLock::default(),
+            reaches: AtomicBool::default(),
+        }
     }
 }
 
@@ -88,6 +105,11 @@ impl PolicyGuard {
     /// Where commands find programs, as PATH writes it.
     pub fn set_path(&self, path: &str) {
         path.clone_into(&mut self.path.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether commands can reach others from where they run; what can not is of less risk.
+    pub fn set_reach(&self, reaches: bool) {
+        self.reaches.store(reaches, Ordering::Relaxed);
     }
 
     /// Reads the files of organisation and user again; whether anything changed.
@@ -187,6 +209,27 @@ impl PolicyGuard {
         // What a rule is to a reader is all that it is: two that print alike decide alike.
         digest_of(&[&format!("{sets:?}"), &format!("{:?}", self.project(&deed.workspace.repo))])
     }
+
+    fn weight(&self, deed: &Deed) -> Weight {
+        let served = deed.plan.mcp.as_ref().map(tinkerbell_core::tool::McpCall::name);
+        let tool = served.as_deref().unwrap_or(deed.call.name.as_str());
+        let call = Call {
+            tool,
+            mcp: deed.plan.mcp.as_ref().map(|call| call.read_only),
+            runs: deed.plan.command.is_some() || RUNNERS.contains(&tool),
+            level: deed.level,
+            writes: &deed.plan.writes,
+            deletes: deed.plan.deletes,
+        };
+        weigh(&Weighing {
+            call: &call,
+            command: deed.plan.command.as_deref(),
+            args: &deed.call.args,
+            is_pure: deed.plan.class == EffectClass::Pure,
+            reaches: self.reaches.load(Ordering::Relaxed),
+            grounds: &deed.grounds,
+        })
+    }
 }
 
 /// What the user typed is what the user wants: only a rule that names it can forbid it.
@@ -203,14 +246,28 @@ fn named(root: &Path) -> PathBuf {
 
 impl Guard for PolicyGuard {
     fn judge(&self, deed: &Deed) -> Judgement {
-        let (verdict, offer) = self.verdict(deed);
+        let ((mut verdict, offer), weight) = (self.verdict(deed), self.weight(deed));
+        if !deed.grounds.is_users {
+            settle(&mut verdict, &weight, deed.plan.mcp.is_some());
+        }
+        // What is not about one command alone can not be allowed for longer.
+        let offer = offer.filter(|_| !verdict.reasons.iter().any(|reason| reason.decision == Decision::Ask));
+        let ask = |why: String, rules: Vec<String>| Judgement::Ask { why, digest: deed_digest(deed), policy: self.version(deed), rules, offer };
         match verdict.decision {
             Decision::Allow => Judgement::Allow,
-            Decision::Ask => {
-                Judgement::Ask { why: verdict.why(), digest: deed_digest(deed), policy: self.version(deed), rules: verdict.rules(), offer }
-            }
             Decision::Forbid => Judgement::Refuse { why: verdict.why() },
+            Decision::Ask if deed.grounds.is_unasked => match settle::unasked(&verdict, &weight) {
+                Unasked::Done => Judgement::Waived { why: title(&verdict, &weight) },
+                Unasked::Asked => ask(title(&verdict, &weight), verdict.rules()),
+                Unasked::Refused(why) => Judgement::Refuse { why },
+            },
+            Decision::Ask => ask(title(&verdict, &weight), verdict.rules()),
         }
+    }
+
+    fn weighs(&self, deed: &Deed) -> bool {
+        let decision = self.verdict(deed).0.decision;
+        decision == Decision::Ask || (decision == Decision::Allow && self.weight(deed).risk >= Risk::High)
     }
 
     fn redact(&self, text: &str) -> String {

@@ -3,7 +3,8 @@
 //! Files are read again when they change, at each submission, and on SIGHUP, like the configuration.
 //! Invariant: a file with a mistake changes nothing, is told of, and keeps new tasks from being taken.
 
-use crate::config::Sources;
+use crate::config::options::Network;
+use crate::config::{Config, Sources};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tinkerbell_core::code::Fault;
@@ -18,6 +19,12 @@ pub fn places(sources: &Sources) -> PolicyPlaces {
         user: user.join("policy.toml"),
         uid: rustix::process::getuid().as_raw(),
     }
+}
+
+/// Whether commands can reach others from where they run; read when the daemon starts, like the sandbox.
+#[must_use]
+pub fn reaches(config: &Config) -> bool {
+    config.sandbox.network != Network::None
 }
 
 /// The files of the policy, and the guard that obeys them.

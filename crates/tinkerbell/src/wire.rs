@@ -118,6 +118,7 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources, sent: V
     let guard = Arc::new(PolicyGuard::new());
     guard.set_secrets(received.secrets(&tinkerbell_router::key_variables(&router_options(&config, places))));
     guard.set_path(&received.get("PATH").unwrap_or_default());
+    guard.set_reach(crate::policy::reaches(&config));
     let policy = Policies::begin(guard.clone(), &sources)?;
     let live = Live::new(sources, env.clone(), places.clone(), router.clone(), loaded);
     let model: Arc<dyn Model> = router;

@@ -18,12 +18,12 @@ const MOST_DENIALS: usize = 3;
 
 /// Asks a person for what the guard did not allow by itself.
 pub async fn ask(stage: &Stage, seq: Seq, call: &Call, (tool, plan): (Arc<dyn Tool>, ToolPlan), judged: Judgement) -> Result<Fate, Stall> {
-    let Judgement::Ask { why, digest, policy, rules, offer } = judged else { return Ok(Fate::Run { tool, plan, approved: None }) };
+    let Judgement::Ask { why, digest, policy, rules, offer } = judged else { return Ok(Fate::Run { tool, plan, approved: None, waived: String::new() }) };
     let now = stage.effects.task();
     if let Some(used) = now.approval_in_use(seq, &digest) {
         // What was begun under an approval is brought to its end under it, also when half of it is done
         // and the files are not as they were.
-        return Ok(Fate::Run { tool, plan, approved: used.approved() });
+        return Ok(Fate::Run { tool, plan, approved: used.approved(), waived: String::new() });
     }
     let bound = match tool.bind(&stage.context(seq, Attempt::First)?, &call.args).await {
         Ok(bound) => bound,
@@ -50,7 +50,7 @@ pub async fn ask(stage: &Stage, seq: Seq, call: &Call, (tool, plan): (Arc<dyn To
     };
     let answer = stage.effects.person(asked).await?;
     if answer.yes {
-        return Ok(Fate::Run { tool, plan, approved: answer.approved });
+        return Ok(Fate::Run { tool, plan, approved: answer.approved, waived: String::new() });
     }
     if stage.effects.task().denials(&digest) >= MOST_DENIALS {
         return stuck(stage, seq, (title, body, digest)).await;

@@ -5,6 +5,7 @@
 
 use super::approve;
 use super::consent;
+use super::grounds;
 use super::stage::{Stage, broken};
 use crate::builtin;
 use crate::prompt;
@@ -39,6 +40,8 @@ pub enum Fate {
         plan: ToolPlan,
         /// The approval that it needed.
         approved: Option<Approved>,
+        /// Why a person would have been asked, where the user wants nobody asked.
+        waived: String,
     },
 }
 
@@ -57,13 +60,14 @@ pub async fn perform(stage: Arc<Stage>, mut intended: Intended, call: Call) -> R
             intended.class = EffectClass::Pure;
             stage.once(intended, move |_| async move { tell(&acting, &asked, (status, text, plan)).await }).await?
         }
-        Fate::Run { tool, plan, approved } => {
+        Fate::Run { tool, plan, approved, waived } => {
             intended.class = plan.class;
             if plan.command.is_some() {
                 intended.used = Some(stage.used().await?);
             }
             let errand = Errand { seq, call: asked, tool, plan, approved };
-            stage.once(intended, move |attempt| run(acting, errand, attempt)).await?
+            let act = move |attempt| async move { run(acting, errand, attempt).await.map(|acted| marked(acted, waived)) };
+            stage.once(intended, act).await?
         }
     };
     let_go(&stage, seq, &call, &observed).await;
@@ -105,7 +109,7 @@ async fn fate(stage: &Stage, seq: Seq, call: &Call) -> Result<Fate, Stall> {
     let plan = tool.plan(&call.args);
     if stage.is_observed(seq).await? {
         // `once` gives the record back; asking a person about what already happened helps nobody.
-        return Ok(Fate::Run { tool, plan, approved: None });
+        return Ok(Fate::Run { tool, plan, approved: None, waived: String::new() });
     }
     judge(stage, seq, call, tool, plan).await
 }
@@ -114,14 +118,22 @@ async fn judge(stage: &Stage, seq: Seq, call: &Call, tool: Arc<dyn Tool>, plan: 
     let commands = plan.command.is_some() || plan.mcp.is_some() || call.tool == "exec_send";
     let level = if commands { stage.house.deps.sandbox.level().await } else { Ok(Level::Full) };
     let tool_call = ToolCall { id: call.call_id.clone(), name: call.tool.clone(), args: call.args.clone() };
-    let deed = Deed {
+    let mut deed = Deed {
         task: stage.task.id,
         call: tool_call,
         plan: plan.clone(),
         level: level.as_ref().ok().copied(),
         workspace: stage.workspace()?,
-        grounds: Grounds { grants: stage.effects.task().grants(), now_ms: stage.house.deps.clock.now().wall_ms, ..Grounds::default() },
+        grounds: Grounds {
+            grants: stage.effects.task().grants(),
+            now_ms: stage.house.deps.clock.now().wall_ms,
+            is_unasked: stage.is_unasked(),
+            ..Grounds::default()
+        },
     };
+    if stage.house.deps.guard.weighs(&deed) {
+        grounds::gather(stage, &mut deed.grounds).await?;
+    }
     let judgement = stage.house.deps.guard.judge(&deed);
     if !matches!(judgement, Judgement::Refuse { .. })
         && let Some(answer) = consent::refused(stage, seq, call, tool.as_ref()).await?
@@ -129,7 +141,8 @@ async fn judge(stage: &Stage, seq: Seq, call: &Call, tool: Arc<dyn Tool>, plan: 
         return Ok(Fate::tell("denied", approve::denied(&answer)));
     }
     match judgement {
-        Judgement::Allow | Judgement::Waived { .. } => Ok(Fate::Run { tool, plan, approved: None }),
+        Judgement::Allow => Ok(Fate::Run { tool, plan, approved: None, waived: String::new() }),
+        Judgement::Waived { why } => Ok(Fate::Run { tool, plan, approved: None, waived: stage.clean(&why) }),
         Judgement::Refuse { why } => {
             let cause = level.err().map_or(String::new(), |fault| format!(": {}", fault.message));
             Ok(Fate::tell("failed", format!("refused by policy: {why}{cause}. This will not change by trying again or differently")))
@@ -224,6 +237,14 @@ async fn run(stage: Arc<Stage>, errand: Errand, attempt: Attempt) -> Result<Acte
     }
     let used = if commands(&call, &plan) { Some(stage.used().await?) } else { None };
     Ok(Acted { used, ..Acted::from(Observation::Result(result)) })
+}
+
+/// A result with the question in whose place the user's waiver stood.
+fn marked(mut acted: Acted, waived: String) -> Acted {
+    if let Observation::Result(result) = &mut acted.observation {
+        result.waived = waived;
+    }
+    acted
 }
 
 /// Shows a running call's output to whoever watches, without secrets.

@@ -27,6 +27,9 @@ pub enum PolicyCommand {
         /// The sandbox level that it would get
         #[arg(long, default_value = "full", value_parser = PossibleValuesParser::new(["full", "landlock", "none"]))]
         level: String,
+        /// The words of a task: they say whether its user asked for the command
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+        goal: String,
         /// As JSON
         #[arg(long)]
         json: bool,

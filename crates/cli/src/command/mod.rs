@@ -155,7 +155,7 @@ fn chore(command: Command) -> Option<Chore> {
         Command::Keys(KeysCommand::RotateRoot) => Chore::KeysRotateRoot,
         Command::Policy(PolicyCommand::Check { file }) => Chore::PolicyCheck { file },
         Command::Policy(PolicyCommand::Test { json }) => Chore::PolicyTest { json },
-        Command::Policy(PolicyCommand::Explain { command, level, json }) => Chore::PolicyExplain { command, level, json },
+        Command::Policy(PolicyCommand::Explain { command, level, goal, json }) => Chore::PolicyExplain { command, level, goal, json },
         Command::Policy(PolicyCommand::Show) => Chore::PolicyShow,
         Command::Trust(args) => Chore::Trust { wish: args.wish(), dir: args.dir },
         Command::Rescue { files, transcript, repair, json, max_bytes } => {

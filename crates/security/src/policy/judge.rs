@@ -4,11 +4,13 @@
 //! more rules never make a verdict milder, except an `allow` against `unmatched_commands`.
 
 use super::load::RuleSet;
-use super::options::Decision;
+use super::options::{Decision, Unmatched};
 use super::rule::{Call, Hit, Look, Programs, Rule, Subject};
+use super::settle::BY_RISK;
 use super::shell::{self, Segment, Split, Word};
 use std::collections::BTreeSet;
 use std::fmt;
+use tinkerbell_core::port::Level;
 
 /// The name of what becomes of commands that no `allow` covers.
 pub(super) const UNMATCHED: &str = "unmatched_commands";
@@ -124,7 +126,7 @@ pub fn judge(call: &Call<'_>, command: Option<&str>, sets: &[&RuleSet], programs
         call,
         programs,
     };
-    let mut is_settled = !bench.reasons.is_empty();
+    let mut is_settled = bench.reasons.iter().any(|reason| reason.decision == Decision::Forbid);
     for set in sets {
         is_settled |= bench.hear(set);
     }
@@ -135,7 +137,7 @@ pub fn judge(call: &Call<'_>, command: Option<&str>, sets: &[&RuleSet], programs
             Some(_) => format!("`{}` belongs to an MCP server, and no rule allows it", call.tool),
             None => format!("no policy names the tool `{}`", call.tool),
         };
-        reasons.push(Reason { layer: Layer::BuiltIn, rule: String::new(), place: String::new(), decision: Decision::Ask, why });
+        reasons.push(Reason { layer: Layer::BuiltIn, rule: BY_RISK.to_owned(), place: String::new(), decision: Decision::Ask, why });
     }
     if call.runs {
         unmatched(sets, &split, command.is_some(), (&mut reasons, &mut commands));
@@ -235,7 +237,20 @@ fn floor(call: &Call<'_>) -> Vec<Reason> {
     if call.runs && call.level.is_none() {
         return vec![refuse("no complete sandbox level works on this host, so no command may run".to_owned())];
     }
-    Vec::new()
+    let ask = |why: &str| Reason { decision: Decision::Ask, ..refuse(why.to_owned()) };
+    let mut held = Vec::new();
+    if call.runs && call.level == Some(Level::None) {
+        held.push(ask("it would run without a sandbox"));
+    }
+    if call.writes.iter().any(|path| is_settings(path)) {
+        held.push(ask("it changes the project's own settings or policy"));
+    }
+    held
+}
+
+/// Whether a path lies in the directory from which a project steers tasks.
+fn is_settings(path: &str) -> bool {
+    path.split('/').any(|part| part.eq_ignore_ascii_case(".tinkerbell"))
 }
 
 /// Whether a path, taken literally, points out of the worktree.
@@ -260,9 +275,15 @@ fn is_allowed(command: &Judged) -> bool {
 /// Commands that no `allow` covers, where a file says what becomes of them.
 fn unmatched(sets: &[&RuleSet], split: &Split, has_text: bool, (reasons, commands): (&mut Vec<Reason>, &mut [Judged])) {
     let strictest = sets.iter().filter_map(|set| Some((set.unmatched?, set))).max_by_key(|(decision, _)| *decision);
-    let Some((decision, set)) = strictest else { return };
+    let Some((unmatched, set)) = strictest else { return };
     let (layer, name) = (set.layer, set.name.as_str());
-    let reason = |why: String| Reason { layer, rule: UNMATCHED.to_owned(), place: name.to_owned(), decision, why };
+    let (decision, rule) = match unmatched {
+        // The table says it later; until then it is asked for.
+        Unmatched::Risk => (Decision::Ask, BY_RISK),
+        Unmatched::Allow | Unmatched::Ask => (Decision::Ask, UNMATCHED),
+        Unmatched::Forbid => (Decision::Forbid, UNMATCHED),
+    };
+    let reason = |why: String| Reason { layer, rule: rule.to_owned(), place: name.to_owned(), decision, why };
     if !has_text {
         reasons.push(reason("no rule can allow what is sent to a running command".to_owned()));
     }

@@ -5,7 +5,7 @@
 
 use super::judge::Layer;
 use super::lint;
-use super::options::{Decision, PolicyFile, RuleOptions, Words};
+use super::options::{Decision, PolicyFile, RuleOptions, Unmatched, Words};
 use super::rule::{Call, CommandRule, Hit, Look, Pattern, Program, Rule, Scope, Subject};
 use super::shell;
 use std::collections::BTreeSet;
@@ -28,7 +28,7 @@ pub struct RuleSet {
     /// The rules in order.
     pub rules: Vec<Rule>,
     /// What becomes of commands that no rule of words settles.
-    pub unmatched: Option<Decision>,
+    pub unmatched: Option<Unmatched>,
     /// What is no mistake but hardly meant.
     pub warnings: Vec<String>,
     /// Examples that were tried.
@@ -73,10 +73,10 @@ pub fn parse(layer: Layer, name: &str, text: &str) -> Result<RuleSet, Fault> {
     if let Some(rule) = file.rule.get(MOST_RULES) {
         return Err(page.mistake(rule.span(), &format!("more than {MOST_RULES} rules")));
     }
-    if let Some(unmatched) = file.unmatched_commands.as_ref().filter(|decision| *decision.get_ref() == Decision::Allow) {
+    if let Some(unmatched) = file.unmatched_commands.as_ref().filter(|decision| *decision.get_ref() == Unmatched::Allow) {
         return Err(page.mistake(
             unmatched.span(),
-            "`unmatched_commands` can only be \"ask\" or \"forbid\": leave it out to let the sandbox contain them",
+            "`unmatched_commands` can only be \"risk\", \"ask\" or \"forbid\": leave it out to let the sandbox contain them",
         ));
     }
     let mut set = RuleSet {

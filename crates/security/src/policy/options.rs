@@ -11,9 +11,23 @@ use toml::Spanned;
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyFile {
     /// What becomes of a command that no `allow` rule with `argv` matches.
-    pub unmatched_commands: Option<Spanned<Decision>>,
+    pub unmatched_commands: Option<Spanned<Unmatched>>,
     /// The rules.
     pub rule: Vec<Spanned<RuleOptions>>,
+}
+
+/// What becomes of commands that no `allow` covers; later ones are stricter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unmatched {
+    /// Refused when the file is read: leaving it out says so.
+    Allow,
+    /// What risk and the user's own words say.
+    Risk,
+    /// A person is asked.
+    Ask,
+    /// They are refused.
+    Forbid,
 }
 
 /// What a rule says; later ones are stricter.

@@ -6,7 +6,7 @@ use tinkerbell_core::port::{Grounds, Level};
 use tinkerbell_core::tool::{ToolCall, ToolPlan};
 use tinkerbell_core::words::{TaskId, Workspace};
 
-fn deed(tool: &str, command: Option<&str>, writes: &[&str], deletes: u32, level: Option<Level>) -> Deed {
+pub fn deed(tool: &str, command: Option<&str>, writes: &[&str], deletes: u32, level: Option<Level>) -> Deed {
     Deed {
         task: TaskId(7),
         call: ToolCall { id: "c1".to_owned(), name: tool.to_owned(), args: "{}".to_owned() },

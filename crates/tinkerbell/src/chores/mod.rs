@@ -60,7 +60,9 @@ pub async fn run(shop: &Shop<'_>, chore: &Chore, yes: bool, out: &Output) -> Opt
         Chore::KeysRotateRoot => keys::rotate_root(shop, out),
         Chore::PolicyCheck { file } => policy::check(shop, file.as_deref(), out),
         Chore::PolicyTest { json } => policy::test(shop, *json, out),
-        Chore::PolicyExplain { command, level, json } => policy::explain(shop, command, (level, *json), out),
+        Chore::PolicyExplain { command, level, goal, json } => {
+            policy::explain(shop, command, policy::Wish { level, goal, json: *json }, out)
+        }
         Chore::PolicyShow => policy::show(out),
         Chore::Trust { dir, wish } => trust::trust(shop, dir.as_deref(), (*wish, yes), out),
         Chore::Rescue(wish) => rescue::rescue(shop, wish, out),

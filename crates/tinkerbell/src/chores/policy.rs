@@ -4,13 +4,14 @@
 //! nothing is run and nothing is changed.
 
 use super::{Shop, repository};
+use crate::config;
 use crate::policy;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use tinkerbell_cli::{Output, render_fault, visible};
 use tinkerbell_core::code::{Fault, exit};
-use tinkerbell_core::port::Level;
-use tinkerbell_security::policy::{self as rules, Call, Decision, Layer, Programs, Reason, RuleSet, Verdict};
+use tinkerbell_core::port::{Grounds, Level};
+use tinkerbell_security::policy::{self as rules, Call, Decision, Layer, Programs, Reason, RuleSet, Verdict, Weighing, Weight};
 
 /// One layer's file, read.
 type Read = (Layer, Result<Option<RuleSet>, Fault>);
@@ -96,22 +97,38 @@ fn in_force(shop: &Shop<'_>) -> Result<Vec<RuleSet>, Fault> {
     Ok(sets?.into_iter().flatten().collect())
 }
 
+/// What a command is looked at for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// The sandbox level.
+    pub level: &'a str,
+    /// The words of the task that it would be part of.
+    pub goal: &'a str,
+    /// As JSON.
+    pub json: bool,
+}
+
 /// Says what would become of a command.
 ///
 /// # Errors
 /// The first mistake in a file.
-pub fn explain(shop: &Shop<'_>, command: &str, (level, json): (&str, bool), out: &Output) -> Result<u8, Fault> {
+pub fn explain(shop: &Shop<'_>, command: &str, wish: Wish<'_>, out: &Output) -> Result<u8, Fault> {
     let sets = in_force(shop)?;
-    let level = match level {
+    let level = match wish.level {
         "landlock" => Level::Landlock,
         "none" => Level::None,
         _ => Level::Full,
     };
     let programs = Programs::of(shop.env.get("PATH").unwrap_or_default(), root(shop).into_iter().collect());
     let call = Call { tool: "exec", mcp: None, runs: true, level: Some(level), writes: &[], deletes: 0 };
-    let verdict = rules::judge(&call, Some(command), &sets.iter().collect::<Vec<_>>(), Some(&programs));
-    if json {
-        out.data(&as_json(&verdict).to_string());
+    let mut verdict = rules::judge(&call, Some(command), &sets.iter().collect::<Vec<_>>(), Some(&programs));
+    // A broken configuration is told elsewhere; without one nothing is reached.
+    let reaches = config::load(shop.sources, shop.env).is_ok_and(|loaded| policy::reaches(&loaded.config));
+    let grounds = Grounds { words: [wish.goal.to_owned()].into(), ..Grounds::default() };
+    let weight = rules::weigh(&Weighing { call: &call, command: Some(command), args: "", is_pure: false, reaches, grounds: &grounds });
+    rules::settle(&mut verdict, &weight, false);
+    if wish.json {
+        out.data(&as_json(&verdict, &weight).to_string());
         return Ok(exit::DONE);
     }
     let line = |text: String| out.data(&visible(&text));
@@ -126,6 +143,9 @@ pub fn explain(shop: &Shop<'_>, command: &str, (level, json): (&str, bool), out:
     }
     line(format!("  at level {}", level.name()));
     verdict.reasons.iter().for_each(|reason| line(format!("    {}", told(reason))));
+    line(format!("  risk     {}: {}", weight.risk.name(), weight.because));
+    let words = if wish.goal.is_empty() { "  (--goal TEXT: by the words of a task)" } else { "" };
+    line(format!("  asked    {}{words}", weight.authorisation.name()));
     Ok(exit::DONE)
 }
 
@@ -135,7 +155,7 @@ fn told(reason: &Reason) -> String {
     format!("{:<6}  {} {rule}: {}{place}", word(reason.decision), reason.layer, reason.why)
 }
 
-fn as_json(verdict: &Verdict) -> serde_json::Value {
+fn as_json(verdict: &Verdict, weight: &Weight) -> serde_json::Value {
     let reasons = |all: &[Reason]| -> Vec<serde_json::Value> {
         let one = |reason: &Reason| json!({"layer": reason.layer.name(), "rule": reason.rule, "place": reason.place, "decision": word(reason.decision), "why": reason.why});
         all.iter().map(one).collect()
@@ -148,6 +168,7 @@ fn as_json(verdict: &Verdict) -> serde_json::Value {
     json!({
         "decision": word(verdict.decision), "why": verdict.why(), "commands": commands,
         "unreadable": verdict.opaque, "reasons": reasons(&verdict.reasons),
+        "risk": weight.risk.name(), "because": weight.because, "authorisation": weight.authorisation.name(),
     })
 }
 
@@ -187,7 +208,7 @@ mod tests {
         assert!(bench.plain(&heard.data()).contains("user: 1 rules, 1 examples  /t/home/policy.toml"), "{}", heard.data());
         assert!(heard.data().contains("examples of 10 rules do what they say"), "{}", heard.data());
         let heard = Heard::new();
-        assert_eq!(explain(&bench.shop(), "ls && git push", ("full", false), &heard.out), Ok(exit::DONE));
+        assert_eq!(explain(&bench.shop(), "ls && git push", Wish { level: "full", goal: "", json: false }, &heard.out), Ok(exit::DONE));
         let said = bench.plain(&heard.data());
         assert!(said.starts_with("forbid: people push (rule `no-push` of the user policy)\n"), "{said}");
         assert!(
@@ -197,7 +218,7 @@ mod tests {
             "{said}"
         );
         let heard = Heard::new();
-        assert_eq!(explain(&bench.shop(), "git pull", ("landlock", true), &heard.out), Ok(exit::DONE));
+        assert_eq!(explain(&bench.shop(), "git pull", Wish { level: "landlock", goal: "", json: true }, &heard.out), Ok(exit::DONE));
         let value: serde_json::Value = serde_json::from_str(&heard.data()).unwrap();
         assert_eq!((value["decision"].as_str(), value["commands"][0]["reasons"][0]["layer"].as_str()), (Some("ask"), Some("project")));
     }

@@ -20,6 +20,7 @@ mod places;
 mod policy;
 mod provider;
 mod repository;
+mod risk;
 mod sealed;
 mod service;
 mod torture;
