@@ -252,7 +252,8 @@ impl Guard for PolicyGuard {
         }
         // What is not about one command alone can not be allowed for longer.
         let offer = offer.filter(|_| !verdict.reasons.iter().any(|reason| reason.decision == Decision::Ask));
-        let ask = |why: String, rules: Vec<String>| Judgement::Ask { why, digest: deed_digest(deed), policy: self.version(deed), rules, offer };
+        let ask =
+            |why: String, rules: Vec<String>| Judgement::Ask { why, digest: deed_digest(deed), policy: self.version(deed), rules, offer };
         match verdict.decision {
             Decision::Allow => Judgement::Allow,
             Decision::Forbid => Judgement::Refuse { why: verdict.why() },

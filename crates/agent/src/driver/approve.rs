@@ -18,7 +18,9 @@ const MOST_DENIALS: usize = 3;
 
 /// Asks a person for what the guard did not allow by itself.
 pub async fn ask(stage: &Stage, seq: Seq, call: &Call, (tool, plan): (Arc<dyn Tool>, ToolPlan), judged: Judgement) -> Result<Fate, Stall> {
-    let Judgement::Ask { why, digest, policy, rules, offer } = judged else { return Ok(Fate::Run { tool, plan, approved: None, waived: String::new() }) };
+    let Judgement::Ask { why, digest, policy, rules, offer } = judged else {
+        return Ok(Fate::Run { tool, plan, approved: None, waived: String::new() });
+    };
     let now = stage.effects.task();
     if let Some(used) = now.approval_in_use(seq, &digest) {
         // What was begun under an approval is brought to its end under it, also when half of it is done

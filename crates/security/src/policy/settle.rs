@@ -74,7 +74,8 @@ fn push(verdict: &mut Verdict, layer: Layer, why: &str) {
 
 /// Whether a rule of the machine or the user, or a grant, allows it by name, so that a person has thought of it.
 fn is_ruled(verdict: &Verdict) -> bool {
-    let own = |reason: &Reason| reason.decision == Decision::Allow && matches!(reason.layer, Layer::Organisation | Layer::User | Layer::Grant);
+    let own =
+        |reason: &Reason| reason.decision == Decision::Allow && matches!(reason.layer, Layer::Organisation | Layer::User | Layer::Grant);
     if verdict.commands.is_empty() {
         return verdict.reasons.iter().any(own);
     }
