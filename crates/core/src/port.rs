@@ -21,7 +21,7 @@ use crate::effect::{Act, Answer, Fence, Intended, Live, Past, Question, Stall};
 use crate::event::{Caps, FileChange, Finished, Observed, Op, OpDone, Placed, Waiver};
 use crate::lifecycle::Task;
 use crate::model::{ModelCall, ModelCard, ModelError, ModelEvent};
-use crate::tool::{Consent, ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolSpec};
+use crate::tool::{Consent, ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolSpec, Traffic};
 use crate::words::{BlobRef, GitId, Lsn, Priority, RunId, Seq, TaskId, Workspace};
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
@@ -203,9 +203,10 @@ pub trait Unit: Send + Sync {
     fn output(&self, offset: u64, max: usize) -> BoxFuture<'_, Result<Chunk, Fault>>;
     /// Writes to its standard input; `number` counts the writes, so that none is delivered twice.
     fn stdin(&self, number: u64, bytes: Bytes) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Where the output ends that effects before `seq` have shown; `end` notes where that of `seq`
-    /// itself ends. An effect that is done again after a crash shows the same output again.
-    fn shown(&self, seq: Seq, end: Option<u64>) -> BoxFuture<'_, Result<u64, Fault>>;
+    /// Where the output ends that effects before `seq` have shown, and what the command did on the network
+    /// that they have not told; `end` notes where the output of `seq` itself ends. An effect that is done
+    /// again after a crash shows the same again.
+    fn shown(&self, seq: Seq, end: Option<u64>) -> BoxFuture<'_, Result<(u64, Traffic), Fault>>;
     /// Sends a signal by its Linux number to all its processes.
     fn signal(&self, signal: i32) -> BoxFuture<'_, Result<(), Fault>>;
     /// Lets the keeper go once the end is recorded; the spool stays until the task is removed.

@@ -5,6 +5,7 @@
 
 use crate::approval::Approved;
 use crate::effect::{EffectClass, Fence};
+use crate::event::Connection;
 use crate::port::{Limits, Used};
 use crate::words::{BlobRef, Seq, TaskId, Workspace};
 use bytes::Bytes;
@@ -131,14 +132,25 @@ pub struct ToolOutcome {
     pub used: Used,
     /// The limit that ended it: `memory`, `processes`, `cpu`, `disk`, `deadline`; empty otherwise.
     pub cause: String,
+    /// What a command did on the network.
+    pub traffic: Traffic,
+}
+
+/// What a command did on the network.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// The network it had: `none`, `proxy`, `host`; empty where it is not known.
+    pub network: String,
+    /// Connections that ended, those alike as one; cut to a bounded number.
+    pub connections: Vec<Connection>,
 }
 
 impl ToolOutcome {
     /// A call that did what was asked.
     #[must_use]
     pub fn done(summary: impl Into<String>, text: impl Into<String>) -> Self {
-        let (text, summary) = (text.into(), summary.into());
-        Self { status: ToolStatus::Done, text, full: None, summary, wall_ms: 0, level: None, used: Used::default(), cause: String::new() }
+        let (text, summary, used, traffic) = (text.into(), summary.into(), Used::default(), Traffic::default());
+        Self { status: ToolStatus::Done, text, full: None, summary, wall_ms: 0, level: None, used, cause: String::new(), traffic }
     }
 
     /// A call that changed nothing, with the text that tells the model its next move.

@@ -51,7 +51,11 @@ pub fn facts(cell: &Cell) -> Result<Vec<Fact>, Broken> {
         CellLevel::None => "none",
     };
     let is_free = cell.host_network || cell.level == CellLevel::None;
-    let network = if is_free { "the host's network" } else { "no network" };
+    let network = match cell.proxy_port {
+        _ if is_free => "the host's network",
+        Some(_) => "hosts that the operator lists, through a proxy",
+        None => "no network",
+    };
     let tree = if cell.level == CellLevel::None { "all files of the user" } else { "writes its own worktree" };
     add("sandbox", format!("level {level}, {network}, {tree}"));
     let reach = serde_json::to_vec(&(&cell.mounts, &cell.rules, cell.sockets)).at(STEP)?;
@@ -151,6 +155,7 @@ mod tests {
             env: vec![("PATH".to_owned(), dir.join("bin").display().to_string())],
             mounts: Vec::new(),
             host_network: false,
+            proxy_port: None,
             sockets: crate::wire::Sockets::Common,
             rules: crate::wire::Rules::default(),
             least_abi: 0,
@@ -178,6 +183,8 @@ mod tests {
             ledger: dir.join("usage"),
             roots: Vec::new(),
             base: 0,
+            way_out: None,
+            network: String::new(),
             approved: Some(approved.into()),
         }
     }

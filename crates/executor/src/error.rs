@@ -81,6 +81,11 @@ pub enum Error {
     /// All effects are halted.
     #[error("all effects are halted; nothing ran")]
     Halted,
+    /// A way out was granted and the level can not keep commands to it.
+    #[error(
+        "`sandbox.network = \"proxy\"` needs level `full`, and this host gives `{0}`: there a command could reach any host at the proxy's port"
+    )]
+    Egress(&'static str),
     /// Not a Linux system, or a defect.
     #[error("{0}")]
     Internal(String),
@@ -109,6 +114,7 @@ impl Error {
             Self::Pinned { .. } => "TB-SANDBOX-002",
             Self::Network(_) => "TB-SANDBOX-003",
             Self::Halted => "TB-HALT-001",
+            Self::Egress(_) => "TB-EGRESS-001",
         }
     }
 }
@@ -118,7 +124,7 @@ impl From<Error> for Fault {
         let exit = match &error {
             Error::Halted => return Self::halted(error.to_string()),
             Error::NoLevel(_) | Error::Keeper { .. } | Error::Cell { .. } | Error::Unreachable { .. } => exit::UNAVAILABLE,
-            Error::Pinned { .. } | Error::Network(_) => exit::CONFIG,
+            Error::Pinned { .. } | Error::Network(_) | Error::Egress(_) => exit::CONFIG,
             Error::Workdir(_) | Error::Refused { .. } | Error::Approval { .. } => exit::FAILED,
             Error::Files { .. } | Error::Internal(_) => exit::INTERNAL,
         };
@@ -130,6 +136,9 @@ impl From<Error> for Fault {
                 .hint("container: start it with `--security-opt seccomp=unconfined`, or on a kernel with Landlock (6.7 or newer)"),
             Error::Pinned { .. } => fault.hint("set `[sandbox] level = \"auto\"` or repair what the self-test names"),
             Error::Network(_) => fault.hint("set `[sandbox] network = \"none\"`, or let the host give level `full`"),
+            Error::Egress(_) => fault
+                .hint("run `tinkerbell doctor`: it says what keeps level `full` from working here")
+                .hint("or set `[sandbox] network = \"none\"`"),
             Error::Keeper { .. } | Error::Unreachable { .. } => fault.transient(),
             _ => fault,
         }

@@ -61,6 +61,9 @@ pub struct Started {
     pub generation: u64,
     /// Wall time in milliseconds since 1970.
     pub wall_ms: u64,
+    /// `none`, `proxy` or `host`; missing in files of earlier releases.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub network: String,
 }
 
 /// Resources the command used.
@@ -141,6 +144,9 @@ pub struct Shown {
     pub version: u16,
     /// Effects that showed some, and where in the output each ended.
     pub ends: BTreeMap<u32, u64>,
+    /// Effects that told connections, and where in their file each ended.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub connections: BTreeMap<u32, u64>,
 }
 
 /// Bytes before each spool file's first frame.

@@ -113,9 +113,16 @@ impl HostSandbox {
     /// Starts at a given level; the self-test starts its own attacks this way.
     pub(crate) async fn start_at(&self, level: Level, spec: ExecSpec, plan: Plan) -> Result<Arc<dyn Unit>, Error> {
         let (id, run) = (spec.run, self.run(spec.run));
-        let options = self.options_for(&spec);
+        let mut options = self.options_for(&spec);
         if level != Level::Full && level != Level::None && options.network == NetworkChoice::Host {
             return Err(Error::Network(level.name()));
+        }
+        if plan.is_probe && options.network == NetworkChoice::Proxy {
+            // The walls are tested without their one door.
+            options.network = NetworkChoice::None;
+        }
+        if level != Level::Full && options.network == NetworkChoice::Proxy {
+            return Err(Error::Egress(level.name()));
         }
         let order = blocking(move || {
             if halt::stands(&halt::mark(&options.runs_dir)) {
@@ -154,6 +161,8 @@ impl HostSandbox {
                 ledger,
                 base,
                 approved: spec.approved.map(Into::into),
+                way_out: options.way_out.filter(|_| options.network == NetworkChoice::Proxy).map(|way| (way.plan)()),
+                network: if level == Level::None { "host" } else { options.network.name() }.to_owned(),
             }))
         })
         .await?;
@@ -292,7 +301,7 @@ impl Sandbox for HostSandbox {
         Box::pin(async move {
             let level = self.proven().await?;
             let plan = match &spec.service {
-                Some(service) => Plan { argv: service.argv.clone(), read: Vec::new() },
+                Some(service) => Plan { argv: service.argv.clone(), read: Vec::new(), is_probe: false },
                 None => Plan::shell(&spec.command),
             };
             Ok(self.start_at(level, spec, plan).await?)

@@ -4,6 +4,7 @@
 //! here can come from a project, a model or a prompt.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use tinkerbell_core::port::Limits;
 
 /// Which level the operator wants.
@@ -26,8 +27,41 @@ pub enum NetworkChoice {
     /// Loopback of their own, or no sockets at all.
     #[default]
     None,
+    /// Loopback of their own, and on it the way to a proxy that the operator's list guards; level
+    /// `full` only.
+    Proxy,
     /// The host's; level `full` only.
     Host,
+}
+
+impl NetworkChoice {
+    /// As records name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Proxy => "proxy",
+            Self::Host => "host",
+        }
+    }
+}
+
+/// The proxy of a command, which this crate starts, feeds and ends, and knows nothing else of.
+#[derive(Clone)]
+pub struct WayOut {
+    /// What the proxy reads on its standard input, made anew for each run: it may hold values of
+    /// credentials, so it is never written down.
+    pub plan: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Variables that commands see; never such values.
+    pub env: Vec<(String, String)>,
+    /// Whether the proxy reads within TLS, so that commands need its certificate.
+    pub reads_tls: bool,
+}
+
+impl std::fmt::Debug for WayOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WayOut").field("reads_tls", &self.reads_tls).finish_non_exhaustive()
+    }
 }
 
 /// Everything the sandbox needs to know of the host.
@@ -49,6 +83,8 @@ pub struct SandboxOptions {
     pub level: LevelChoice,
     /// The network.
     pub network: NetworkChoice,
+    /// The proxy, where the network is one.
+    pub way_out: Option<WayOut>,
     /// Extra paths that commands may read and execute.
     pub read: Vec<PathBuf>,
     /// The user's home: where toolchains and caches are looked for; never visible as such.

@@ -15,12 +15,16 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tinkerbell_core::port::{Ended, Used};
+use tinkerbell_core::tool::Traffic;
 use tinkerbell_core::words::Seq;
 
 /// Longest time that ending a lost run's processes may take.
 const KILL: Duration = Duration::from_secs(5);
 /// Effects whose place in the output is remembered: only the newest can be done again.
 const SHOWN: usize = 16;
+
+/// Before anything was shown.
+const NOTHING_SHOWN: Shown = Shown { version: VERSION, ends: BTreeMap::new(), connections: BTreeMap::new() };
 
 /// A run's directory.
 #[derive(Debug, Clone)]
@@ -188,15 +192,32 @@ impl Run {
     /// # Errors
     /// When the note can not be written.
     pub fn note_shown(&self, seq: Seq, end: u64) -> Result<(), Error> {
-        let path = self.dir.join("shown");
-        let mut shown = self.read("shown")?.unwrap_or(Shown { version: VERSION, ends: BTreeMap::new() });
-        shown.ends.insert(seq, end);
-        while shown.ends.len() > SHOWN {
-            shown.ends.pop_first();
+        let mut shown = self.read("shown")?.unwrap_or(NOTHING_SHOWN);
+        remember(&mut shown.ends, seq, end);
+        self.write_shown(&shown)
+    }
+
+    /// The network, and the connections that effects before `seq` have not told.
+    ///
+    /// # Errors
+    /// When a file of the run exists and can not be read, or the note can not be written.
+    pub fn traffic(&self, seq: Seq) -> Result<Traffic, Error> {
+        let network = self.started()?.map(|started| started.network).unwrap_or_default();
+        let mut shown = self.read("shown")?.unwrap_or(NOTHING_SHOWN);
+        let from = shown.connections.range(..seq).next_back().map_or(0, |(_, end)| *end);
+        let (connections, end) = crate::traffic::read(&self.dir, from)?;
+        if end > from {
+            remember(&mut shown.connections, seq, end);
+            self.write_shown(&shown)?;
         }
+        Ok(Traffic { network, connections })
+    }
+
+    fn write_shown(&self, shown: &Shown) -> Result<(), Error> {
+        let path = self.dir.join("shown");
         let write = || -> std::io::Result<()> {
             let temporary = self.dir.join("shown.new");
-            std::fs::write(&temporary, serde_json::to_vec(&shown)?)?;
+            std::fs::write(&temporary, serde_json::to_vec(shown)?)?;
             std::fs::rename(temporary, &path)
         };
         write().map_err(Error::files(&path))
@@ -240,6 +261,14 @@ impl Run {
             return Err(Error::files(&path)(std::io::Error::other(why)));
         }
         serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::files(&path)(e.into()))
+    }
+}
+
+/// Notes where an effect ended; only the newest can be done again.
+fn remember(ends: &mut BTreeMap<Seq, u64>, seq: Seq, end: u64) {
+    ends.insert(seq, end);
+    while ends.len() > SHOWN {
+        ends.pop_first();
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tinkerbell_core::clock::Clock;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::port::{Chunk, Unit, UnitState, Until};
+use tinkerbell_core::tool::Traffic;
 use tinkerbell_core::words::{RunId, Seq};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -146,11 +147,11 @@ impl Unit for HostUnit {
         Box::pin(async move { Ok(ask(&self.run, &Request::Stdin { number, bytes: bytes.to_vec() }).await?) })
     }
 
-    fn shown(&self, seq: Seq, end: Option<u64>) -> BoxFuture<'_, Result<u64, Fault>> {
+    fn shown(&self, seq: Seq, end: Option<u64>) -> BoxFuture<'_, Result<(u64, Traffic), Fault>> {
         let run = self.run.clone();
         let work = move || match end {
-            None => run.shown(seq),
-            Some(end) => run.note_shown(seq, end).map(|()| end),
+            None => Ok((run.shown(seq)?, run.traffic(seq)?)),
+            Some(end) => run.note_shown(seq, end).map(|()| (end, Traffic::default())),
         };
         Box::pin(async move { Ok(blocking(work).await?) })
     }

@@ -50,6 +50,12 @@ pub struct Order {
     /// The approval that the command needed.
     #[serde(default)]
     pub approved: Option<Approval>,
+    /// What the proxy of the command is told, where it has one.
+    #[serde(default)]
+    pub way_out: Option<String>,
+    /// `none`, `proxy` or `host`.
+    #[serde(default)]
+    pub network: String,
 }
 
 /// An approval, as the daemon read it from its journal.
@@ -157,6 +163,9 @@ pub struct Cell {
     pub mounts: Vec<Mount>,
     /// Whether it keeps the host's network.
     pub host_network: bool,
+    /// Port on its own loopback that leads to the proxy; level `full` only.
+    #[serde(default)]
+    pub proxy_port: Option<u16>,
     /// Sockets it may open.
     pub sockets: Sockets,
     /// Landlock's lists.
@@ -233,6 +242,18 @@ pub struct Rules {
     pub no_tcp: bool,
 }
 
+/// Proxy to keeper, one line on the socket that is its standard input.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum FromProxy {
+    /// It has its plan and waits for the listening socket.
+    Ready,
+    /// It can not serve.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
 /// Cell to keeper, one line each.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum FromCell {
@@ -241,6 +262,8 @@ pub enum FromCell {
         /// Its number.
         pid: i32,
     },
+    /// The listening socket of the way out; its descriptor comes beside this line.
+    Listening,
     /// The sandbox stands; waiting at the gate.
     Ready,
     /// It does not; nothing ran.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tinkerbell_core::clock::Clock as _;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::port::{Chunk, ExecSpec, Found, Level, Sandbox, Unit, UnitState, Until, Used};
+use tinkerbell_core::tool::Traffic;
 use tinkerbell_core::words::{RunId, Seq, TaskId};
 use tinkerbell_executor::verdict::{Sweep, Verdict};
 
@@ -250,16 +251,17 @@ impl Unit for SimUnit {
         async { Err(fault("these commands read nothing")) }.boxed()
     }
 
-    fn shown(&self, seq: Seq, end: Option<u64>) -> BoxFuture<'_, Result<u64, Fault>> {
+    fn shown(&self, seq: Seq, end: Option<u64>) -> BoxFuture<'_, Result<(u64, Traffic), Fault>> {
         async move {
             self.life.pass().await;
-            Ok(self.host.with(self.id, |run| match end {
+            let end = self.host.with(self.id, |run| match end {
                 None => run.shown.range(..seq).next_back().map_or(0, |(_, end)| *end),
                 Some(end) => {
                     run.shown.insert(seq, end);
                     end
                 }
-            }))
+            });
+            Ok((end, Traffic::default()))
         }
         .boxed()
     }

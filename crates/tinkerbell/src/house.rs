@@ -140,9 +140,10 @@ impl House for Roof {
         // A mistake in the configuration is told by `connect`; here it only means the built-in names.
         let options = self.places().and_then(|places| {
             let loaded = config::load(&self.sources(&places), &self.env)?;
-            Ok(wire::router_options(&loaded.config, &places))
+            Ok((wire::router_options(&loaded.config, &places), crate::egress::credentials(&loaded.config)))
         });
-        let more = tinkerbell_router::variables(&options.unwrap_or_default());
+        let (options, credentials) = options.unwrap_or_default();
+        let more: Vec<String> = tinkerbell_router::variables(&options).into_iter().chain(credentials).collect();
         Surroundings {
             cwd: std::env::current_dir().ok(),
             exe: self.exe.clone(),

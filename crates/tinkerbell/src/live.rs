@@ -107,7 +107,7 @@ impl Live {
     /// Variables that may hold keys.
     #[must_use]
     pub fn key_variables(&self) -> Vec<String> {
-        tinkerbell_router::key_variables(&router_options(&self.config(), &self.places))
+        crate::wire::secret_variables(&self.config(), &self.places)
     }
 
     /// Keys whose new values wait for a restart.

@@ -10,6 +10,7 @@ mod config;
 mod courier;
 mod daemon;
 mod demo;
+mod egress;
 mod environment;
 mod halt;
 mod handover;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     if let Some(code) = tinkerbell_executor::early_main(&argv) {
         return ExitCode::from(u8::try_from(code).unwrap_or(exit::INTERNAL));
     }
-    if let Some(code) = courier::early_main(&argv) {
+    if let Some(code) = egress::early_main(&argv).or_else(|| courier::early_main(&argv)) {
         return ExitCode::from(code);
     }
     panic::install();

@@ -61,6 +61,13 @@ pub fn router_options(config: &Config, places: &Places) -> tinkerbell_router::Op
     }
 }
 
+/// Variables that may hold keys: of providers, and of hosts that commands reach.
+#[must_use]
+pub fn secret_variables(config: &Config, places: &Places) -> Vec<String> {
+    let providers = tinkerbell_router::key_variables(&router_options(config, places));
+    providers.into_iter().chain(crate::egress::credentials(config)).collect()
+}
+
 /// What the sandbox is told of a configuration, limits left out: those may be mistaken.
 #[must_use]
 pub fn sandbox_options(config: &Config, places: &Places, env: &Environment) -> SandboxOptions {
@@ -84,10 +91,12 @@ pub fn sandbox_options(config: &Config, places: &Places, env: &Environment) -> S
             config::options::Level::Landlock => LevelChoice::Landlock,
             config::options::Level::None => LevelChoice::None,
         },
-        network: match config.sandbox.network {
+        network: match crate::egress::network(config) {
             config::options::Network::None => NetworkChoice::None,
+            config::options::Network::Proxy => NetworkChoice::Proxy,
             config::options::Network::Host => NetworkChoice::Host,
         },
+        way_out: None,
         read: config.sandbox.read.clone(),
         home: places.home.clone(),
         path: env.get("PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin").to_owned(),
@@ -107,16 +116,17 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources, sent: V
     let config = loaded.config.clone();
     let (journal, blobs) = storage(places, &config, clock.clone(), entropy.clone()).await?;
     let canvas = GitCanvas::new(canvas_options(&config, places, env));
-    let limits = config::sandbox_limits(&config, tinkerbell_executor::host_memory())?;
-    let options = SandboxOptions { limits, ..sandbox_options(&config, places, env) };
-    let sandbox = HostSandbox::new(options, clock.clone(), entropy.clone());
     let received = Arc::new(Received::new(env.clone()));
     received.take(sent);
+    let way_out = crate::egress::way_out(&config, received.clone())?;
+    let limits = config::sandbox_limits(&config, tinkerbell_executor::host_memory())?;
+    let options = SandboxOptions { limits, way_out, ..sandbox_options(&config, places, env) };
+    let sandbox = HostSandbox::new(options, clock.clone(), entropy.clone());
     let keys = received.clone();
     let keys: tinkerbell_router::Environment = Arc::new(move |name| keys.get(name));
     let router = Router::with_courier(router_options(&config, places), keys, clock.clone(), crate::courier::options(places, env));
     let guard = Arc::new(PolicyGuard::new());
-    guard.set_secrets(received.secrets(&tinkerbell_router::key_variables(&router_options(&config, places))));
+    guard.set_secrets(received.secrets(&secret_variables(&config, places)));
     guard.set_path(&received.get("PATH").unwrap_or_default());
     guard.set_reach(crate::policy::reaches(&config));
     let policy = Policies::begin(guard.clone(), &sources)?;

@@ -7,7 +7,7 @@ use super::{File, Finding, crate_of};
 
 /// Every crate of the house, with the crates of ours that it may depend on.
 /// A new crate is a line here, a line on the map, and an ADR.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     // ground
     ("core", &[]),
     // shops: touch the world, never see each other
@@ -16,6 +16,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("canvas", &["core"]),
     ("executor", &["core"]),
     ("plugins", &["core"]),
+    ("egress", &["core"]),
     ("router", &["core"]),
     ("security", &["core"]),
     // minds: decide, never touch the world directly
@@ -31,7 +32,8 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("tinkerbell", ROOF),
 ];
 
-const ROOF: &[&str] = &["core", "wal", "blobs", "canvas", "executor", "plugins", "router", "security", "agent", "scheduler", "api", "cli"];
+const ROOF: &[&str] =
+    &["core", "wal", "blobs", "canvas", "executor", "egress", "plugins", "router", "security", "agent", "scheduler", "api", "cli"];
 
 /// A dependency as a manifest names it.
 #[derive(Debug, PartialEq, Eq)]

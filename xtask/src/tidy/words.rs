@@ -17,8 +17,9 @@ const HOSTS: [&str; 5] = [
 const PATHS: [&str; 1] = [concat!("/wo", "rk/")];
 const NAMES: [&str; 1] = [concat!(".lib", "rary")];
 
-/// Files whose format forces such a word: cargo writes the registry's address into its lock file.
-const EXEMPT: [&str; 1] = ["Cargo.lock"];
+/// Files that can not do without such a word: cargo writes the registry's address into its lock file, and
+/// which hosts a preset of the way out stands for has to be said, once in code and once for users.
+const EXEMPT: [&str; 3] = ["Cargo.lock", "crates/egress/src/rules/presets.rs", "docs/egress.md"];
 
 /// Checks every file.
 pub fn check(files: &[File]) -> Vec<Finding> {

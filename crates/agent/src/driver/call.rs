@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use tinkerbell_core::approval::Approved;
 use tinkerbell_core::effect::{Acted, Attempt, EffectClass, Fallback, Intended, LiveDelta, Question, QuestionKind, Stall};
-use tinkerbell_core::event::{Call, Observation, Observed, PlanStep, ResultSeen};
+use tinkerbell_core::event::{Call, Connection, Observation, Observed, PlanStep, ResultSeen};
 use tinkerbell_core::port::{Deed, Grounds, Judgement, Level, Tool};
 use tinkerbell_core::protected::is_protected;
 use tinkerbell_core::tool::{Sink, ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolStatus};
@@ -301,8 +301,15 @@ async fn seen(stage: &Stage, outcome: &ToolOutcome) -> Result<ResultSeen, Stall>
         memory_bytes: outcome.used.memory_bytes,
         processes: outcome.used.processes,
         cause: outcome.cause.clone(),
+        network: outcome.traffic.network.clone(),
+        connections: outcome.traffic.connections.iter().map(|one| clean(stage, one)).collect(),
         ..ResultSeen::default()
     })
+}
+
+/// A host is a text that the command chose: it may spell a secret.
+pub(super) fn clean(stage: &Stage, connection: &Connection) -> Connection {
+    Connection { host: stage.clean(&connection.host), ..connection.clone() }
 }
 
 /// Whether the tree may differ after the call. Waiting for a command may see what it wrote.

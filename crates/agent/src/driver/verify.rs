@@ -135,6 +135,7 @@ async fn verdict(stage: &Stage, unit: &dyn Unit, ended: &Ended, before: &GitId) 
         (cause, "") => format!("[ended by: {cause}]\n"),
         (cause, why) => format!("[ended by limit `{cause}`: {why}]\n"),
     };
+    let (_, traffic) = unit.shown(unit.run().seq, None).await.map_err(broken)?;
     let verdict = Verdict {
         passed: ended.code == Some(0),
         text: format!("{cause}{text}"),
@@ -142,6 +143,8 @@ async fn verdict(stage: &Stage, unit: &dyn Unit, ended: &Ended, before: &GitId) 
         wall_ms: ended.wall_ms,
         restored: put_back(stage, before).await?,
         full,
+        connections: traffic.connections.iter().map(|one| super::call::clean(stage, one)).collect(),
+        network: traffic.network,
     };
     Ok(Acted::from(Observation::Verdict(verdict)))
 }

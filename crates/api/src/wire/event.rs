@@ -295,6 +295,12 @@ pub struct ItemCompleted {
     /// Sandbox level of a command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,
+    /// Network of a command: `none`, `proxy`, `host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// Its connections through the proxy that have ended, those alike as one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<Connection>,
     /// Files that it changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileChange>,
@@ -310,6 +316,36 @@ pub struct ItemCompleted {
     /// The error's code, where it failed for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+}
+
+/// Connections of a command that differ in nothing but size and time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Connection {
+    /// When the first began, milliseconds since 1970.
+    pub at_ms: u64,
+    /// How it was asked for: `http`, `connect`, `socks`; `more` for those that are not told one by one.
+    pub scheme: String,
+    /// The host as it was asked for.
+    pub host: String,
+    /// The port; 0 where none could be read.
+    pub port: u32,
+    /// The address that was dialled; empty when none was.
+    pub address: String,
+    /// Whether it was allowed.
+    pub allowed: bool,
+    /// The rule, or why it was refused or failed.
+    pub why: String,
+    /// Requests by method, as `GET 3`, where they could be read.
+    pub methods: Vec<String>,
+    /// Bytes from the command.
+    pub up_bytes: u64,
+    /// Bytes to the command.
+    pub down_bytes: u64,
+    /// How long they were open, all together, milliseconds.
+    pub open_ms: u64,
+    /// How many.
+    pub count: u32,
 }
 
 /// One changed file.

@@ -5,7 +5,7 @@
 //! whatever number a reader starts.
 
 use super::event::{
-    ApprovalRequested, ApprovalResolved, Body, Caps, Delta, Envelope, Fact, FileChange, Granted, Halt, ItemCompleted, ItemKind,
+    ApprovalRequested, ApprovalResolved, Body, Caps, Connection, Delta, Envelope, Fact, FileChange, Granted, Halt, ItemCompleted, ItemKind,
     ItemStarted, ItemUpdated, Offer, Operation, PlanStep, PlanUpdated, ResultBody, ResultError, TaskStarted, ToolUse, Usage,
 };
 use super::view::{OpView, PausedView, TaskView};
@@ -226,6 +226,8 @@ fn blank(kind: ItemKind) -> ItemCompleted {
         signal: None,
         wall_ms: None,
         level: None,
+        network: None,
+        connections: Vec::new(),
         files: Vec::new(),
         full: None,
         commit: None,
@@ -306,9 +308,29 @@ fn result_item(seq: u32, result: &event::ResultSeen, facts: &Facts) -> ItemCompl
     item.signal = (result.status == "signalled").then_some(result.number);
     item.wall_ms = Some(result.wall_ms);
     item.level = filled(&result.level);
+    item.network = filled(&result.network);
+    item.connections = connections(&result.connections);
     item.files = files(&result.files);
     item.full = BlobRef::from_bytes(&result.full).map(|blob| blob.to_string());
     item
+}
+
+fn connections(all: &[event::Connection]) -> Vec<Connection> {
+    let shown = |one: &event::Connection| Connection {
+        at_ms: one.at_ms,
+        scheme: one.scheme.clone(),
+        host: one.host.clone(),
+        port: one.port,
+        address: one.address.clone(),
+        allowed: one.allowed,
+        why: one.why.clone(),
+        methods: one.methods.clone(),
+        up_bytes: one.up_bytes,
+        down_bytes: one.down_bytes,
+        open_ms: one.open_ms,
+        count: one.count,
+    };
+    all.iter().map(shown).collect()
 }
 
 fn verdict_item(verdict: &event::Verdict) -> ItemCompleted {
@@ -320,6 +342,8 @@ fn verdict_item(verdict: &event::Verdict) -> ItemCompleted {
         exit_code: (verdict.exit >= 0).then_some(verdict.exit),
         signal: (verdict.exit < 0).then(|| verdict.exit.saturating_neg()),
         wall_ms: Some(verdict.wall_ms),
+        network: filled(&verdict.network),
+        connections: connections(&verdict.connections),
         full: BlobRef::from_bytes(&verdict.full).map(|blob| blob.to_string()),
         notes: verdict.restored.iter().map(|path| format!("put back: {path}")).collect(),
         ..blank(ItemKind::Verification)

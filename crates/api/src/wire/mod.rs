@@ -12,7 +12,7 @@ pub mod service;
 pub mod view;
 
 pub use event::{
-    ApprovalRequested, ApprovalResolved, Body, Caps, Delta, Envelope, Fact, FileChange, Granted, Halt, ItemCompleted, ItemKind,
+    ApprovalRequested, ApprovalResolved, Body, Caps, Connection, Delta, Envelope, Fact, FileChange, Granted, Halt, ItemCompleted, ItemKind,
     ItemStarted, ItemUpdated, Offer, Operation, PlanStep, PlanUpdated, ResultBody, ResultError, TaskStarted, ToolUse, Usage,
 };
 pub use from::{Facts, envelope, live, millis, task_view, timestamp};

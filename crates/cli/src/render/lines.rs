@@ -7,10 +7,12 @@ use super::table::minute;
 use super::{diff, one_line, table, visible};
 use crate::output::Tone;
 use crate::units;
-use tinkerbell_api::wire::{ApprovalRequested, Body, Envelope, Halt, ItemCompleted, ItemKind, PlanUpdated, ResultBody};
+use tinkerbell_api::wire::{ApprovalRequested, Body, Connection, Envelope, Halt, ItemCompleted, ItemKind, PlanUpdated, ResultBody};
 
 /// Longest summary on one line.
 const WIDE: usize = 160;
+/// Most connections of one command that are told.
+const CONNECTIONS: usize = 8;
 /// Lines of output that stand under a failed command.
 const TAIL_LINES: usize = 8;
 
@@ -145,12 +147,27 @@ fn item_lines(item: &ItemCompleted, depth: Depth, signs: Signs) -> Vec<Line> {
     // What failed for good ends the task, and the result says its hints.
     let notes = if item.code.is_some() { &[] } else { item.notes.as_slice() };
     out.extend(notes.iter().map(|note| Line::more(&one_line(note, WIDE))));
+    out.extend(network_lines(&item.connections));
     if depth.outputs {
         out.extend(visible(&item.text).lines().map(Line::more));
     } else if !item.ok && matches!(item.kind, ItemKind::Command | ItemKind::Verification) {
         out.extend(tail(&item.text));
     }
     out
+}
+
+/// Where a command went on the network, and where it was kept from going.
+fn network_lines(all: &[Connection]) -> Vec<Line> {
+    let line = |one: &Connection| {
+        let times = if one.count > 1 { format!(" {} times", one.count) } else { String::new() };
+        let methods = if one.methods.is_empty() { String::new() } else { format!(", {}", one.methods.join(" ")) };
+        let verdict = if one.allowed { "" } else { "refused " };
+        let size = if one.allowed { format!(", {} up, {} down", one.up_bytes, one.down_bytes) } else { String::new() };
+        Line::more(&one_line(&format!("network: {verdict}{}:{}{times}{methods}{size} ({})", one.host, one.port, one.why), WIDE))
+    };
+    let rest = all.len().saturating_sub(CONNECTIONS);
+    let more = (rest > 0).then(|| Line::more(&format!("network: and {rest} others")));
+    all.iter().take(CONNECTIONS).map(line).chain(more).collect()
 }
 
 fn headline(item: &ItemCompleted) -> String {

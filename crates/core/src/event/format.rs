@@ -8,8 +8,8 @@ mod observed;
 
 pub use budget::{Caps, Released, Reserved, Settled};
 pub use observed::{
-    Committed, Failed, FileChange, LostTry, Made, Observation, Observed, Operated, Part, PartKind, PlanStep, Prepared, Reply, ResultSeen,
-    Verdict,
+    Committed, Connection, Failed, FileChange, LostTry, Made, Observation, Observed, Operated, Part, PartKind, PlanStep, Prepared, Reply,
+    ResultSeen, Verdict,
 };
 
 /// The envelope of every event record.

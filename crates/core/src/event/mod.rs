@@ -8,9 +8,10 @@ pub mod format;
 mod tests;
 
 pub use format::{
-    Action, ApprovalAsked, ApprovalGiven, Ask, Call, Caps, Commit, Committed, Entry, Event, Fact, Failed, FileChange, Finished, Granted,
-    Intent, LostTry, Made, Observation, Observed, Op, OpDone, Operated, OrphanReaped, Part, PartKind, Paused, PlanStep, Prepare, Prepared,
-    Released, Reply, Reserved, ResultSeen, Settled, Signal, Started, StateSaved, Submitted, Timer, TimerFired, Verdict, Verify, Waiver,
+    Action, ApprovalAsked, ApprovalGiven, Ask, Call, Caps, Commit, Committed, Connection, Entry, Event, Fact, Failed, FileChange, Finished,
+    Granted, Intent, LostTry, Made, Observation, Observed, Op, OpDone, Operated, OrphanReaped, Part, PartKind, Paused, PlanStep, Prepare,
+    Prepared, Released, Reply, Reserved, ResultSeen, Settled, Signal, Started, StateSaved, Submitted, Timer, TimerFired, Verdict, Verify,
+    Waiver,
 };
 
 use crate::words::{Lsn, TaskId};

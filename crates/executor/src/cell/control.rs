@@ -5,7 +5,7 @@
 
 use crate::wire::{Cell, FromCell};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 /// The socket.
@@ -27,7 +27,7 @@ impl Control {
     }
 
     /// The descriptor.
-    pub fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    pub fn fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 
@@ -36,6 +36,13 @@ impl Control {
         let mut line = serde_json::to_vec(message)?;
         line.push(b'\n');
         self.0.write_all(&line)
+    }
+
+    /// Sends one message and a descriptor beside it.
+    pub fn send_beside(&mut self, message: &FromCell, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        crate::pass::send(&self.0, &line, fd)
     }
 
     /// Reads what to build: a length and JSON.

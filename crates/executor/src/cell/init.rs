@@ -12,6 +12,7 @@ use crate::wire::{Cell, CellLevel, FromCell, Walls};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal, WaitOptions, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use std::time::Duration;
 pub fn main(args: &[OsString]) -> i32 {
     let number = args.get(2).and_then(|arg| arg.to_str()).unwrap_or("");
     let Ok(mut control) = Control::inherit(number) else { return 125 };
-    let built = control.cell().at("read the order").and_then(|cell| prepare(&cell).map(|command| (cell, command)));
+    let built = control.cell().at("read the order").and_then(|cell| prepare(&cell, &mut control).map(|command| (cell, command)));
     let (cell, mut command) = match built {
         Ok(built) => built,
         Err(Broken { step, why }) => {
@@ -48,12 +49,17 @@ pub fn main(args: &[OsString]) -> i32 {
 }
 
 /// Builds everything and gives the command, ready to be spawned.
-fn prepare(cell: &Cell) -> Result<Command, Broken> {
+fn prepare(cell: &Cell, control: &mut Control) -> Result<Command, Broken> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at("forbid dumps")?;
     if cell.level == CellLevel::Full {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).at("parent death signal")?;
         if !cell.host_network {
             loopback_up().at("loopback")?;
+        }
+        if let Some(port) = cell.proxy_port.filter(|_| !cell.host_network) {
+            // Made in here and served from outside: the only way from this network to any other.
+            let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).at("listen for the proxy")?;
+            control.send_beside(&FromCell::Listening, listener.as_fd()).at("hand the listening socket out")?;
         }
         // Resolvable by the usual /etc/hosts, and no view of the host.
         rustix::system::sethostname(b"localhost").at("host name")?;

@@ -32,13 +32,18 @@ fn files_of_version_1_are_read() {
         wall_ms: 1_790_000_000_000,
         groups: Vec::new(),
         means: String::new(),
+        network: String::new(),
     };
     check(include_str!("../../tests/golden/v1/started.json"), &started);
     let grouped =
-        Started { groups: vec!["/sys/fs/cgroup/pids/tinkerbell-x".into()], means: "memory cgroup1, disk watch".into(), ..started };
+        Started { groups: vec!["/sys/fs/cgroup/pids/tinkerbell-x".into()], means: "memory cgroup1, disk watch".into(), ..started.clone() };
     check(include_str!("../../tests/golden/v1/started-groups.json"), &grouped);
-    let shown = Shown { version: 1, ends: [(7, 11), (9, 20)].into() };
+    let shown = Shown { version: 1, ends: [(7, 11), (9, 20)].into(), connections: [].into() };
     check(include_str!("../../tests/golden/v1/shown.json"), &shown);
+    let proxied = Started { network: "proxy".into(), ..started };
+    check(include_str!("../../tests/golden/v1/started-proxy.json"), &proxied);
+    let told = Shown { connections: [(7, 230)].into(), ..shown };
+    check(include_str!("../../tests/golden/v1/shown-connections.json"), &told);
     let trailer = Trailer {
         version: 1,
         status: Some(3),

@@ -4,6 +4,7 @@
 //! last thing that a keeper does.
 
 use super::Keeper;
+use super::proxy::Proxy;
 use crate::error::Error;
 use crate::format::{Process, Trailer, VERSION};
 use crate::process::{descendants, identify, kill_cgroup, kill_until_gone, mono_ms, signal, signal_all};
@@ -21,7 +22,7 @@ const KILL: Duration = Duration::from_secs(5);
 impl Keeper {
     /// The command's processes, without the stages that hold it.
     fn processes(&self) -> Vec<Process> {
-        let own = [self.child.id().cast_signed(), self.init_pid];
+        let own = [self.child.id().cast_signed(), self.init_pid, self.proxy.as_ref().map_or(0, Proxy::pid)];
         let all = descendants(rustix::process::getpid().as_raw_pid());
         all.into_iter().filter(|process| !own.contains(&process.pid)).collect()
     }
@@ -74,6 +75,10 @@ impl Keeper {
                     break;
                 }
             }
+        }
+        // Before the trailer: who reads that finds every connection.
+        if let Some(mut proxy) = self.proxy.take() {
+            proxy.end();
         }
         self.restore_absent();
         if !self.errors.is_empty() {

@@ -13,7 +13,7 @@ use crate::spool::{Caps, Writer};
 use crate::wire::{CellLevel, FromCell, Order};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use std::time::Duration;
 const READY: Duration = Duration::from_secs(20);
 
 /// Starts the command; `None` when another keeper has or had this run.
-pub fn launch(order: Order) -> Result<Option<Keeper>, Broken> {
+pub fn launch(mut order: Order) -> Result<Option<Keeper>, Broken> {
     std::env::set_current_dir("/").at("leave the directory")?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).at("forbid dumps")?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).at("reaper")?;
@@ -35,37 +35,46 @@ pub fn launch(order: Order) -> Result<Option<Keeper>, Broken> {
     }
     let spool = Writer::create(&order.run_dir, Caps::default()).at("create the spool")?;
     let listener = listen(&order.run_dir).at("open the socket")?;
+    let mut proxy = super::proxy::start(&order)?;
+    // It may hold credentials, which nobody else needs.
+    order.way_out = None;
     let (mut child, mut control) = spawn_cell(&order)?;
-    let init = match await_ready(&order, &child, &mut control) {
-        Ok(pid) => pid,
+    let mut give_up = |child: &mut Child| {
+        // It is held at the gate and dies with our end of the socket; killing is only faster.
+        drop(child.kill());
+        drop(child.wait());
+        if let Some(proxy) = &mut proxy {
+            proxy.end();
+        }
+    };
+    let (init, way_out) = match await_ready(&order, &child, &mut control) {
+        Ok(ready) => ready,
         Err(broken) => {
-            // It is held at the gate and dies with our end of the socket; killing is only faster.
-            drop(child.kill());
-            drop(child.wait());
+            give_up(&mut child);
             return Err(broken);
         }
     };
     // The last moment at which nothing has begun. A mark that comes later finds the cell, which stands.
     let mark = crate::halt::mark(order.run_dir.parent().unwrap_or(&order.run_dir));
     if crate::halt::stands(&mark) {
-        drop(child.kill());
-        drop(child.wait());
+        give_up(&mut child);
         return Err(Broken { step: crate::halt::MARK.into(), why: "all effects are halted".into() });
     }
     if let Err(broken) = crate::approval::check(&order, wall_ms()) {
         // As above: it never left the gate.
-        drop(child.kill());
-        drop(child.wait());
+        give_up(&mut child);
         return Err(broken);
     }
     // All before the gate: what the command starts is born in them.
     let mut groups = Groups::make(&order.run, &order.limits.into());
     groups.enter(&[child.id().cast_signed(), init]);
     if !publish(&order, own, (&child, init), &groups)? {
-        drop(child.kill());
-        drop(child.wait());
+        give_up(&mut child);
         groups.remove();
         return Ok(None);
+    }
+    if let (Some(proxy), Some(way_out)) = (&proxy, way_out) {
+        proxy.listen_on(&way_out)?;
     }
     let trailer = super::ending::reserve_trailer(&order.run_dir);
     // A cell that was killed at the gate does not hear it; that is found out, and written down, as the
@@ -73,7 +82,7 @@ pub fn launch(order: Order) -> Result<Option<Keeper>, Broken> {
     let _heard = control.write_all(b"G").is_ok();
     let watch = Watch::new(&order, groups);
     let keeper = assemble(Parts { order, lock, child, control, listener, spool, watch })?;
-    Ok(Some(Keeper { init_pid: init, trailer, mark, ..keeper }))
+    Ok(Some(Keeper { init_pid: init, trailer, mark, proxy, ..keeper }))
 }
 
 /// What a launch has made so far, on its way into a keeper.
@@ -132,6 +141,7 @@ fn assemble(parts: Parts) -> Result<Keeper, Broken> {
         last_output_ms: now,
         mark: PathBuf::new(),
         marked_ms: now,
+        proxy: None,
     })
 }
 
@@ -196,8 +206,9 @@ fn spawn_cell(order: &Order) -> Result<(Child, UnixStream), Broken> {
     Ok((child, ours))
 }
 
-/// Sends the cell its plan and waits until it stands; gives the number of its init process.
-fn await_ready(order: &Order, child: &Child, control: &mut UnixStream) -> Result<i32, Broken> {
+/// Sends the cell its plan and waits until it stands; gives the number of its init process, and the
+/// socket that it listens on for the proxy.
+fn await_ready(order: &Order, child: &Child, control: &mut UnixStream) -> Result<(i32, Option<OwnedFd>), Broken> {
     control.set_read_timeout(Some(READY)).at("control socket")?;
     control.set_write_timeout(Some(READY)).at("control socket")?;
     let plan = serde_json::to_vec(&order.cell).at("encode the cell")?;
@@ -205,17 +216,20 @@ fn await_ready(order: &Order, child: &Child, control: &mut UnixStream) -> Result
     let sent = control.write_all(&len.to_le_bytes()).and_then(|()| control.write_all(&plan)).at("send the cell");
     if sent.is_err() {
         // A cell that ended early has said why; our broken pipe is only its echo.
-        let said = read_line(control).ok().and_then(|line| serde_json::from_slice(&line).ok());
+        let said = read_line(control).ok().and_then(|(line, _)| serde_json::from_slice(&line).ok());
         if let Some(FromCell::Failed { step, why }) = said {
             return Err(Broken { step, why });
         }
     }
     sent?;
     let mut init = child.id().cast_signed();
+    let mut listener = None;
     loop {
-        match serde_json::from_slice(&read_line(control)?).at("hear the cell")? {
+        let (line, beside) = read_line(control)?;
+        match serde_json::from_slice(&line).at("hear the cell")? {
             FromCell::Init { pid } => init = pid,
-            FromCell::Ready => return Ok(init),
+            FromCell::Listening => listener = beside,
+            FromCell::Ready => return Ok((init, listener)),
             FromCell::Failed { step, why } => return Err(Broken { step, why }),
             FromCell::Exit { .. } => return Err("ended before the gate").at("hear the cell"),
         }
@@ -223,11 +237,16 @@ fn await_ready(order: &Order, child: &Child, control: &mut UnixStream) -> Result
 }
 
 /// Byte by byte, so that nothing behind the line is swallowed; lines are short and few.
-fn read_line(control: &mut UnixStream) -> Result<Vec<u8>, Broken> {
-    let (mut line, mut byte) = (Vec::new(), [0]);
-    while control.read(&mut byte).at("hear the cell")? == 1 {
+fn read_line(control: &UnixStream) -> Result<(Vec<u8>, Option<OwnedFd>), Broken> {
+    let (mut line, mut byte, mut beside) = (Vec::new(), [0], None);
+    loop {
+        let (count, fd) = crate::pass::receive(control, &mut byte).at("hear the cell")?;
+        beside = beside.or(fd);
+        if count == 0 {
+            break;
+        }
         if byte == [b'\n'] {
-            return Ok(line);
+            return Ok((line, beside));
         }
         line.extend(byte);
     }
@@ -258,6 +277,7 @@ fn publish(order: &Order, own: Process, (child, init): (&Child, i32), groups: &G
         epoch: order.epoch,
         generation: order.generation,
         wall_ms: wall_ms(),
+        network: order.network.clone(),
     };
     let temporary = order.run_dir.join(format!("started.{}", own.pid));
     std::fs::write(&temporary, serde_json::to_vec(&started).at("encode `started`")?).at("write `started`")?;

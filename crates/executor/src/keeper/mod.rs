@@ -6,6 +6,7 @@
 
 mod ending;
 mod launch;
+mod proxy;
 mod socket;
 mod watch;
 
@@ -75,6 +76,8 @@ pub(crate) struct Keeper {
     /// The mark that ends all commands, and when it was last looked for.
     mark: PathBuf,
     marked_ms: u64,
+    /// The command's way out, where it has one.
+    proxy: Option<proxy::Proxy>,
 }
 
 /// How the main process ended.

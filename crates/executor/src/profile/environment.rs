@@ -38,10 +38,18 @@ const OFFLINE: &[(&str, &str)] = &[
     ("MAVEN_ARGS", "--offline"),
 ];
 
+/// Variables by which programs find the certificates that they trust.
+const TRUST: &[&str] =
+    &["SSL_CERT_FILE", "CARGO_HTTP_CAINFO", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE"];
+
 /// Builds the whole environment.
 #[must_use]
 pub fn build(options: &SandboxOptions, spec: &ExecSpec, level: Level, (places, reach): (&Places, &Reach)) -> Vec<(String, String)> {
     let mut env: BTreeMap<String, String> = options.env.iter().chain(&spec.env).cloned().collect();
+    if let Some(way) = options.way_out.as_ref().filter(|_| options.network == NetworkChoice::Proxy) {
+        // Before everything that is fixed: a name in the operator's list must not steer the sandbox.
+        env.extend(way.env.iter().cloned());
+    }
     let mut set = |key: &str, value: &str| drop(env.insert(key.to_owned(), value.to_owned()));
     for (key, value) in [("SHELL", "/bin/sh"), ("TERM", "dumb"), ("PAGER", "cat"), ("GIT_PAGER", "cat"), ("GIT_TERMINAL_PROMPT", "0")] {
         set(key, value);
@@ -95,11 +103,33 @@ fn private(set: &mut impl FnMut(&str, &str), options: &SandboxOptions, places: &
             }
         }
     }
-    if options.network == NetworkChoice::None {
-        for (key, value) in OFFLINE {
-            set(key, value);
+    match options.network {
+        NetworkChoice::None => {
+            OFFLINE.iter().for_each(|(key, value)| set(key, value));
+            set("GOPROXY", &format!("file://{home}/.goproxy,off"));
         }
-        set("GOPROXY", &format!("file://{home}/.goproxy,off"));
+        NetworkChoice::Proxy => way_out(set, options),
+        NetworkChoice::Host => {}
+    }
+}
+
+/// The way to the proxy, in every spelling that programs look for.
+fn way_out(set: &mut impl FnMut(&str, &str), options: &SandboxOptions) {
+    let port = super::PROXY_PORT;
+    for (key, scheme) in [("HTTP_PROXY", "http"), ("HTTPS_PROXY", "http"), ("ALL_PROXY", "socks5h")] {
+        let value = format!("{scheme}://127.0.0.1:{port}");
+        set(key, &value);
+        set(&key.to_ascii_lowercase(), &value);
+    }
+    for key in ["NO_PROXY", "no_proxy"] {
+        set(key, "localhost,127.0.0.1");
+    }
+    // What would only ask for more than the list allows.
+    for (key, value) in [("npm_config_audit", "false"), ("npm_config_fund", "false"), ("npm_config_update_notifier", "false")] {
+        set(key, value);
+    }
+    if options.way_out.as_ref().is_some_and(|way| way.reads_tls) {
+        TRUST.iter().for_each(|key| set(key, super::CERTIFICATES));
     }
 }
 

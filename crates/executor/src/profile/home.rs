@@ -5,7 +5,7 @@
 
 use super::Places;
 use crate::error::Error;
-use crate::options::SandboxOptions;
+use crate::options::{NetworkChoice, SandboxOptions};
 use std::path::{Path, PathBuf};
 
 /// Stores in the user's home, and where the private home links to them.
@@ -39,7 +39,9 @@ pub fn prepare(options: &SandboxOptions, places: &Places) -> Result<(), Error> {
 
 fn fill(options: &SandboxOptions, places: &Places) -> Result<(), Error> {
     let Some(user) = &options.home else { return Ok(()) };
-    for (store, place) in STORES {
+    // Who can fetch must be able to keep what was fetched, and the user's stores can only be read.
+    let stores = if options.network == NetworkChoice::Proxy { &[] } else { STORES };
+    for (store, place) in stores {
         let (from, to) = (user.join(store), places.home.join(place));
         let Ok(from) = from.canonicalize() else { continue };
         if to.symlink_metadata().is_ok() {

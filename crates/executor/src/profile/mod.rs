@@ -15,19 +15,29 @@ use std::path::{Path, PathBuf};
 use tinkerbell_core::port::{CHECK, ExecSpec, Level};
 use tinkerbell_core::protected;
 
+/// Port on a command's own loopback that leads to its proxy. The network is new for each command, so
+/// the port is always free.
+const PROXY_PORT: u16 = 3128;
+/// Where a command finds the certificates that it may trust, the proxy's own among them.
+const CERTIFICATES: &str = "/run/tinkerbell/certificates.pem";
+/// The file in a run's directory that the proxy writes them to.
+pub(crate) const BUNDLE: &str = "certificates.pem";
+
 /// What is to be executed, and what it needs to see beside the usual.
 pub struct Plan {
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Extra paths to read.
     pub read: Vec<PathBuf>,
+    /// Whether it is the self-test's attacker.
+    pub is_probe: bool,
 }
 
 impl Plan {
     /// A shell command.
     #[must_use]
     pub fn shell(command: &str) -> Self {
-        Self { argv: vec!["/bin/sh".into(), "-c".into(), command.into()], read: Vec::new() }
+        Self { argv: vec!["/bin/sh".into(), "-c".into(), command.into()], read: Vec::new(), is_probe: false }
     }
 }
 
@@ -81,6 +91,7 @@ pub fn build(options: &SandboxOptions, spec: &ExecSpec, level: Level, plan: Plan
         env,
         mounts: Vec::new(),
         host_network: is_host,
+        proxy_port: (options.network == NetworkChoice::Proxy).then_some(PROXY_PORT),
         sockets: Sockets::Common,
         rules: Rules::default(),
         least_abi: 0,
@@ -89,7 +100,13 @@ pub fn build(options: &SandboxOptions, spec: &ExecSpec, level: Level, plan: Plan
     };
     match level {
         Level::None => return Ok((cell, Vec::new())),
-        Level::Full => fill_full(&mut cell, &places, &reach),
+        Level::Full => {
+            fill_full(&mut cell, &places, &reach);
+            if options.network == NetworkChoice::Proxy && options.way_out.as_ref().is_some_and(|way| way.reads_tls) {
+                let from = options.runs_dir.join(spec.run.to_string()).join(BUNDLE);
+                cell.mounts.push(Mount::Bind { from, to: CERTIFICATES.into(), writable: false });
+            }
+        }
         Level::Landlock => fill_landlock(&mut cell, &places, &reach),
     }
     // A service lives longer than a command: what a person approved meanwhile must not go with it.

@@ -183,7 +183,7 @@ impl Bench {
             Ok(unit) => unit,
             Err(outcome) => return Ok(outcome),
         };
-        let until = Until { timeout, line: args.until_line, from: unit.shown(ctx.seq, None).await.map_err(Stall::Broken)? };
+        let until = Until { timeout, line: args.until_line, from: unit.shown(ctx.seq, None).await.map_err(Stall::Broken)?.0 };
         let state = unit.wait(until).await.map_err(Stall::Broken)?;
         report.write(unit.as_ref(), state).await.map_err(Stall::Broken)
     }
@@ -194,7 +194,7 @@ impl Bench {
             Ok(unit) => unit,
             Err(outcome) => return Ok(outcome),
         };
-        let from = report::end(unit.as_ref(), unit.shown(ctx.seq, None).await.map_err(Stall::Broken)?).await.map_err(Stall::Broken)?;
+        let from = report::end(unit.as_ref(), unit.shown(ctx.seq, None).await.map_err(Stall::Broken)?.0).await.map_err(Stall::Broken)?;
         let sent = match (args.stdin, args.signal) {
             (Some(text), None) => write(unit.as_ref(), ctx.seq, &text).await,
             (None, Some(signal)) => match signal_number(&signal) {

@@ -2,10 +2,11 @@
 //!
 //! Invariant: the text fits the cap, and what was left out or not kept is said with its size.
 
+use crate::traffic;
 use std::time::Duration;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::port::{Ended, Unit, UnitState, Used};
-use tinkerbell_core::text::{cap_tokens, fold_output};
+use tinkerbell_core::text::{cap_tokens, estimate_tokens, fold_output};
 use tinkerbell_core::tool::{ToolOutcome, ToolStatus};
 use tinkerbell_core::words::Seq;
 
@@ -50,23 +51,24 @@ impl Report {
     /// # Errors
     /// When the spool can not be read.
     pub async fn write(&self, unit: &dyn Unit, state: UnitState) -> Result<ToolOutcome, Fault> {
-        let from = unit.shown(self.seq, None).await?;
+        let (from, traffic) = unit.shown(self.seq, None).await?;
         let (raw, next) = read(unit, from).await?;
         unit.shown(self.seq, Some(next)).await?;
         let (status, line, wall_ms) = self.status(&state);
         let folded = fold_output(&raw);
-        let capped = cap_tokens(&folded, self.max_tokens.saturating_sub(FRAME_TOKENS));
+        let refused = traffic::refusals(&traffic.connections);
+        let frame = refused.as_ref().map_or(0, |line| u32::try_from(estimate_tokens(line.len())).unwrap_or(u32::MAX));
+        let capped = cap_tokens(&folded, self.max_tokens.saturating_sub(FRAME_TOKENS).saturating_sub(frame));
         let mut text = format!("{line}\n");
         match (capped.text.is_empty(), from) {
             (true, 0) => text.push_str("(no output)"),
             (true, _) => text.push_str("(no new output)"),
             _ => text.push_str(&capped.text),
         }
-        if !status.is_ok()
-            && let Some(hint) = hint(&folded, self.level.as_deref())
-        {
+        let hint = hint(&folded, self.level.as_deref(), &traffic.network).filter(|_| !status.is_ok() && refused.is_none());
+        for word in hint.map(|hint| format!("[hint: {hint}]")).into_iter().chain(refused) {
             text.push_str(if text.ends_with('\n') { "" } else { "\n" });
-            text.push_str(&format!("[hint: {hint}]"));
+            text.push_str(&word);
         }
         let full = capped.cut.then(|| raw.into());
         let mut summary = format!("{} → {}", self.subject, line.split(';').next().unwrap_or(&line));
@@ -77,7 +79,7 @@ impl Report {
         if LIMITS.contains(&cause.as_str()) {
             summary.push_str(&format!(", limit `{cause}`"));
         }
-        Ok(ToolOutcome { status, text, full, summary, wall_ms, level: self.level.clone(), used, cause })
+        Ok(ToolOutcome { status, text, full, summary, wall_ms, level: self.level.clone(), used, cause, traffic })
     }
 
     fn status(&self, state: &UnitState) -> (ToolStatus, String, u64) {
@@ -152,7 +154,7 @@ async fn read(unit: &dyn Unit, from: u64) -> Result<(Vec<u8>, u64), Fault> {
 }
 
 /// What the sandbox has to do with a failure, where it has.
-fn hint(output: &str, level: Option<&str>) -> Option<&'static str> {
+fn hint(output: &str, level: Option<&str>, network: &str) -> Option<&'static str> {
     let has = |words: &[&str]| words.iter().any(|word| output.contains(word));
     if has(&["index.lock", "HEAD.lock", "refs/heads"]) && has(&["Read-only file system", "Permission denied"]) {
         return Some("git's own directory is read-only here: the runtime commits each accepted step itself, do not commit");
@@ -171,9 +173,12 @@ fn hint(output: &str, level: Option<&str>) -> Option<&'static str> {
         "No matching distribution found",
         "ENOTCACHED",
     ];
-    if has(&offline) {
+    if has(&offline) && network == "proxy" {
+        return Some("programs reach the network only through the proxy in HTTPS_PROXY; this one did not use it, or has no such setting");
+    }
+    if has(&offline) && network != "host" {
         return Some(
-            "commands have no network here; work with what is installed (only the user can grant it: `[sandbox] network = \"host\"`)",
+            "commands have no network here; work with what is installed (only the user can grant it: `[egress] presets` or hosts)",
         );
     }
     let is_socket = has(&["socket", "listen", "bind", "connect"]) && has(&["Operation not permitted", "PermissionError", "EPERM"]);

@@ -4,6 +4,7 @@ use super::report::Report;
 use super::*;
 use bytes::Bytes;
 use tinkerbell_core::port::{Chunk, Ended, Used};
+use tinkerbell_core::tool::Traffic;
 use tinkerbell_core::words::TaskId;
 
 struct Scripted(Vec<(u64, &'static [u8])>);
@@ -29,8 +30,8 @@ impl Unit for Scripted {
     fn signal(&self, _signal: i32) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async { Ok(()) })
     }
-    fn shown(&self, _seq: u32, _end: Option<u64>) -> BoxFuture<'_, Result<u64, Fault>> {
-        Box::pin(async { Ok(0) })
+    fn shown(&self, _seq: u32, _end: Option<u64>) -> BoxFuture<'_, Result<(u64, Traffic), Fault>> {
+        Box::pin(async { Ok((0, Traffic::default())) })
     }
     fn release(&self) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async { Ok(()) })

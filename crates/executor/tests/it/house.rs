@@ -74,6 +74,7 @@ impl House {
                 Level::None => LevelChoice::None,
             },
             network: NetworkChoice::None,
+            way_out: None,
             read: Vec::new(),
             home: Some(root.join("home")),
             path: std::env::var("PATH").unwrap_or_default(),

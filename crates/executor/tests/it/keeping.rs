@@ -72,10 +72,10 @@ both!(a_keeper_that_dies_before_its_command_began_is_replaced, house, {
 both!(output_is_shown_once_and_again_only_to_the_same_effect, house, {
     let unit = house.start(1, "echo one; read word; echo two").await;
     line(unit.as_ref(), "one").await;
-    assert_eq!(unit.shown(1, None).await.unwrap(), 0);
+    assert_eq!(unit.shown(1, None).await.unwrap().0, 0);
     unit.shown(1, Some(4)).await.unwrap();
     let Found::Unit(again) = daemon(&house.options).attach(house.spec(1, "").run).await.unwrap() else { panic!("not found") };
-    assert_eq!((again.shown(1, None).await.unwrap(), again.shown(5, None).await.unwrap()), (0, 4));
+    assert_eq!((again.shown(1, None).await.unwrap().0, again.shown(5, None).await.unwrap().0), (0, 4));
 });
 
 both!(stopping_leaves_no_survivors, house, {

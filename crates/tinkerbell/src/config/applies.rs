@@ -15,11 +15,12 @@ pub enum Applies {
 }
 
 /// Each key or section, by the beginning of its dotted path.
-const TABLE: [(&str, Applies); 11] = [
+const TABLE: [(&str, Applies); 12] = [
     ("model", Applies::NextTask),
     ("providers", Applies::Live),
     ("models", Applies::Live),
     ("sandbox", Applies::Restart),
+    ("egress", Applies::Restart),
     ("workspace", Applies::Restart),
     ("limits", Applies::NextTask),
     ("scheduler", Applies::Restart),

@@ -68,7 +68,8 @@ pub struct Loaded {
 ///
 /// # Errors
 /// `TB-CONFIG-001` to `003`: an unreadable file, a mistake in one, or a bad `--set`; `TB-CONFIG-007` for a
-/// file that others could have written.
+/// file that others could have written; `TB-EGRESS-002` and `003` for hosts that
+/// are not understood, or missing.
 pub fn load(sources: &Sources, env: &Environment) -> Result<Loaded, Fault> {
     let mut layers = Vec::new();
     let mut files = Vec::new();
@@ -84,6 +85,7 @@ pub fn load(sources: &Sources, env: &Environment) -> Result<Loaded, Fault> {
     }
     let mut loaded = merge(&layers, sources.lenient)?;
     loaded.files = files;
+    crate::egress::check(&loaded.config)?;
     Ok(loaded)
 }
 

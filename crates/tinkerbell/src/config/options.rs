@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use tinkerbell_egress::options::Egress;
 use tinkerbell_router::options::{Model, Provider};
 
 /// The whole configuration.
@@ -21,6 +22,8 @@ pub struct Config {
     pub models: BTreeMap<String, Model>,
     /// Where commands run.
     pub sandbox: Sandbox,
+    /// Hosts that commands may reach.
+    pub egress: Egress,
     /// Keys that seal journal and blobs.
     pub security: Security,
     /// What a task's worktree holds.
@@ -41,8 +44,8 @@ pub struct Config {
 pub struct Sandbox {
     /// The level: the best that passes its self-test, or one by name.
     pub level: Level,
-    /// Whether commands see the host's network (level `full` only).
-    pub network: Network,
+    /// Which network commands get; without a word `proxy` where `[egress]` lists hosts, else `none`.
+    pub network: Option<Network>,
     /// Further directories that commands may read.
     pub read: Vec<PathBuf>,
     /// Memory of a command with all that it starts: an amount (`8GiB`), or a part of the host's (`75%`).
@@ -69,13 +72,14 @@ pub enum Level {
 }
 
 /// Network of commands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// No network.
-    #[default]
     None,
-    /// The host's network.
+    /// The hosts that `[egress]` lists, through a proxy (level `full` only).
+    Proxy,
+    /// The host's network (level `full` only).
     Host,
 }
 
@@ -177,7 +181,7 @@ const fn key(path: &'static str, meaning: &'static str) -> Key {
 }
 
 /// All keys.
-pub const KEYS: [Key; 39] = [
+pub const KEYS: [Key; 41] = [
     key("model", "default model, provider/model"),
     key("providers.*.wire", "openai | openai-responses | anthropic | gemini | ollama | replay"),
     key("providers.*.base_url", "where it listens"),
@@ -192,11 +196,13 @@ pub const KEYS: [Key; 39] = [
     key("models.*.cached_usd_per_mtok", "price of input read from the provider's cache"),
     key("models.*.reasoning", "off | on | low | medium | high | max"),
     key("sandbox.level", "auto | full | landlock | none"),
-    key("sandbox.network", "none | host"),
+    key("sandbox.network", "none | proxy | host; proxy where egress lists hosts"),
     key("sandbox.read", "further directories that commands may read"),
     key("sandbox.memory", "memory of a command, e.g. \"8GiB\" or \"75%\" of the host's"),
     key("sandbox.processes", "processes and threads of a command at once"),
     key("sandbox.disk", "disk that a task's commands may take, e.g. \"20GiB\""),
+    key("egress.presets", "registries that commands may read: cargo, npm, pip, go, git"),
+    key("egress.host", "hosts that commands may reach, one [[egress.host]] each (docs/egress.md)"),
     key("security.root_key", "file with the root key; keep it apart from backups of the data"),
     key("workspace.carry", "ignored files and directories that a task takes with it"),
     key("workspace.ignored", "skip | keep"),

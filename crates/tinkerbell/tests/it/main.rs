@@ -10,6 +10,7 @@ mod attack;
 mod bad_input;
 mod courier;
 mod durable;
+mod egress;
 mod escapes;
 mod halt;
 mod home;

@@ -396,8 +396,8 @@ impl Unit for Gate {
         Box::pin(async move { Ok(()) })
     }
 
-    fn shown(&self, _seq: u32, _end: Option<u64>) -> BoxFuture<'_, Result<u64, Fault>> {
-        Box::pin(async move { Ok(0) })
+    fn shown(&self, _seq: u32, _end: Option<u64>) -> BoxFuture<'_, Result<(u64, tinkerbell_core::tool::Traffic), Fault>> {
+        Box::pin(async move { Ok((0, tinkerbell_core::tool::Traffic::default())) })
     }
 
     fn signal(&self, _signal: i32) -> BoxFuture<'_, Result<(), Fault>> {

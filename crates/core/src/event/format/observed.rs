@@ -245,6 +245,12 @@ pub struct ResultSeen {
     /// The plan, where the call was `plan`.
     #[prost(message, repeated, tag = "11")]
     pub plan: Vec<PlanStep>,
+    /// Connections of a command that ended since its last result.
+    #[prost(message, repeated, tag = "24")]
+    pub connections: Vec<Connection>,
+    /// Network of a command: `none`, `proxy`, `host`; empty where it is not known.
+    #[prost(string, tag = "25")]
+    pub network: String,
     /// Why a person would have been asked, where a waiver took the question's place.
     #[prost(string, tag = "30")]
     pub waived: String,
@@ -260,6 +266,49 @@ pub struct ResultSeen {
     /// Why it was ended, where a limit was passed: `memory`, `processes`, `cpu`, `disk`, `deadline`.
     #[prost(string, tag = "23")]
     pub cause: String,
+}
+
+/// Connections of a command through the proxy: one, or several that differ in nothing but size.
+/// The proxy's file in a run's directory holds them as lines of JSON, one each.
+#[derive(Clone, PartialEq, Eq, prost::Message, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Connection {
+    /// When the first began, milliseconds since 1970.
+    #[prost(uint64, tag = "1")]
+    pub at_ms: u64,
+    /// How it was asked for: `http`, `connect`, `socks`.
+    #[prost(string, tag = "2")]
+    pub scheme: String,
+    /// The host as it was asked for, made visible and cut.
+    #[prost(string, tag = "3")]
+    pub host: String,
+    /// The port; 0 where none could be read.
+    #[prost(uint32, tag = "4")]
+    pub port: u32,
+    /// The address that was dialled; empty when none was.
+    #[prost(string, tag = "5")]
+    pub address: String,
+    /// Whether it was allowed to the end.
+    #[prost(bool, tag = "6")]
+    pub allowed: bool,
+    /// The rule that allowed it, or why it was refused or failed.
+    #[prost(string, tag = "7")]
+    pub why: String,
+    /// HTTP requests by method, as `GET 3`; empty where the proxy could not read them.
+    #[prost(string, repeated, tag = "8")]
+    pub methods: Vec<String>,
+    /// Bytes from the command.
+    #[prost(uint64, tag = "9")]
+    pub up_bytes: u64,
+    /// Bytes to the command.
+    #[prost(uint64, tag = "10")]
+    pub down_bytes: u64,
+    /// How long they were open, all together, milliseconds.
+    #[prost(uint64, tag = "11")]
+    pub open_ms: u64,
+    /// How many.
+    #[prost(uint32, tag = "12")]
+    pub count: u32,
 }
 
 /// One changed file.
@@ -311,6 +360,12 @@ pub struct Verdict {
     /// The whole output: a `BlobRef` in binary, or empty.
     #[prost(bytes = "vec", tag = "6")]
     pub full: Vec<u8>,
+    /// Connections of the command.
+    #[prost(message, repeated, tag = "24")]
+    pub connections: Vec<Connection>,
+    /// Network of the command, as in [`ResultSeen`].
+    #[prost(string, tag = "25")]
+    pub network: String,
 }
 
 /// A micro-commit stands.

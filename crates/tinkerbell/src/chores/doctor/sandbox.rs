@@ -7,6 +7,8 @@ use super::super::Shop;
 use super::report::{Finding, Group, broken};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::Config;
+use crate::config::options::Network;
+use crate::egress;
 use crate::wire;
 use std::sync::Arc;
 use tinkerbell_core::code::Fault;
@@ -25,6 +27,7 @@ pub async fn look(shop: &Shop<'_>, config: &Config) -> Group {
         Ok(report) => judged(&report, choice),
         Err(fault) => vec![broken("self-test", &fault)],
     };
+    findings.push(network(config));
     findings.push(landlock(landlock_abi()));
     findings.push(namespaces(|name| std::fs::read_to_string(name).ok()));
     Group { name: "Sandbox", findings }
@@ -68,6 +71,15 @@ fn level(name: &str, checks: &[Check], choice: LevelChoice, is_served: bool) -> 
         (false, false) => Finding::bad(name, text, fix),
     };
     finding.with(lines(false)).with_more(lines(true))
+}
+
+/// Which network commands get.
+fn network(config: &Config) -> Finding {
+    let text = egress::told(config);
+    match egress::network(config) {
+        Network::Host => Finding::look("network", text, "list the hosts that are needed instead: [egress] presets, [[egress.host]]"),
+        Network::None | Network::Proxy => Finding::good("network", text),
+    }
 }
 
 fn landlock(abi: i32) -> Finding {
