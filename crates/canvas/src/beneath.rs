@@ -53,6 +53,11 @@ impl Root {
         self.fd.as_fd()
     }
 
+    /// Its absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether the tree is ours to tidy.
     pub fn is_own(&self) -> bool {
         self.obstacle == Obstacle::Clear
@@ -342,14 +347,20 @@ pub fn list(at: BorrowedFd<'_>) -> std::io::Result<Vec<BString>> {
     Ok(names)
 }
 
-fn unlink_if_there(dir: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+/// Removes a file or link; a missing one is fine.
+pub fn unlink_if_there_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    unlink_if_there(dir, name)
+}
+
+fn unlink_if_there(dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno),
     }
 }
 
-fn clear(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+/// Removes whatever stands under a name.
+pub fn clear(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     match stat_at(at, name)? {
         None => Ok(()),
         Some(stat) if kind_of(&stat) == FileType::Directory => clear_dir(at, name),

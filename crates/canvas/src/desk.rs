@@ -7,6 +7,7 @@ use crate::base::{self, Base};
 use crate::beneath::{Obstacle, Root};
 use crate::error::{Error, Result};
 use crate::ignored::Ignored;
+use crate::layer::{self, Absorbed, Around, Told};
 use crate::options::{IgnoredFiles, Options};
 use crate::snapshot::{self, Memory, Moment, Source};
 use crate::store::{Content, Pin, Store, git_id, object_id};
@@ -26,6 +27,8 @@ use tinkerbell_core::words::{GitId, Workspace};
 pub struct Past {
     memory: Memory,
     base: Option<Anchor>,
+    told: Told,
+    bulky: Option<Vec<u8>>,
 }
 
 /// The task's base, flattened.
@@ -197,6 +200,7 @@ impl<'a> Desk<'a> {
     /// Records the tree; protected paths that differ from `guard` are put back first.
     pub fn take(&mut self, guard: Option<&GitId>) -> Result<Checkpoint> {
         let root = self.root()?;
+        let absorbed = self.absorb(&root)?;
         let also = Tracked::default();
         let mut id = self.walk(&root, &also)?;
         let mut restored = Vec::new();
@@ -208,7 +212,18 @@ impl<'a> Desk<'a> {
             }
         }
         self.keep(id)?;
-        Ok(Checkpoint { id: git_id(id)?, restored })
+        layer::retire(&absorbed)?;
+        Ok(Checkpoint { id: git_id(id)?, restored, layers: absorbed.layers })
+    }
+
+    /// Brings what commands wrote to their layers into the tree.
+    fn absorb(&mut self, root: &Root) -> Result<Absorbed> {
+        if !layer::any(&self.ws) {
+            return Ok(Absorbed::default());
+        }
+        let Anchor { tracked, .. } = self.anchor()?;
+        let ignored = Ignored::of(&self.user, self.options.excludes.as_deref())?;
+        layer::absorb(&self.ws, &Around { root, ignored, tracked: &tracked }, &mut self.past.told)
     }
 
     fn keep(&self, id: ObjectId) -> Result<()> {
@@ -227,7 +242,12 @@ impl<'a> Desk<'a> {
             keep_ignored: self.options.ignored == IgnoredFiles::Keep,
             now: now(self.options, self.ws.task)?,
         };
-        snapshot::take(root, &source, &mut self.past.memory)
+        let (id, bulky) = snapshot::take(root, &source, &mut self.past.memory)?;
+        if self.past.bulky.as_ref() != Some(&bulky) {
+            layer::list_bulky(&self.ws, &bulky)?;
+            self.past.bulky = Some(bulky);
+        }
+        Ok(id)
     }
 
     /// What differs in the protected set.
@@ -287,12 +307,14 @@ impl<'a> Desk<'a> {
     pub fn restore(&mut self, to: &GitId) -> Result<GitId> {
         let target = self.store.get(to)?;
         let root = self.root()?;
+        let absorbed = self.absorb(&root)?;
         // What the target records counts even if an ignore file of today names it, so that it is
         // recorded before it is overwritten.
         let mut also = Tracked::default();
         trees::flatten(&self.store.repo, target.files)?.keys().for_each(|path| also.add(path.as_bstr()));
         let before = self.walk(&root, &also)?;
         self.keep(before)?;
+        layer::retire(&absorbed)?;
         let from = self.store.get(&git_id(before)?)?;
         if from != target {
             let ignored = match self.options.ignored {

@@ -17,6 +17,7 @@ pub mod edit;
 pub mod error;
 mod ignored;
 mod land;
+mod layer;
 mod lineends;
 mod merge;
 mod options;

@@ -76,13 +76,14 @@ pub struct Source<'a> {
     pub now: Moment,
 }
 
-/// Takes a checkpoint of the tree below `root`; gives its id.
+/// Takes a checkpoint of the tree below `root`; gives its id, and the ignored folders that are too
+/// bulky for layers, each path ended by NUL.
 ///
 /// # Errors
 /// When the tree can not be read or the store not written.
-pub fn take(root: &Root, source: &Source<'_>, memory: &mut Memory) -> Result<ObjectId> {
+pub fn take(root: &Root, source: &Source<'_>, memory: &mut Memory) -> Result<(ObjectId, Vec<u8>)> {
     let (new, files, perms, dirs, ignored) = (HashMap::new(), Leaves::new(), BTreeMap::new(), Vec::new(), BTreeSet::new());
-    let mut raw = Raw { root, source, old: &memory.known, new, files, perms, dirs, ignored };
+    let mut raw = Raw { root, source, old: &memory.known, new, files, perms, dirs, ignored, bulky: Vec::new() };
     let mut walk = Walk {
         ignored: source.ignored.clone(),
         tracked: source.tracked,
@@ -91,11 +92,11 @@ pub fn take(root: &Root, source: &Source<'_>, memory: &mut Memory) -> Result<Obj
         always: is_protected,
     };
     walk.run(root, &mut raw)?;
-    let Raw { new, files, perms, dirs, ignored, .. } = raw;
+    let Raw { new, files, perms, dirs, ignored, bulky, .. } = raw;
     let (modes, dirs) = usual(&files, perms, dirs);
     let id = source.store.put(&files, &Content { files: ObjectId::empty_tree(source.store.repo.object_hash()), dirs, ignored, modes })?;
     memory.known = new;
-    Ok(id)
+    Ok((id, bulky))
 }
 
 /// Whether the protected set has the path; ignored or not, such a file counts.
@@ -112,6 +113,7 @@ struct Raw<'a> {
     perms: BTreeMap<BString, u32>,
     dirs: Vec<(BString, u32, bool)>,
     ignored: BTreeSet<BString>,
+    bulky: Vec<u8>,
 }
 
 impl Visitor for Raw<'_> {
@@ -139,6 +141,14 @@ impl Visitor for Raw<'_> {
     fn dir(&mut self, seen: &Seen<'_>) -> Result<()> {
         self.dirs.push((seen.path.into(), seen.stat.st_mode & 0o777, seen.bare));
         Ok(())
+    }
+
+    fn passed(&mut self, path: &BStr) {
+        let name = beneath::split(path).1;
+        if name.to_str().is_ok_and(crate::layer::is_bulky) {
+            self.bulky.extend_from_slice(path);
+            self.bulky.push(0);
+        }
     }
 
     fn enters(&mut self, _path: &BStr, _nested: bool) -> bool {

@@ -7,6 +7,7 @@
 use crate::beneath::{self, PARTIAL, Root};
 use crate::error::{Error, Result};
 use crate::ignored::{Ignored, join};
+use crate::layer::KEPT;
 use gix::bstr::{BStr, BString, ByteSlice};
 use rustix::fs::{AtFlags, FileType, Mode, Stat};
 use std::collections::BTreeSet;
@@ -67,6 +68,8 @@ pub trait Visitor {
     fn dir(&mut self, seen: &Seen<'_>) -> Result<()>;
     /// A directory of the user's that may not be read.
     fn unreadable(&mut self, _path: &BStr) {}
+    /// An ignored directory that is not looked into.
+    fn passed(&mut self, _path: &BStr) {}
     /// Whether to look into a directory; `nested` when it is a repository of its own.
     fn enters(&mut self, path: &BStr, nested: bool) -> bool;
 }
@@ -127,6 +130,9 @@ impl Walk<'_> {
             }
             return Ok(false);
         }
+        if name.starts_with(KEPT.as_bytes()) {
+            return Ok(false);
+        }
         let path = join(at.path, name);
         let stat = beneath::stat_at(at.dir, name).map_err(|e| Error::io("stat", &at.root.full(path.as_bstr()))(e.into()))?;
         // A running command may have removed it since the listing.
@@ -153,6 +159,7 @@ impl Walk<'_> {
         let ignored = at.below_ignored || self.ignored.matches(path, true);
         let wanted = !ignored || self.keep_ignored || (self.always)(path);
         if !wanted && !self.tracked.has_below(path) && !self.also.has_below(path) {
+            visitor.passed(path);
             return Ok(false);
         }
         let own = at.root.is_own();

@@ -11,6 +11,7 @@ pub mod code;
 pub mod coroutine;
 pub mod effect;
 pub mod event;
+pub mod layer;
 pub mod lifecycle;
 pub mod marks;
 pub mod model;

@@ -4,10 +4,12 @@
 //! cancellation is dropping the future. Invariant: an adapter passes the port's contract suite in
 //! `testkit` before it is wired.
 
+mod canvas;
 mod limits;
 mod listing;
 mod storage;
 
+pub use canvas::{Applied, Canvas, Checkpoint, Difference, LandSpec, Landed, Landing, MicroCommit, OpenSpec, Opened};
 pub use limits::{Ended, Limits, Used};
 pub use listing::{ListQuery, Listed, Listing};
 pub use storage::{
@@ -18,11 +20,11 @@ use crate::approval::{Approved, Bound, Grant};
 use crate::code::Fault;
 use crate::coroutine::{Input, Wake};
 use crate::effect::{Act, Answer, Fence, Intended, Live, Past, Question, Stall};
-use crate::event::{Caps, FileChange, Finished, Observed, Op, OpDone, Placed, Waiver};
+use crate::event::{Caps, Finished, Observed, Op, Placed, Waiver};
 use crate::lifecycle::Task;
 use crate::model::{ModelCall, ModelCard, ModelError, ModelEvent};
 use crate::tool::{Consent, ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolSpec, Traffic};
-use crate::words::{BlobRef, GitId, Lsn, Priority, RunId, Seq, TaskId, Workspace};
+use crate::words::{BlobRef, Lsn, Priority, RunId, Seq, TaskId, Workspace};
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
@@ -250,122 +252,6 @@ pub trait Sandbox: Send + Sync {
     fn remove(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>>;
     /// What all commands of the task have used until now, those that still run included.
     fn used(&self, task: TaskId) -> BoxFuture<'_, Result<Used, Fault>>;
-}
-
-// ---------------------------------------------------------------- canvas
-
-/// Where a task shall work.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenSpec {
-    /// The task.
-    pub task: TaskId,
-    /// A directory inside the user's repository.
-    pub cwd: PathBuf,
-    /// Revision to start from; `None` for the user's tree as it is.
-    pub base: Option<String>,
-}
-
-/// A workspace that stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened {
-    /// Where.
-    pub workspace: Workspace,
-    /// `cwd` relative to the repository's root; empty for the root.
-    pub subdir: String,
-    /// The first checkpoint.
-    pub checkpoint: GitId,
-    /// Things the user should know (submodules left empty, files carried in).
-    pub notes: Vec<String>,
-}
-
-/// A checkpoint of a workspace's tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// The checkpoint's id.
-    pub id: GitId,
-    /// Protected paths that a command had changed and that were put back.
-    pub restored: Vec<String>,
-}
-
-/// Edits of a file tool, all or nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MicroCommit {
-    /// The checkpoint whose content is committed.
-    pub tree: GitId,
-    /// The branch's tip before.
-    pub parent: GitId,
-    /// Whole message, trailers included.
-    pub message: String,
-    /// Seconds since the epoch, for author and committer.
-    pub time_s: u64,
-}
-
-/// The difference between two checkpoints.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Difference {
-    /// Changed files.
-    pub files: Vec<FileChange>,
-    /// Unified diff; empty when only the files were asked for.
-    pub text: String,
-}
-
-/// The versioned tree of a task.
-pub trait Canvas: Send + Sync {
-    /// Makes the task's worktree, or finds it again; calling it twice is harmless.
-    fn open(&self, spec: OpenSpec) -> BoxFuture<'_, Result<Opened, Fault>>;
-    /// Records the tree as it is now, shell effects and untracked files included. Paths of the
-    /// protected set that differ from `guard` are put back first and named.
-    fn checkpoint(&self, workspace: Workspace, guard: Option<GitId>) -> BoxFuture<'_, Result<Checkpoint, Fault>>;
-    /// Brings the tree to a checkpoint, byte for byte; gives the checkpoint of what it replaced.
-    fn restore(&self, workspace: Workspace, to: GitId) -> BoxFuture<'_, Result<GitId, Fault>>;
-    /// Commits a checkpoint on the task's branch; if the very commit already stands, returns it.
-    fn commit(&self, workspace: Workspace, commit: MicroCommit) -> BoxFuture<'_, Result<GitId, Fault>>;
-    /// What changed between two checkpoints.
-    fn diff(&self, workspace: Workspace, from: GitId, to: GitId, text: bool) -> BoxFuture<'_, Result<Difference, Fault>>;
-    /// The tip of the task's branch, and the newest checkpoint.
-    fn tip(&self, workspace: Workspace) -> BoxFuture<'_, Result<GitId, Fault>>;
-    /// Removes worktree, branch and checkpoints.
-    fn remove(&self, workspace: Workspace) -> BoxFuture<'_, Result<(), Fault>>;
-}
-
-/// What is to be landed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LandSpec {
-    /// The task's workspace.
-    pub workspace: Workspace,
-    /// The checkpoint the task started from.
-    pub from: GitId,
-    /// The checkpoint to land.
-    pub to: GitId,
-    /// Short name of the branch; `None` for the one that is checked out.
-    pub branch: Option<String>,
-    /// Whole message.
-    pub message: String,
-    /// Seconds since the epoch.
-    pub time_s: u64,
-}
-
-/// How landing or taking it back went.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Landed {
-    /// The commit on the user's branch; empty when `conflicts` is not.
-    pub commit: String,
-    /// Full name of the reference that moved.
-    pub reference: String,
-    /// Where it stood before.
-    pub previous: String,
-    /// Paths where the user edited the same lines; then nothing was changed.
-    pub conflicts: Vec<String>,
-    /// What the user should know: `hooks were not run`, …
-    pub notes: Vec<String>,
-}
-
-/// Bringing a task's change to the user, and back.
-pub trait Landing: Send + Sync {
-    /// Merges three ways as one commit, or names the conflicts and changes nothing.
-    fn land(&self, spec: LandSpec) -> BoxFuture<'_, Result<Landed, Fault>>;
-    /// Takes a landing back: moves the reference back when nothing came after, else reverts.
-    fn unland(&self, workspace: Workspace, landed: OpDone, time_s: u64) -> BoxFuture<'_, Result<Landed, Fault>>;
 }
 
 // ---------------------------------------------------------------- guard

@@ -9,7 +9,7 @@
 //! that moment is not kept out.
 
 use crate::cell::{At, Broken};
-use crate::wire::{Cell, CellLevel, Order};
+use crate::wire::{Cell, CellLevel, Mount, Order};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -56,7 +56,14 @@ pub fn facts(cell: &Cell) -> Result<Vec<Fact>, Broken> {
         Some(_) => "hosts that the operator lists, through a proxy",
         None => "no network",
     };
-    let tree = if cell.level == CellLevel::None { "all files of the user" } else { "writes its own worktree" };
+    let is_layered = cell.mounts.iter().any(|mount| matches!(mount, Mount::Overlay { .. }));
+    let tree = if cell.level == CellLevel::None {
+        "all files of the user"
+    } else if is_layered {
+        "writes a layer over its worktree"
+    } else {
+        "writes its own worktree"
+    };
     add("sandbox", format!("level {level}, {network}, {tree}"));
     let reach = serde_json::to_vec(&(&cell.mounts, &cell.rules, cell.sockets)).at(STEP)?;
     add("reach", format!("sha256:{}", hex(&Sha256::digest(reach))));
@@ -178,6 +185,8 @@ mod tests {
             cell,
             tree: dir.to_owned(),
             absent: Vec::new(),
+            guarded: Vec::new(),
+            layer: None,
             errors_apart: false,
             limits: crate::wire::Bounds::default(),
             ledger: dir.join("usage"),

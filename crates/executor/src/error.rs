@@ -86,6 +86,9 @@ pub enum Error {
         "`sandbox.network = \"proxy\"` needs level `full`, and this host gives `{0}`: there a command could reach any host at the proxy's port"
     )]
     Egress(&'static str),
+    /// Layers were demanded and do not work here.
+    #[error("`sandbox.workspace = \"overlay\"` can not be had: {0}")]
+    Overlay(String),
     /// Not a Linux system, or a defect.
     #[error("{0}")]
     Internal(String),
@@ -115,6 +118,7 @@ impl Error {
             Self::Network(_) => "TB-SANDBOX-003",
             Self::Halted => "TB-HALT-001",
             Self::Egress(_) => "TB-EGRESS-001",
+            Self::Overlay(_) => "TB-SANDBOX-004",
         }
     }
 }
@@ -124,7 +128,7 @@ impl From<Error> for Fault {
         let exit = match &error {
             Error::Halted => return Self::halted(error.to_string()),
             Error::NoLevel(_) | Error::Keeper { .. } | Error::Cell { .. } | Error::Unreachable { .. } => exit::UNAVAILABLE,
-            Error::Pinned { .. } | Error::Network(_) | Error::Egress(_) => exit::CONFIG,
+            Error::Pinned { .. } | Error::Network(_) | Error::Egress(_) | Error::Overlay(_) => exit::CONFIG,
             Error::Workdir(_) | Error::Refused { .. } | Error::Approval { .. } => exit::FAILED,
             Error::Files { .. } | Error::Internal(_) => exit::INTERNAL,
         };
@@ -139,6 +143,7 @@ impl From<Error> for Fault {
             Error::Egress(_) => fault
                 .hint("run `tinkerbell doctor`: it says what keeps level `full` from working here")
                 .hint("or set `[sandbox] network = \"none\"`"),
+            Error::Overlay(_) => fault.hint("set `[sandbox] workspace = \"auto\"`, or use a kernel with overlayfs in user namespaces (5.11 or newer)"),
             Error::Keeper { .. } | Error::Unreachable { .. } => fault.transient(),
             _ => fault,
         }

@@ -64,6 +64,9 @@ pub struct Started {
     /// `none`, `proxy` or `host`; missing in files of earlier releases.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub network: String,
+    /// The layer that the command writes to; none where it writes to the tree directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<std::path::PathBuf>,
 }
 
 /// Resources the command used.

@@ -7,7 +7,7 @@ use crate::approval;
 use crate::error::Error;
 use crate::halt;
 use crate::ledger::Ledger;
-use crate::options::{NetworkChoice, SandboxOptions};
+use crate::options::{NetworkChoice, SandboxOptions, WorkspaceChoice};
 use crate::probe::{self, Extent, Report};
 use crate::profile::{self, Plan};
 use crate::run::{Run, Standing};
@@ -38,6 +38,25 @@ const HEAR: Duration = Duration::from_secs(1);
 const KEEPERS: u32 = 3;
 /// Longest time until a stopped run is gone.
 const STOP: Duration = Duration::from_secs(8);
+
+/// What the self-test and the operator's choice give together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Proven {
+    /// The level.
+    pub level: Level,
+    /// Whether commands may be given layers.
+    pub overlay: bool,
+}
+
+impl Proven {
+    /// For one command. A check's writes are dropped anyway, so it gets a layer where it can. What
+    /// another command writes must be seen by those that run beside it, and it must see what they and
+    /// the file tools write; a service, which lives as long as its task, more than any.
+    fn of(self, spec: &ExecSpec, choice: WorkspaceChoice) -> Self {
+        let is_wanted = choice == WorkspaceChoice::Overlay || crate::layer::is_check(spec);
+        Self { overlay: self.overlay && is_wanted && spec.service.is_none(), ..self }
+    }
+}
 
 /// The adapter.
 pub struct HostSandbox {
@@ -83,7 +102,7 @@ impl HostSandbox {
         if halt::stands(&mark) { Err(Error::Halted) } else { report }
     }
 
-    async fn proven(&self) -> Result<Level, Error> {
+    async fn proven(&self) -> Result<Proven, Error> {
         let mut slot = self.proven.lock().await;
         let report = match slot.as_ref() {
             Some(report) => Arc::clone(report),
@@ -99,7 +118,9 @@ impl HostSandbox {
                 Arc::clone(slot.insert(Arc::new(report)))
             }
         };
-        report.choose(self.options.level)
+        let level = report.choose(self.options.level)?;
+        let overlay = report.overlay(level, self.options.workspace)?;
+        Ok(Proven { level, overlay })
     }
 
     fn run(&self, id: RunId) -> Run {
@@ -110,8 +131,9 @@ impl HostSandbox {
         Arc::new(HostUnit::new(id, self.run(id), Arc::clone(&self.clock)))
     }
 
-    /// Starts at a given level; the self-test starts its own attacks this way.
-    pub(crate) async fn start_at(&self, level: Level, spec: ExecSpec, plan: Plan) -> Result<Arc<dyn Unit>, Error> {
+    /// Starts at a given level, in a layer or not; the self-test starts its own attacks this way.
+    pub(crate) async fn start_at(&self, proven: Proven, spec: ExecSpec, plan: Plan) -> Result<Arc<dyn Unit>, Error> {
+        let Proven { level, overlay } = proven;
         let (id, run) = (spec.run, self.run(spec.run));
         let mut options = self.options_for(&spec);
         if level != Level::Full && level != Level::None && options.network == NetworkChoice::Host {
@@ -139,7 +161,8 @@ impl HostSandbox {
                 }
                 Err(error) => return Err(Error::files(&run.dir)(error)),
             }
-            let (mut cell, absent) = profile::build(&options, &spec, level, plan)?;
+            let layer = if overlay { Some(crate::layer::make(&spec)?) } else { None };
+            let (mut cell, watched) = profile::build(&options, &spec, (level, layer.as_deref()), plan)?;
             let (limits, ledger, base) = bounds(&options, &spec)?;
             cell.walls = walls(&limits, &spec);
             let roots = roots(&options, &spec);
@@ -155,7 +178,8 @@ impl HostSandbox {
                 cell,
                 roots,
                 tree: spec.workspace.tree,
-                absent,
+                absent: watched.absent,
+                guarded: watched.guarded,
                 errors_apart,
                 limits: limits.into(),
                 ledger,
@@ -163,6 +187,7 @@ impl HostSandbox {
                 approved: spec.approved.map(Into::into),
                 way_out: options.way_out.filter(|_| options.network == NetworkChoice::Proxy).map(|way| (way.plan)()),
                 network: if level == Level::None { "host" } else { options.network.name() }.to_owned(),
+                layer,
             }))
         })
         .await?;
@@ -282,15 +307,16 @@ impl HostSandbox {
 
 impl Sandbox for HostSandbox {
     fn level(&self) -> BoxFuture<'_, Result<Level, Fault>> {
-        Box::pin(async move { Ok(self.proven().await?) })
+        Box::pin(async move { Ok(self.proven().await?.level) })
     }
 
     fn facts(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Bound, Fault>> {
         Box::pin(async move {
-            let (level, options) = (self.proven().await?, self.options_for(&spec));
+            let (proven, options) = (self.proven().await?.of(&spec, self.options.workspace), self.options_for(&spec));
             let run = spec.run;
             let look = move || {
-                let (cell, _) = profile::build(&options, &spec, level, Plan::shell(&spec.command))?;
+                let layer = if proven.overlay { Some(crate::layer::at(&spec)?) } else { None };
+                let (cell, _) = profile::build(&options, &spec, (proven.level, layer.as_deref()), Plan::shell(&spec.command))?;
                 approval::facts(&cell).map_err(|broken| Error::Approval { run: run.to_string(), why: broken.to_string() })
             };
             Ok(Bound { facts: blocking(look).await?, shown: None })
@@ -299,12 +325,12 @@ impl Sandbox for HostSandbox {
 
     fn start(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Arc<dyn Unit>, Fault>> {
         Box::pin(async move {
-            let level = self.proven().await?;
+            let proven = self.proven().await?.of(&spec, self.options.workspace);
             let plan = match &spec.service {
                 Some(service) => Plan { argv: service.argv.clone(), read: Vec::new(), is_probe: false },
                 None => Plan::shell(&spec.command),
             };
-            Ok(self.start_at(level, spec, plan).await?)
+            Ok(self.start_at(proven, spec, plan).await?)
         })
     }
 
@@ -332,7 +358,9 @@ impl Sandbox for HostSandbox {
 
 /// Directories whose growth counts: the worktree, and the task's private home and temporary files.
 fn roots(options: &SandboxOptions, spec: &ExecSpec) -> Vec<PathBuf> {
-    vec![spec.workspace.tree.clone(), options.homes_dir.join(spec.run.task.to_string())]
+    // What is written to a layer is moved into the tree later, and counts once.
+    let layers = tinkerbell_core::layer::home(&spec.workspace);
+    [spec.workspace.tree.clone(), options.homes_dir.join(spec.run.task.to_string())].into_iter().chain(layers).collect()
 }
 
 /// What a command may use, where its task's figures stand, and what its directories took at first.

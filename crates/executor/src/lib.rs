@@ -15,6 +15,7 @@ mod groups;
 pub mod halt;
 mod host;
 mod keeper;
+mod layer;
 mod ledger;
 mod options;
 mod pass;
@@ -33,7 +34,7 @@ pub use cell::landlock_abi;
 pub use error::Error;
 pub use groups::host_memory;
 pub use host::HostSandbox;
-pub use options::{LevelChoice, NetworkChoice, SandboxOptions, WayOut};
+pub use options::{LevelChoice, NetworkChoice, SandboxOptions, WayOut, WorkspaceChoice};
 pub use probe::{Check, Report};
 
 use std::ffi::OsString;

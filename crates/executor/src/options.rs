@@ -64,6 +64,18 @@ impl std::fmt::Debug for WayOut {
     }
 }
 
+/// How commands write to the workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WorkspaceChoice {
+    /// The gate's check in a layer where that works, all else directly.
+    #[default]
+    Auto,
+    /// Every command in a layer; level `full` only.
+    Overlay,
+    /// Every command directly.
+    Direct,
+}
+
 /// Everything the sandbox needs to know of the host.
 #[derive(Debug, Clone)]
 pub struct SandboxOptions {
@@ -85,6 +97,8 @@ pub struct SandboxOptions {
     pub network: NetworkChoice,
     /// The proxy, where the network is one.
     pub way_out: Option<WayOut>,
+    /// How commands write to the workspace.
+    pub workspace: WorkspaceChoice,
     /// Extra paths that commands may read and execute.
     pub read: Vec<PathBuf>,
     /// The user's home: where toolchains and caches are looked for; never visible as such.

@@ -105,6 +105,9 @@ impl Run {
         let standing = self.look()?;
         if standing == Standing::Lost && !self.dir.join("lost").exists() {
             self.end_processes()?;
+            if let Some(layer) = self.started()?.and_then(|started| started.layer) {
+                crate::layer::close(&layer)?;
+            }
             self.mark_lost("its keeper is gone")?;
         }
         Ok(standing)

@@ -160,9 +160,14 @@ impl Unit for HostUnit {
         Box::pin(async move { Ok(ask(&self.run, &Request::Signal { signal }).await?) })
     }
 
-    // A keeper leaves by itself once the end is on disk; there is nothing to let go of.
+    // A keeper leaves by itself once the end is on disk; what stays is a layer that was applied.
     fn release(&self) -> BoxFuture<'_, Result<(), Fault>> {
-        Box::pin(async { Ok(()) })
+        let run = self.run.clone();
+        let work = move || match run.started()?.and_then(|started| started.layer) {
+            Some(layer) => crate::layer::forget(&layer),
+            None => Ok(()),
+        };
+        Box::pin(async move { Ok(blocking(work).await?) })
     }
 }
 

@@ -56,6 +56,13 @@ pub struct Order {
     /// `none`, `proxy` or `host`.
     #[serde(default)]
     pub network: String,
+    /// Protected paths of the tree that are mounted read-only. Where somebody on the host puts another
+    /// file in such a place, the kernel takes the mount away, and the command can write there.
+    #[serde(default)]
+    pub guarded: Vec<Guarded>,
+    /// The layer that the command writes to, if it has one.
+    #[serde(default)]
+    pub layer: Option<PathBuf>,
 }
 
 /// An approval, as the daemon read it from its journal.
@@ -110,6 +117,15 @@ impl From<Bounds> for Limits {
         let Bounds { memory_bytes, processes, cpu_ms, disk_bytes } = bounds;
         Self { memory_bytes, processes, cpu_ms, disk_bytes }
     }
+}
+
+/// A file or directory by its place and its number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guarded {
+    /// Relative to the tree.
+    pub path: PathBuf,
+    /// Device and inode.
+    pub file: (u64, u64),
 }
 
 /// Keeper to daemon, on standard output, once.
@@ -202,6 +218,15 @@ pub enum Mount {
         /// Whether it may be written.
         writable: bool,
     },
+    /// A tree of the host that is only read, under a layer that takes what is written.
+    Overlay {
+        /// The tree, and where the command sees it.
+        tree: PathBuf,
+        /// Where what is written goes.
+        upper: PathBuf,
+        /// Room that the file system asks for, beside it.
+        work: PathBuf,
+    },
     /// Something that must not be seen.
     Mask {
         /// Where.
@@ -222,6 +247,7 @@ impl Mount {
     pub fn place(&self) -> &std::path::Path {
         match self {
             Self::Bind { to, .. } => to,
+            Self::Overlay { tree, .. } => tree,
             Self::Mask { at } | Self::Link { at, .. } => at,
         }
     }

@@ -18,6 +18,8 @@ mod house;
 mod keeping;
 #[path = "it/killing.rs"]
 mod killing;
+#[path = "it/layers.rs"]
+mod layers;
 #[path = "it/limits.rs"]
 mod limits;
 #[path = "it/toolchains.rs"]

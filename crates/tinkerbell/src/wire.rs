@@ -19,7 +19,7 @@ use tinkerbell_core::clock::{Clock, Entropy};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::money::Price;
 use tinkerbell_core::port::{BlobStore, Guard, Journal, Keyring, Model, Sandbox, Submission};
-use tinkerbell_executor::{HostSandbox, LevelChoice, NetworkChoice, SandboxOptions};
+use tinkerbell_executor::{HostSandbox, LevelChoice, NetworkChoice, SandboxOptions, WorkspaceChoice};
 use tinkerbell_router::Router;
 use tinkerbell_scheduler::{Admission, Deps, Engine, Halt, Options};
 use tinkerbell_security::{FileKeyring, KeyPlaces, PolicyGuard};
@@ -97,6 +97,11 @@ pub fn sandbox_options(config: &Config, places: &Places, env: &Environment) -> S
             config::options::Network::Host => NetworkChoice::Host,
         },
         way_out: None,
+        workspace: match config.sandbox.workspace {
+            config::options::Writing::Auto => WorkspaceChoice::Auto,
+            config::options::Writing::Overlay => WorkspaceChoice::Overlay,
+            config::options::Writing::Direct => WorkspaceChoice::Direct,
+        },
         read: config.sandbox.read.clone(),
         home: places.home.clone(),
         path: env.get("PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin").to_owned(),

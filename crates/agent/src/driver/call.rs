@@ -80,8 +80,7 @@ async fn let_go(stage: &Stage, seq: Seq, call: &Call, observed: &Observed) {
     if !matches!(result.status.as_str(), "exited" | "signalled" | "lost") {
         return;
     }
-    let unit = if call.tool == "exec" { Some(seq) } else { unit_of(&call.args) };
-    if let Some(unit) = unit {
+    if let Some(unit) = own(seq, call) {
         stage.release(stage.run(unit)).await;
     }
 }
@@ -233,7 +232,7 @@ async fn run(stage: Arc<Stage>, errand: Errand, attempt: Attempt) -> Result<Acte
     }
     let mut result = seen(&stage, &outcome).await?;
     if touches(&call, &plan, &outcome) {
-        checkpoint(&stage, &plan, &mut result).await?;
+        checkpoint(&stage, &plan, own(seq, &call), &mut result).await?;
     }
     let used = if commands(&call, &plan) { Some(stage.used().await?) } else { None };
     Ok(Acted { used, ..Acted::from(Observation::Result(result)) })
@@ -328,7 +327,7 @@ fn steers(plan: &ToolPlan) -> bool {
     plan.writes.iter().any(|path| is_protected(path))
 }
 
-async fn checkpoint(stage: &Stage, plan: &ToolPlan, result: &mut ResultSeen) -> Result<(), Stall> {
+async fn checkpoint(stage: &Stage, plan: &ToolPlan, own: Option<Seq>, result: &mut ResultSeen) -> Result<(), Stall> {
     let before = stage.before()?;
     // Also at level `full`, whose mounts guard the root's own names only, and after file tools,
     // beside which a command may run in the background.
@@ -343,5 +342,24 @@ async fn checkpoint(stage: &Stage, plan: &ToolPlan, result: &mut ResultSeen) -> 
         let names = taken.restored.join(", ");
         result.text.push_str(&format!("\n[protected files cannot be changed by commands and were put back: {names}]"));
     }
+    if own.is_some() {
+        let in_layer = taken.layers.iter().any(|layer| Some(layer.run) == own);
+        result.workspace = if in_layer { "overlay" } else { "direct" }.to_owned();
+    }
+    // Of other commands only what is new: their own calls tell it whole.
+    for layer in taken.layers.iter().filter(|layer| Some(layer.run) == own || layer.is_news) {
+        for line in &layer.refused {
+            result.text.push_str(&stage.clean(&format!("\n[u{}: {line}]", layer.run)));
+        }
+    }
     Ok(())
+}
+
+/// The command that a call is about, by the effect that started it.
+fn own(seq: Seq, call: &Call) -> Option<Seq> {
+    match call.tool.as_str() {
+        "exec" => Some(seq),
+        "exec_wait" | "exec_send" => unit_of(&call.args),
+        _ => None,
+    }
 }

@@ -1,6 +1,7 @@
 //! Verify: the runtime's own run of the gate.
 //!
-//! Background units are stopped first; what the command changes in the tree is put back after.
+//! Background units are stopped first; what the command changes in the tree is put back after, or,
+//! where it ran in a layer, never gets there.
 //! Invariant: only exit code 0 of the gate itself passes.
 
 use super::gate;
@@ -75,12 +76,12 @@ async fn act(stage: Arc<Stage>, seq: Seq, verify: Verify, attempt: Attempt) -> R
     };
     let unit = match found {
         Found::Unit(unit) => unit,
-        Found::Lost(_) => return lost(&stage, &before).await,
+        Found::Lost(_) => return lost(&stage, seq, &before).await,
         Found::NeverRan => start(&stage, seq, &verify).await?,
     };
     let acted = match watch(&stage, seq, unit.as_ref()).await? {
-        Some(ended) => verdict(&stage, unit.as_ref(), &ended, &before).await?,
-        None => lost(&stage, &before).await?,
+        Some(ended) => verdict(&stage, seq, (unit.as_ref(), &ended), &before).await?,
+        None => lost(&stage, seq, &before).await?,
     };
     Ok(Acted { used: Some(stage.used().await?), ..acted })
 }
@@ -126,7 +127,7 @@ async fn watch(stage: &Stage, seq: Seq, unit: &dyn Unit) -> Result<Option<Ended>
     Ok(None)
 }
 
-async fn verdict(stage: &Stage, unit: &dyn Unit, ended: &Ended, before: &GitId) -> Result<Acted, Stall> {
+async fn verdict(stage: &Stage, seq: Seq, (unit, ended): (&dyn Unit, &Ended), before: &GitId) -> Result<Acted, Stall> {
     let raw = whole(unit).await?;
     let tokens = stage.result_tokens().min(VERDICT_TOKENS);
     let (text, full) = stage.cut(&fold_output(&raw), None, tokens).await?;
@@ -141,7 +142,7 @@ async fn verdict(stage: &Stage, unit: &dyn Unit, ended: &Ended, before: &GitId) 
         text: format!("{cause}{text}"),
         exit: ended.code.unwrap_or_else(|| ended.signal.map_or(-1, |signal| -signal)),
         wall_ms: ended.wall_ms,
-        restored: put_back(stage, before).await?,
+        restored: put_back(stage, seq, before).await?,
         full,
         connections: traffic.connections.iter().map(|one| super::call::clean(stage, one)).collect(),
         network: traffic.network,
@@ -164,10 +165,12 @@ async fn whole(unit: &dyn Unit) -> Result<Bytes, Stall> {
     Ok(all.freeze())
 }
 
-/// Puts the tree back to `before`; names the files that had existed and differed.
-async fn put_back(stage: &Stage, before: &GitId) -> Result<Vec<String>, Stall> {
+/// Puts the tree back to `before`; names the files that had existed and differed, in the tree or in
+/// the check's layer.
+async fn put_back(stage: &Stage, seq: Seq, before: &GitId) -> Result<Vec<String>, Stall> {
     let (workspace, canvas) = (stage.workspace()?, &stage.house.deps.canvas);
-    let after = canvas.checkpoint(workspace.clone(), Some(before.clone())).await.map_err(broken)?;
+    let mut after = canvas.checkpoint(workspace.clone(), Some(before.clone())).await.map_err(broken)?;
+    after.restored.extend(after.layers.into_iter().filter(|layer| layer.run == seq).flat_map(|layer| layer.dropped));
     let changed = stage.changes(before, &after.id).await?;
     if changed.is_empty() {
         return Ok(after.restored);
@@ -177,8 +180,8 @@ async fn put_back(stage: &Stage, before: &GitId) -> Result<Vec<String>, Stall> {
     Ok(after.restored.into_iter().chain(others).collect())
 }
 
-async fn lost(stage: &Stage, before: &GitId) -> Result<Acted, Stall> {
-    put_back(stage, before).await?;
+async fn lost(stage: &Stage, seq: Seq, before: &GitId) -> Result<Acted, Stall> {
+    put_back(stage, seq, before).await?;
     let fault = Fault::new("TB-AGENT-007", exit::FAILED, "the outcome of the verification command was lost").transient();
     Ok(Acted::from(Observation::Failed(failed(fault))))
 }

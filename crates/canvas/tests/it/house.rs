@@ -16,8 +16,23 @@ use tinkerbell_core::words::{GitId, TaskId};
 
 pub const TASK: TaskId = TaskId(0x7f3a_0000_0000_0000_0000_0000_0000_0001);
 
+/// Where a house stands: removed with it, or somebody else's.
+pub enum Place {
+    Own(tempfile::TempDir),
+    Lent(PathBuf),
+}
+
+impl Place {
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Own(dir) => dir.path(),
+            Self::Lent(dir) => dir,
+        }
+    }
+}
+
 pub struct House {
-    pub dir: tempfile::TempDir,
+    pub dir: Place,
     pub canvas: Arc<GitCanvas>,
     pub options: Options,
 }
@@ -34,11 +49,18 @@ impl House {
         let mut options = Options::new(dir.path().join("data"));
         options.home_config = false;
         change(&mut options);
-        let house = Self { canvas: GitCanvas::new(options.clone()), dir, options };
+        let house = Self { canvas: GitCanvas::new(options.clone()), dir: Place::Own(dir), options };
         house.git(&["init", "-q", "-b", "main"]);
         house.git(&["config", "user.name", "User"]);
         house.git(&["config", "user.email", "user@example.com"]);
         house
+    }
+
+    /// A house whose directory another process keeps.
+    pub fn again_in(dir: &Path) -> Self {
+        let mut options = Options::new(dir.join("data"));
+        options.home_config = false;
+        Self { canvas: GitCanvas::new(options.clone()), dir: Place::Lent(dir.to_owned()), options }
     }
 
     /// The same data directory, nothing remembered: the daemon after a crash.

@@ -118,6 +118,7 @@ fn wall_of_pids(proc: &Path, most: Option<u64>) {
 fn apply(mount: &Mount) -> Result<(), Broken> {
     match mount {
         Mount::Bind { from, to, writable } => bind(&beneath(OLD, from), &beneath(NEW, to), *writable),
+        Mount::Overlay { tree, upper, work } => overlay(tree, upper, work),
         Mount::Mask { at } => mask(&beneath(NEW, at)),
         Mount::Link { at, target } => {
             let at = beneath(NEW, at);
@@ -156,6 +157,21 @@ fn bind(from: &Path, to: &Path, writable: bool) -> Result<(), Broken> {
     let mounted = open_exact(to).at("open what is bound")?;
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     set_attributes_of(&mounted, if writable { attributes } else { attributes | libc::MOUNT_ATTR_RDONLY })
+}
+
+/// Lays a layer over the tree, by descriptors for the same reason as in [`bind`]. Attributes of the
+/// user's name space, because the others need a capability on the host; redirects are off with them.
+fn overlay(tree: &Path, upper: &Path, work: &Path) -> Result<(), Broken> {
+    let open = |path: &Path| open_exact(&beneath(OLD, path)).at(format!("open `{}`", path.display()));
+    let (lower, upper, work) = (open(tree)?, open(upper)?, open(work)?);
+    let to = beneath(NEW, tree);
+    directory(&to)?;
+    let target = open_exact(&to).at("open the mount point")?;
+    let name = |fd: &OwnedFd| by_descriptor(fd).display().to_string();
+    let options = format!("lowerdir={},upperdir={},workdir={},userxattr", name(&lower), name(&upper), name(&work));
+    let options = CString::new(options).at("mount options")?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("overlay", by_descriptor(&target), "overlay", flags, options.as_c_str()).at("overlay")
 }
 
 fn open_exact(path: &Path) -> rustix::io::Result<OwnedFd> {

@@ -33,11 +33,14 @@ fn files_of_version_1_are_read() {
         groups: Vec::new(),
         means: String::new(),
         network: String::new(),
+        layer: None,
     };
     check(include_str!("../../tests/golden/v1/started.json"), &started);
     let grouped =
         Started { groups: vec!["/sys/fs/cgroup/pids/tinkerbell-x".into()], means: "memory cgroup1, disk watch".into(), ..started.clone() };
     check(include_str!("../../tests/golden/v1/started-groups.json"), &grouped);
+    let layered = Started { layer: Some("/data/2a/layers/7".into()), ..started.clone() };
+    check(include_str!("../../tests/golden/v1/started-layer.json"), &layered);
     let shown = Shown { version: 1, ends: [(7, 11), (9, 20)].into(), connections: [].into() };
     check(include_str!("../../tests/golden/v1/shown.json"), &shown);
     let proxied = Started { network: "proxy".into(), ..started };

@@ -80,10 +80,15 @@ impl Keeper {
         if let Some(mut proxy) = self.proxy.take() {
             proxy.end();
         }
+        self.tell_of_replaced();
         self.restore_absent();
         if !self.errors.is_empty() {
             self.errors.push_front(b'\n');
             self.spool.push(2, mono_ms(), self.errors.make_contiguous());
+        }
+        if let Some(layer) = &self.order.layer {
+            // Before the trailer: who sees the end may take the layer over.
+            crate::layer::close(layer)?;
         }
         let total = self.spool.total();
         let (spent, why) = (Some(self.spent), std::mem::take(&mut self.why));
@@ -133,6 +138,21 @@ impl Keeper {
             let _is_gone = kill_cgroup(cgroup, KILL);
         }
         self.watch.groups.remove();
+    }
+
+    /// Says which protected paths were replaced by somebody on the host: the command could write there
+    /// from then on, and what stands there now may be its work.
+    fn tell_of_replaced(&mut self) {
+        use std::os::unix::fs::MetadataExt;
+        for guarded in std::mem::take(&mut self.order.guarded) {
+            let now = self.order.tree.join(&guarded.path).symlink_metadata().map(|meta| (meta.dev(), meta.ino()));
+            if now.ok() != Some(guarded.file) {
+                let path = guarded.path.display();
+                let word =
+                    format!("`{path}` is protected and was replaced from outside while this command ran; look at it before you trust it");
+                self.spool.push(3, mono_ms(), format!("\n[tinkerbell: {word}]\n").as_bytes());
+            }
+        }
     }
 
     /// Removes protected paths that were absent at the start, and says so in the output.

@@ -278,6 +278,7 @@ fn publish(order: &Order, own: Process, (child, init): (&Child, i32), groups: &G
         generation: order.generation,
         wall_ms: wall_ms(),
         network: order.network.clone(),
+        layer: order.layer.clone(),
     };
     let temporary = order.run_dir.join(format!("started.{}", own.pid));
     std::fs::write(&temporary, serde_json::to_vec(&started).at("encode `started`")?).at("write `started`")?;

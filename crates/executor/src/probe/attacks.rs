@@ -4,6 +4,7 @@
 //! answer, success first of all, fails it.
 
 use super::format::{Check, Targets};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -29,6 +30,7 @@ pub fn main(args: &[OsString]) -> i32 {
     files(&mut log, &targets);
     links(&mut log, &targets);
     protected(&mut log, &targets);
+    layer(&mut log, &targets);
     network(&mut log, &targets);
     processes(&mut log, &targets);
     kernel(&mut log);
@@ -117,6 +119,28 @@ fn protected(log: &mut Log, targets: &Targets) {
     log.fails("rename a protected directory", std::fs::rename(targets.tree.join(".vscode"), targets.tree.join("x")));
     // Allowed to happen, and undone by the keeper: looked at from outside.
     drop(std::fs::create_dir(targets.tree.join(".claude")).and_then(|()| std::fs::write(targets.tree.join(".claude/settings.json"), "x")));
+}
+
+/// In a layer everything in the tree may be tried, and the tree must not notice: looked at from outside.
+fn layer(log: &mut Log, targets: &Targets) {
+    let Some(layer) = &targets.layer else { return };
+    log.fails("list the layer", std::fs::read_dir(layer.join(tinkerbell_core::layer::UPPER)));
+    let whiteout = || rustix::fs::mknodat(CWD, targets.tree.join("whiteout"), FileType::CharacterDevice, Mode::RUSR, 0);
+    log.fails("make a whiteout", whiteout().map_err(Into::into));
+    log.works("write over a file of the tree", std::fs::write(targets.tree.join("file"), "x"));
+    log.works("delete from the tree", std::fs::remove_file(targets.tree.join("below/file")));
+    let again = std::fs::remove_dir(targets.tree.join("below")).and_then(|()| std::fs::create_dir(targets.tree.join("below")));
+    log.works("replace a directory of the tree", again);
+    for (path, name, value) in [
+        ("below", "user.overlay.redirect", "/../outside"),
+        ("below", "trusted.overlay.redirect", "/../outside"),
+        ("ok", "user.overlay.metacopy", ""),
+    ] {
+        drop(std::fs::write(targets.tree.join("ok"), "x"));
+        // Whether it is refused or kept under another name is the kernel's choice.
+        rustix::fs::setxattr(targets.tree.join(path), name, value.as_bytes(), XattrFlags::empty()).ok();
+    }
+    log.fails("read by a redirect", std::fs::read(targets.tree.join("below/canary")));
 }
 
 fn network(log: &mut Log, targets: &Targets) {

@@ -24,7 +24,8 @@ pub fn key(options: &SandboxOptions) -> String {
     let confined: Vec<&str> =
         confined.lines().filter(|l| l.starts_with("Seccomp:") || l.starts_with("NoNewPrivs:") || l.starts_with("CapBnd:")).collect();
     let confined = confined.join(" ").replace('\t', "");
-    format!("{release} {boot} {uid} {binary} {network} {:?} {} {confined} {}", options.level, place.display(), switches())
+    let choices = format!("{:?} {:?}", options.level, options.workspace);
+    format!("{release} {boot} {uid} {binary} {network} {choices} {} {confined} {}", place.display(), switches())
 }
 
 /// Switches of the host that decide whether user namespaces work.

@@ -1,11 +1,11 @@
 //! The self-test's result: what the attacking stage prints, and what the cache keeps.
 //!
-//! Version 1; a cache of another version is ignored. Invariant: no key, no belief.
+//! Version 2; a cache of another version is ignored. Invariant: no key, no belief.
 
 use serde::{Deserialize, Serialize};
 
 /// Version of the cache file.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// One attack or one permitted act.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub struct Report {
     pub full: Vec<Check>,
     /// Level `landlock`.
     pub landlock: Vec<Check>,
+    /// Level `full` with a layer over the workspace.
+    pub overlay: Vec<Check>,
 }
 
 /// What the attacking stage is told, on its argument list: no secrets in it.
@@ -36,6 +38,8 @@ pub struct Report {
 pub struct Targets {
     /// Whether it runs at level `full`.
     pub is_full: bool,
+    /// The layer over the workspace, if there is one.
+    pub layer: Option<std::path::PathBuf>,
     /// The workspace.
     pub tree: std::path::PathBuf,
     /// The private home, as the command sees it.

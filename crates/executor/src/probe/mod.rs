@@ -14,7 +14,7 @@ pub use format::{Check, Report};
 pub use stage::{Extent, run};
 
 use crate::error::Error;
-use crate::options::LevelChoice;
+use crate::options::{LevelChoice, WorkspaceChoice};
 use tinkerbell_core::port::Level;
 
 impl Report {
@@ -36,6 +36,23 @@ impl Report {
                 (_, None) => Ok(Level::Landlock),
                 (Some(full), Some(landlock)) => Err(Error::NoLevel(format!("full: {full}; landlock: {landlock}"))),
             },
+        }
+    }
+
+    /// Whether commands at this level may be given layers over the workspace.
+    ///
+    /// # Errors
+    /// When the operator demands layers and they can not be had.
+    pub fn overlay(&self, level: Level, choice: WorkspaceChoice) -> Result<bool, Error> {
+        let why = match (choice, level) {
+            (WorkspaceChoice::Direct, _) => return Ok(false),
+            (_, Level::Full) => failure(&self.overlay),
+            (_, other) => Some(format!("it needs level `full`, and commands get `{}`", other.name())),
+        };
+        match (why, choice) {
+            (None, _) => Ok(true),
+            (Some(why), WorkspaceChoice::Overlay) => Err(Error::Overlay(why)),
+            (Some(_), _) => Ok(false),
         }
     }
 }

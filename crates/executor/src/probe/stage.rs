@@ -5,8 +5,8 @@
 use super::attacks::VICTIM;
 use super::format::{Check, Report, Targets, VERSION};
 use crate::error::Error;
-use crate::host::{HostSandbox, remove_tree};
-use crate::options::{LevelChoice, NetworkChoice};
+use crate::host::{HostSandbox, Proven, remove_tree};
+use crate::options::{LevelChoice, NetworkChoice, WorkspaceChoice};
 use crate::profile::Plan;
 use crate::unit::blocking;
 use std::net::TcpListener;
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tinkerbell_core::effect::Fence;
+use tinkerbell_core::layer::{ENDED, UPPER};
 use tinkerbell_core::port::{ExecSpec, Level, Limits, Sandbox, UnitState, Until};
 use tinkerbell_core::words::{GitId, RunId, TaskId, Workspace};
 
@@ -38,24 +39,29 @@ pub enum Extent {
 /// # Errors
 /// When the test itself can not be set up.
 pub async fn run(sandbox: &HostSandbox, extent: Extent) -> Result<Report, Error> {
-    let mut report = Report { version: VERSION, key: super::cache::key(&sandbox.options), full: Vec::new(), landlock: Vec::new() };
+    let (full, landlock, overlay) = (Vec::new(), Vec::new(), Vec::new());
+    let mut report = Report { version: VERSION, key: super::cache::key(&sandbox.options), full, landlock, overlay };
     let choice = sandbox.options.level;
     let is_whole = extent == Extent::Whole;
     if is_whole || matches!(choice, LevelChoice::Auto | LevelChoice::Full) {
-        report.full = checks(sandbox, Level::Full).await;
+        report.full = checks(sandbox, Proven { level: Level::Full, overlay: false }).await;
+    }
+    let is_full = report.choose(choice).is_ok_and(|level| level == Level::Full);
+    if is_full && (is_whole || sandbox.options.workspace != WorkspaceChoice::Direct) {
+        report.overlay = checks(sandbox, Proven { level: Level::Full, overlay: true }).await;
     }
     let is_decided = report.choose(choice).is_ok() || choice == LevelChoice::Full;
     if is_whole || !is_decided {
-        report.landlock = checks(sandbox, Level::Landlock).await;
+        report.landlock = checks(sandbox, Proven { level: Level::Landlock, overlay: false }).await;
     }
     Ok(report)
 }
 
 /// Attacks one level; what hinders the attack is a failed check.
-async fn checks(sandbox: &HostSandbox, level: Level) -> Vec<Check> {
+async fn checks(sandbox: &HostSandbox, proven: Proven) -> Vec<Check> {
     let task = TaskId(sandbox.entropy.id());
     let base = sandbox.options.cache_dir.join(format!("probe-{task}"));
-    let checks = match attack(sandbox, level, RunId { task, seq: 1 }, &base).await {
+    let checks = match attack(sandbox, proven, RunId { task, seq: 1 }, &base).await {
         Ok(checks) => checks,
         Err(error) => vec![Check { name: "start".into(), passed: false, text: error.to_string() }],
     };
@@ -73,12 +79,12 @@ struct Range {
     victim: tokio::process::Child,
 }
 
-async fn attack(sandbox: &HostSandbox, level: Level, run: RunId, base: &Path) -> Result<Vec<Check>, Error> {
-    let mut range = set_up(sandbox, level, run.task, base)?;
+async fn attack(sandbox: &HostSandbox, proven: Proven, run: RunId, base: &Path) -> Result<Vec<Check>, Error> {
+    let mut range = set_up(sandbox, proven, run.task, base)?;
     let argument = serde_json::to_string(&range.targets).map_err(|error| Error::Internal(error.to_string()))?;
     let exe = sandbox.options.exe.canonicalize().map_err(Error::files(&sandbox.options.exe))?;
     let plan = Plan { argv: vec![exe.to_string_lossy().into_owned(), "__probe".into(), argument], read: vec![exe], is_probe: true };
-    let unit = sandbox.start_at(level, spec(run, &range.targets.tree)?, plan).await?;
+    let unit = sandbox.start_at(proven, spec(run, &range.targets.tree)?, plan).await?;
     let fault = |fault: tinkerbell_core::code::Fault| Error::Internal(fault.message);
     let state = unit.wait(Until { timeout: ATTACK, line: None, from: 0 }).await.map_err(fault)?;
     let output = unit.output(0, 1 << 20).await.map_err(fault)?;
@@ -95,11 +101,14 @@ async fn attack(sandbox: &HostSandbox, level: Level, run: RunId, base: &Path) ->
     Ok(checks)
 }
 
-fn set_up(sandbox: &HostSandbox, level: Level, task: TaskId, base: &Path) -> Result<Range, Error> {
+fn set_up(sandbox: &HostSandbox, Proven { level, overlay }: Proven, task: TaskId, base: &Path) -> Result<Range, Error> {
     let (tree, outside) = (base.join("tree"), base.join("outside"));
     let make = || -> std::io::Result<()> {
-        for dir in [&tree, &outside, &tree.join(".vscode")] {
+        for dir in [&tree, &outside, &tree.join(".vscode"), &tree.join("below")] {
             std::fs::create_dir_all(dir)?;
+        }
+        for file in ["file", "below/file"] {
+            std::fs::write(tree.join(file), CANARY)?;
         }
         std::fs::write(tree.join(".vscode/settings.json"), CANARY)?;
         std::fs::write(outside.join("canary"), CANARY)
@@ -124,6 +133,7 @@ fn set_up(sandbox: &HostSandbox, level: Level, task: TaskId, base: &Path) -> Res
     let is_full = level == Level::Full;
     let targets = Targets {
         is_full,
+        layer: overlay.then(|| base.join("layers").join("1")),
         tree,
         home: private.join("home"),
         tmp: if is_full { "/tmp".into() } else { private.join("tmp") },
@@ -164,6 +174,20 @@ fn spec(run: RunId, tree: &Path) -> Result<ExecSpec, Error> {
     })
 }
 
+/// Names in a directory, sorted.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Whether a path carries an attribute that leads overlayfs elsewhere.
+fn steers(path: &Path) -> bool {
+    let has = |name: &str| rustix::fs::lgetxattr(path, name, &mut [0_u8; 256]).is_ok();
+    ["user.overlay.redirect", "user.overlay.metacopy", "trusted.overlay.redirect"].into_iter().any(has)
+}
+
 /// The damage, seen from outside.
 fn inspect(range: &mut Range) -> Vec<Check> {
     let mut checks = Vec::new();
@@ -185,6 +209,14 @@ fn inspect(range: &mut Range) -> Vec<Check> {
         let content = std::fs::read_to_string(targets.tree.join(".vscode/settings.json")).unwrap_or_default();
         check("protected file", content == CANARY);
         check("protected path that was missing", !targets.tree.join(".claude").exists());
+    }
+    if let Some(layer) = &targets.layer {
+        let holds = |path: &str| std::fs::read_to_string(targets.tree.join(path)).is_ok_and(|text| text == CANARY);
+        check("tree under the layer", holds("file") && holds("below/file") && names(&targets.tree) == [".vscode", "below", "file"]);
+        let upper = layer.join(UPPER);
+        check("layer took what was written", std::fs::read_to_string(upper.join("ok")).is_ok_and(|text| text == "x"));
+        check("attributes that steer the layer", !steers(&upper.join("ok")) && !steers(&upper.join("below")));
+        check("layer was closed", layer.join(ENDED).exists());
     }
     checks
 }

@@ -9,9 +9,10 @@ mod reach;
 
 use crate::error::Error;
 use crate::options::{NetworkChoice, SandboxOptions};
-use crate::wire::{Cell, CellLevel, Mount, Rules, Sockets, Walls};
+use crate::wire::{Cell, CellLevel, Guarded, Mount, Rules, Sockets, Walls};
 use reach::Reach;
 use std::path::{Path, PathBuf};
+use tinkerbell_core::layer::{UPPER, WORK};
 use tinkerbell_core::port::{CHECK, ExecSpec, Level};
 use tinkerbell_core::protected;
 
@@ -68,11 +69,25 @@ impl Access {
     }
 }
 
-/// Builds the cell, and names the protected paths that are absent now.
+/// Protected paths of the tree, as they stand before a command that writes to it directly.
+#[derive(Debug, Default)]
+pub struct Watched {
+    /// Relative paths that are missing.
+    pub absent: Vec<PathBuf>,
+    /// Those that are mounted read-only.
+    pub guarded: Vec<Guarded>,
+}
+
+/// Builds the cell, and tells how the protected paths stand now.
 ///
 /// # Errors
 /// When the working directory is outside, or the private home can not be made.
-pub fn build(options: &SandboxOptions, spec: &ExecSpec, level: Level, plan: Plan) -> Result<(Cell, Vec<PathBuf>), Error> {
+pub fn build(
+    options: &SandboxOptions,
+    spec: &ExecSpec,
+    (level, layer): (Level, Option<&Path>),
+    plan: Plan,
+) -> Result<(Cell, Watched), Error> {
     let places = places(options, spec)?;
     let workdir = match &spec.service {
         None => workdir(&places.tree, &spec.workdir)?,
@@ -99,9 +114,10 @@ pub fn build(options: &SandboxOptions, spec: &ExecSpec, level: Level, plan: Plan
         walls: Walls::default(),
     };
     match level {
-        Level::None => return Ok((cell, Vec::new())),
+        Level::None => return Ok((cell, Watched::default())),
         Level::Full => {
-            fill_full(&mut cell, &places, &reach);
+            let layer = layer.map(|layer| Layer { dir: layer, bulky: crate::layer::bulky(spec, &places.tree) });
+            fill_full(&mut cell, &places, &reach, layer);
             if options.network == NetworkChoice::Proxy && options.way_out.as_ref().is_some_and(|way| way.reads_tls) {
                 let from = options.runs_dir.join(spec.run.to_string()).join(BUNDLE);
                 cell.mounts.push(Mount::Bind { from, to: CERTIFICATES.into(), writable: false });
@@ -110,9 +126,11 @@ pub fn build(options: &SandboxOptions, spec: &ExecSpec, level: Level, plan: Plan
         Level::Landlock => fill_landlock(&mut cell, &places, &reach),
     }
     // A service lives longer than a command: what a person approved meanwhile must not go with it.
-    // What it writes to protected files is put back like a background command's.
-    let absent = if level == Level::Full && spec.service.is_none() { absent(&places.tree) } else { Vec::new() };
-    Ok((cell, absent))
+    // What it writes to protected files is put back like a background command's. What a layer holds is
+    // judged when it is applied; the tree itself is not written.
+    let is_watched = level == Level::Full && spec.service.is_none() && layer.is_none();
+    let watched = if is_watched { Watched { absent: absent(&places.tree), guarded: guarded(&places.tree) } } else { Watched::default() };
+    Ok((cell, watched))
 }
 
 fn places(options: &SandboxOptions, spec: &ExecSpec) -> Result<Places, Error> {
@@ -165,14 +183,32 @@ impl Places {
     }
 }
 
-fn fill_full(cell: &mut Cell, places: &Places, reach: &Reach) {
+/// A layer over the workspace, and the folders that are written directly all the same.
+struct Layer<'a> {
+    dir: &'a Path,
+    bulky: Vec<PathBuf>,
+}
+
+/// The workspace itself: bound, or under a layer with its bulky folders bound over that.
+fn workspace(places: &Places, layer: Option<&Layer<'_>>) -> Vec<Mount> {
+    let bind = |path: &PathBuf, writable: bool| Mount::Bind { from: path.clone(), to: path.clone(), writable };
+    match layer {
+        None => vec![bind(&places.tree, places.access.writes)],
+        Some(Layer { dir, bulky }) => {
+            let overlay = Mount::Overlay { tree: places.tree.clone(), upper: dir.join(UPPER), work: dir.join(WORK) };
+            [overlay].into_iter().chain(bulky.iter().map(|path| bind(path, true))).collect()
+        }
+    }
+}
+
+fn fill_full(cell: &mut Cell, places: &Places, reach: &Reach, layer: Option<Layer<'_>>) {
     let bind = |path: &PathBuf, writable: bool| Mount::Bind { from: path.clone(), to: path.clone(), writable };
     let mut mounts: Vec<Mount> = reach.links.iter().map(|(at, target)| Mount::Link { at: at.clone(), target: target.clone() }).collect();
     mounts.extend(reach.roots.iter().map(|root| bind(root, false)));
     mounts.extend(reach.holes.iter().map(|at| Mount::Mask { at: at.clone() }));
     if places.access.reads {
         mounts.extend(places.git.iter().map(|dir| bind(dir, false)));
-        mounts.push(bind(&places.tree, places.access.writes));
+        mounts.extend(workspace(places, layer.as_ref()));
     }
     mounts.push(bind(&places.home, true));
     mounts.push(Mount::Bind { from: places.tmp.clone(), to: "/tmp".into(), writable: true });
@@ -182,8 +218,9 @@ fn fill_full(cell: &mut Cell, places: &Places, reach: &Reach) {
     }
     let guarded = if places.access.writes { present(&places.tree) } else { Vec::new() };
     for path in guarded {
-        // A parent that is no mount point of its own could be renamed away, protection and all.
-        if let Some(parent) = path.parent().filter(|parent| *parent != places.tree) {
+        // A parent that is no mount point of its own could be renamed away, protection and all. In a
+        // layer that would change nothing, and the parent itself is not to be written.
+        if let Some(parent) = path.parent().filter(|parent| *parent != places.tree && layer.is_none()) {
             mounts.push(bind(&parent.to_owned(), true));
         }
         mounts.push(bind(&path, false));
@@ -251,6 +288,16 @@ fn present(tree: &Path) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// The protected paths of [`present`] by their numbers.
+fn guarded(tree: &Path) -> Vec<Guarded> {
+    use std::os::unix::fs::MetadataExt;
+    let one = |path: PathBuf| {
+        let meta = path.symlink_metadata().ok()?;
+        Some(Guarded { path: path.strip_prefix(tree).ok()?.to_owned(), file: (meta.dev(), meta.ino()) })
+    };
+    present(tree).into_iter().filter_map(one).collect()
 }
 
 /// Protected paths that do not exist, relative to the tree.

@@ -9,7 +9,7 @@ use tinkerbell_core::clock::{Clock, Entropy, Stamp};
 use tinkerbell_core::effect::Fence;
 use tinkerbell_core::port::{Ended, ExecSpec, Level, Limits, Sandbox, Unit, UnitState, Until};
 use tinkerbell_core::words::{RunId, TaskId, Workspace};
-use tinkerbell_executor::{HostSandbox, LevelChoice, NetworkChoice, SandboxOptions};
+use tinkerbell_executor::{HostSandbox, LevelChoice, NetworkChoice, SandboxOptions, WorkspaceChoice};
 
 pub struct RealClock;
 
@@ -48,6 +48,15 @@ pub struct House {
 impl House {
     /// A house at this level; `None`, with a word, where the host does not give it.
     pub async fn at(level: Level) -> Option<Self> {
+        Self::with(level, WorkspaceChoice::Direct).await
+    }
+
+    /// A house whose commands write to layers over the workspace.
+    pub async fn layered() -> Option<Self> {
+        Self::with(Level::Full, WorkspaceChoice::Overlay).await
+    }
+
+    async fn with(level: Level, workspace: WorkspaceChoice) -> Option<Self> {
         // Not below /tmp where that can be: there a command has a private one, and what it writes
         // beside its workspace succeeds without being seen by anyone.
         let named = |dir: &Path| tempfile::Builder::new().prefix("tb-exec-").tempdir_in(dir);
@@ -75,6 +84,7 @@ impl House {
             },
             network: NetworkChoice::None,
             way_out: None,
+            workspace,
             read: Vec::new(),
             home: Some(root.join("home")),
             path: std::env::var("PATH").unwrap_or_default(),

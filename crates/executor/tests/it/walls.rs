@@ -104,6 +104,25 @@ async fn the_protected_set_holds_at_level_full_missing_paths_too() {
     assert!(output.contains("removed `") && output.contains(".claude"), "{output}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_protected_path_that_the_host_replaces_is_told() {
+    let Some(house) = House::at(Level::Full).await else { return };
+    for name in ["AGENTS.md", "CLAUDE.md"] {
+        std::fs::write(house.tree().join(name), "real").unwrap();
+    }
+    let unit = house.start(1, "echo ready; read go; echo evil > CLAUDE.md; echo evil > AGENTS.md; exit 0").await;
+    line(unit.as_ref(), "ready").await;
+    // As editors save.
+    std::fs::write(house.tree().join("AGENTS.new"), "saved").unwrap();
+    std::fs::rename(house.tree().join("AGENTS.new"), house.tree().join("AGENTS.md")).unwrap();
+    unit.stdin(1, "go\n".into()).await.unwrap();
+    end(unit.as_ref()).await;
+    let output = text(unit.as_ref()).await;
+    assert!(output.contains("`AGENTS.md` is protected and was replaced from outside"), "{output}");
+    assert!(!output.contains("`CLAUDE.md` is protected"), "{output}");
+    assert_eq!(std::fs::read_to_string(house.tree().join("CLAUDE.md")).unwrap(), "real");
+}
+
 both!(links_that_a_command_leaves_do_not_lead_us_out, house, {
     let outside = house.root().join("elsewhere");
     for dir in ["workflows", "registry"] {

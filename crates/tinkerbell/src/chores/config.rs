@@ -23,7 +23,7 @@ use tinkerbell_security::trust::Standing;
 /// Longest wait for a running daemon, which knows what it uses.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// What holds where nobody said anything; as TOML.
-const BUILT_IN: [(&str, &str); 16] = [
+const BUILT_IN: [(&str, &str); 17] = [
     ("limits.budget", "\"5usd\""),
     ("limits.max_steps", "300"),
     ("limits.max_tokens", "20000000"),
@@ -33,6 +33,7 @@ const BUILT_IN: [(&str, &str); 16] = [
     ("sandbox.memory", "\"75%\""),
     ("sandbox.network", "\"none\""),
     ("sandbox.processes", "4096"),
+    ("sandbox.workspace", "\"auto\""),
     ("scheduler.open", "1000000"),
     ("scheduler.per_host", "0"),
     ("scheduler.per_provider", "0"),

@@ -46,6 +46,8 @@ pub struct Sandbox {
     pub level: Level,
     /// Which network commands get; without a word `proxy` where `[egress]` lists hosts, else `none`.
     pub network: Option<Network>,
+    /// How commands write to the worktree.
+    pub workspace: Writing,
     /// Further directories that commands may read.
     pub read: Vec<PathBuf>,
     /// Memory of a command with all that it starts: an amount (`8GiB`), or a part of the host's (`75%`).
@@ -54,6 +56,19 @@ pub struct Sandbox {
     pub processes: Option<u64>,
     /// Disk that a task's commands may take in its worktree and private directories, e.g. `20GiB`.
     pub disk: Option<String>,
+}
+
+/// How commands write to the worktree.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Writing {
+    /// The check in a layer where that works, other commands directly.
+    #[default]
+    Auto,
+    /// Every command in a layer, which is applied path by path (level `full` only).
+    Overlay,
+    /// Every command directly.
+    Direct,
 }
 
 /// Sandbox levels as configured.
@@ -181,7 +196,7 @@ const fn key(path: &'static str, meaning: &'static str) -> Key {
 }
 
 /// All keys.
-pub const KEYS: [Key; 41] = [
+pub const KEYS: [Key; 42] = [
     key("model", "default model, provider/model"),
     key("providers.*.wire", "openai | openai-responses | anthropic | gemini | ollama | replay"),
     key("providers.*.base_url", "where it listens"),
@@ -197,6 +212,7 @@ pub const KEYS: [Key; 41] = [
     key("models.*.reasoning", "off | on | low | medium | high | max"),
     key("sandbox.level", "auto | full | landlock | none"),
     key("sandbox.network", "none | proxy | host; proxy where egress lists hosts"),
+    key("sandbox.workspace", "auto | overlay | direct: how commands write to the worktree"),
     key("sandbox.read", "further directories that commands may read"),
     key("sandbox.memory", "memory of a command, e.g. \"8GiB\" or \"75%\" of the host's"),
     key("sandbox.processes", "processes and threads of a command at once"),

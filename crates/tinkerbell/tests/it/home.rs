@@ -42,6 +42,8 @@ pub struct Home {
     pub repo: PathBuf,
     pub model: Option<Scripted>,
     pub level: &'static str,
+    /// How commands write; by default as `TINKERBELL_TEST_WORKSPACE` says, or the product itself.
+    pub workspace: Option<String>,
     /// What each command is run by, such as `nsenter` into a mount namespace.
     pub wrap: Vec<String>,
 }
@@ -72,7 +74,8 @@ impl Home {
         std::fs::create_dir_all(dir.path().join("home")).unwrap();
         std::fs::write(repo.join("src/a.txt"), "one\ntwo\nthree\n").unwrap();
         std::fs::write(repo.join("run.sh"), "#!/bin/sh\necho hello\n").unwrap();
-        let home = Self { dir, repo, model: None, level: "auto", wrap: Vec::new() };
+        let home =
+            Self { dir, repo, model: None, level: "auto", workspace: std::env::var("TINKERBELL_TEST_WORKSPACE").ok(), wrap: Vec::new() };
         home.git(&["init", "-q", "-b", "main"]);
         home.git(&["add", "-A"]);
         home.git(&["commit", "-q", "-m", "base"]);
@@ -131,6 +134,7 @@ impl Home {
             .env("HOME", self.dir.path().join("home"))
             .env("TINKERBELL_HOME", self.tb())
             .env("TINKERBELL_SANDBOX__LEVEL", self.level)
+            .envs(self.workspace.iter().map(|workspace| ("TINKERBELL_SANDBOX__WORKSPACE", workspace)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -17,6 +17,7 @@ mod home;
 mod limits;
 mod llm;
 mod obedient;
+mod overlay;
 mod places;
 mod policy;
 mod provider;

@@ -302,7 +302,7 @@ impl Canvas for World {
             let restored = if guard.is_some() { vec!["AGENTS.md".to_owned()] } else { Vec::new() };
             let (id, content) = (id(&state.content), state.content.clone());
             state.trees.insert(id.to_string(), content);
-            Ok(Checkpoint { id, restored })
+            Ok(Checkpoint { id, restored, layers: Vec::new() })
         })
     }
 

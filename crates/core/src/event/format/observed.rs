@@ -266,6 +266,9 @@ pub struct ResultSeen {
     /// Why it was ended, where a limit was passed: `memory`, `processes`, `cpu`, `disk`, `deadline`.
     #[prost(string, tag = "23")]
     pub cause: String,
+    /// How a command wrote to the tree: `overlay` or `direct`; empty where none ran.
+    #[prost(string, tag = "27")]
+    pub workspace: String,
 }
 
 /// Connections of a command through the proxy: one, or several that differ in nothing but size.

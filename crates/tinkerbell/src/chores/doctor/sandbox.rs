@@ -13,7 +13,7 @@ use crate::wire;
 use std::sync::Arc;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::port::Level;
-use tinkerbell_executor::{Check, HostSandbox, LevelChoice, Report, landlock_abi};
+use tinkerbell_executor::{Check, HostSandbox, LevelChoice, Report, WorkspaceChoice, landlock_abi};
 
 /// The oldest Landlock that fences enough.
 const LEAST_ABI: i32 = 4;
@@ -21,10 +21,10 @@ const LEAST_ABI: i32 = 4;
 /// Attacks every level and tells.
 pub async fn look(shop: &Shop<'_>, config: &Config) -> Group {
     let options = wire::sandbox_options(config, shop.places, shop.env);
-    let choice = options.level;
+    let choices = (options.level, options.workspace);
     let sandbox = HostSandbox::new(options, Arc::new(SystemClock), Arc::new(SystemEntropy));
     let mut findings = match sandbox.probe_report().await {
-        Ok(report) => judged(&report, choice),
+        Ok(report) => judged(&report, choices),
         Err(fault) => vec![broken("self-test", &fault)],
     };
     findings.push(network(config));
@@ -33,8 +33,8 @@ pub async fn look(shop: &Shop<'_>, config: &Config) -> Group {
     Group { name: "Sandbox", findings }
 }
 
-/// The levels of a report, and the one that a task gets.
-pub fn judged(report: &Report, choice: LevelChoice) -> Vec<Finding> {
+/// The levels of a report, the one that a task gets, and how its commands write.
+pub fn judged(report: &Report, (choice, workspace): (LevelChoice, WorkspaceChoice)) -> Vec<Finding> {
     let chosen = report.choose(choice);
     let task = match &chosen {
         Ok(Level::None) => {
@@ -47,7 +47,27 @@ pub fn judged(report: &Report, choice: LevelChoice) -> Vec<Finding> {
         },
     };
     let is_served = chosen.is_ok();
-    vec![task, level("full", &report.full, choice, is_served), level("landlock", &report.landlock, choice, is_served)]
+    let mut findings = vec![task];
+    findings.extend(chosen.ok().map(|level| writing(report, level, workspace)));
+    findings.extend([level("full", &report.full, choice, is_served), level("landlock", &report.landlock, choice, is_served)]);
+    findings
+}
+
+/// Whether commands write to the worktree directly or to layers over it.
+fn writing(report: &Report, level: Level, workspace: WorkspaceChoice) -> Finding {
+    let name = "commands write";
+    let held = report.overlay.iter().filter(|check| check.passed).count();
+    let checks = format!("{held} of {} checks held", report.overlay.len());
+    match (report.overlay(level, workspace).map_err(Fault::from), workspace) {
+        (Err(fault), _) => broken(name, &fault),
+        (Ok(true), WorkspaceChoice::Overlay) => Finding::good(name, format!("to layers, applied path by path ({checks})")),
+        (Ok(true), _) => Finding::good(name, format!("directly to the worktree, the check to a layer ({checks})")),
+        (Ok(false), WorkspaceChoice::Auto) if level == Level::Full => {
+            let failed = report.overlay.iter().filter(|check| !check.passed).map(|check| format!("{}: {}", check.name, check.text));
+            Finding::good(name, "directly to the worktree; layers do not work here").with(failed.collect())
+        }
+        (Ok(false), _) => Finding::good(name, "directly to the worktree"),
+    }
 }
 
 fn level(name: &str, checks: &[Check], choice: LevelChoice, is_served: bool) -> Finding {

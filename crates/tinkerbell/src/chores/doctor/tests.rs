@@ -4,7 +4,7 @@ use super::super::bench::Bench;
 use super::report::{Finding, Group};
 use super::*;
 use expect_test::expect;
-use tinkerbell_executor::{Check, LevelChoice};
+use tinkerbell_executor::{Check, LevelChoice, WorkspaceChoice};
 
 fn report() -> Report {
     Report {
@@ -56,6 +56,7 @@ fn the_level_of_a_task_follows_from_the_checks() {
         key: "k".into(),
         full: vec![check(full)],
         landlock: vec![check(landlock)],
+        overlay: vec![check(full)],
     };
     for (full, landlock, choice, wanted, exit) in [
         (true, true, LevelChoice::Auto, "level full", 0),
@@ -64,7 +65,19 @@ fn the_level_of_a_task_follows_from_the_checks() {
         (false, true, LevelChoice::Full, "TB-SANDBOX-002", 1),
         (false, false, LevelChoice::None, "level none", 0),
     ] {
-        let findings = sandbox::judged(&probed(full, landlock), choice);
+        let findings = sandbox::judged(&probed(full, landlock), (choice, WorkspaceChoice::Auto));
+        let report = Report { groups: vec![Group { name: "Sandbox", findings }] };
+        let text = drawn(&report, true);
+        assert!(text.contains(wanted), "{text}");
+        assert_eq!(report.exit(), exit, "{text}");
+        assert_eq!(text.contains("the check to a layer"), wanted == "level full", "{text}");
+    }
+    for (full, workspace, wanted, exit) in [
+        (true, WorkspaceChoice::Overlay, "to layers", 0),
+        (true, WorkspaceChoice::Direct, "commands write  directly to the worktree", 0),
+        (false, WorkspaceChoice::Overlay, "TB-SANDBOX-004", 1),
+    ] {
+        let findings = sandbox::judged(&probed(full, true), (LevelChoice::Auto, workspace));
         let report = Report { groups: vec![Group { name: "Sandbox", findings }] };
         let text = drawn(&report, true);
         assert!(text.contains(wanted), "{text}");
