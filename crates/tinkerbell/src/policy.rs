@@ -24,7 +24,7 @@ pub fn places(sources: &Sources) -> PolicyPlaces {
 /// Whether commands can reach others from where they run; read when the daemon starts, like the sandbox.
 #[must_use]
 pub fn reaches(config: &Config) -> bool {
-    config.sandbox.network != Network::None
+    crate::egress::network(config) != Network::None
 }
 
 /// The files of the policy, and the guard that obeys them.

@@ -20,9 +20,14 @@ use std::time::Duration;
 const KILL: Duration = Duration::from_secs(5);
 
 impl Keeper {
-    /// The command's processes, without the stages that hold it.
+    /// Our own processes below us: the stages that hold the command, and its proxy last, or 0.
+    pub(super) fn stages(&self) -> [i32; 3] {
+        [self.child.id().cast_signed(), self.init_pid, self.proxy.as_ref().map_or(0, Proxy::pid)]
+    }
+
+    /// The command's processes, without our own.
     fn processes(&self) -> Vec<Process> {
-        let own = [self.child.id().cast_signed(), self.init_pid, self.proxy.as_ref().map_or(0, Proxy::pid)];
+        let own = self.stages();
         let all = descendants(rustix::process::getpid().as_raw_pid());
         all.into_iter().filter(|process| !own.contains(&process.pid)).collect()
     }

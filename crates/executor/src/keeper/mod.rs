@@ -307,7 +307,7 @@ impl Keeper {
 
     /// Ends a command that passed a limit, at once: grace would be more of the same.
     fn enforce_limits(&mut self) {
-        let stages = [self.child.id().cast_signed(), self.init_pid];
+        let stages = self.stages();
         let Some(breach) = self.watch.look(mono_ms(), stages) else { return };
         if self.cause.is_empty() {
             breach.cause.clone_into(&mut self.cause);
