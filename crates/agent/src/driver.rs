@@ -37,6 +37,7 @@ use tinkerbell_core::money::NanoUsd;
 use tinkerbell_core::port::{BlobStore, Canvas, Effects, Guard, Landing, Model, Runner, Sandbox, Step, Stepped, Tool};
 use tinkerbell_core::tool::ToolSpec;
 use tinkerbell_core::words::{RunId, TaskId};
+use tinkerbell_secret::Known;
 
 /// The environment for a task's commands, newest first sent by its clients.
 pub type EnvOf = Arc<dyn Fn(TaskId) -> Vec<(String, String)> + Send + Sync>;
@@ -69,6 +70,8 @@ pub struct Deps {
     pub env: EnvOf,
     /// The options in force.
     pub options: OptionsOf,
+    /// What must not be shown, for texts that come in pieces.
+    pub known: Arc<Known>,
 }
 
 /// Runs turns.

@@ -5,6 +5,7 @@
 
 mod keys;
 mod policy;
+mod secrets;
 mod service;
 mod trust;
 mod wal;
@@ -12,6 +13,7 @@ mod when;
 
 pub use keys::KeysCommand;
 pub use policy::PolicyCommand;
+pub use secrets::SecretsCommand;
 pub use service::DaemonCommand;
 pub use trust::TrustArgs;
 pub use wal::WalCommand;
@@ -313,6 +315,9 @@ pub enum Command {
     /// The keys that seal journal and blobs
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Secrets that the configuration names
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
     /// Read a damaged session of codex, claude, copilot or gemini; lists them without a file
     #[command(after_long_help = RESCUE_EXAMPLES)]
     Rescue {

@@ -148,6 +148,11 @@ pub enum Chore {
     },
     /// Wrap all keys under a new root key.
     KeysRotateRoot,
+    /// List the configured secrets, without values.
+    SecretsLs {
+        /// As JSON.
+        json: bool,
+    },
     /// Check policy files.
     PolicyCheck {
         /// Only this one.

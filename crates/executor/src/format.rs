@@ -91,9 +91,10 @@ pub struct Trailer {
     pub signal: Option<i32>,
     /// Resources.
     pub rusage: Usage,
-    /// Bytes it wrote.
+    /// Bytes of its output as the spool counts them: with the names of known secrets in place of their
+    /// values, in order of arrival, before any were dropped.
     pub bytes: u64,
-    /// SHA-256 of all of them, in order of arrival, hexadecimal.
+    /// SHA-256 of those bytes, hexadecimal.
     pub sha256: String,
     /// Bytes that were not kept.
     pub dropped: u64,

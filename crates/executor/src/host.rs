@@ -13,7 +13,7 @@ use crate::profile::{self, Plan};
 use crate::run::{Run, Standing};
 use crate::unit::{HostUnit, ask, blocking};
 use crate::verdict::{Sweep, Verdict};
-use crate::wire::{Order, Reply, Request, Walls};
+use crate::wire::{Hidden, Order, Reply, Request, Walls};
 use futures_core::future::BoxFuture;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -188,6 +188,7 @@ impl HostSandbox {
                 way_out: options.way_out.filter(|_| options.network == NetworkChoice::Proxy).map(|way| (way.plan)()),
                 network: if level == Level::None { "host" } else { options.network.name() }.to_owned(),
                 layer,
+                secrets: options.known.values().into_iter().map(|(name, value)| Hidden { name, value }).collect(),
             }))
         })
         .await?;
@@ -453,7 +454,7 @@ async fn spawn_keeper(order: &Order) -> Result<(), Error> {
     command.arg("__keeper").env_clear().env("TINKERBELL_KEEPER", &order.run);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(false);
     let mut child = command.spawn().map_err(|error| failed(format!("`{}`: {error}", order.exe.display())))?;
-    let text = serde_json::to_vec(order).map_err(|error| failed(error.to_string()))?;
+    let text = zeroize::Zeroizing::new(serde_json::to_vec(order).map_err(|error| failed(error.to_string()))?);
     let talk = async {
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(&text).await?;

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use tinkerbell_core::port::Limits;
+use tinkerbell_secret::Known;
 
 /// Which level the operator wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,4 +108,6 @@ pub struct SandboxOptions {
     pub path: String,
     /// Variables of the user that commands may see (toolchain homes, locale); never secrets.
     pub env: Vec<(String, String)>,
+    /// What no spool of a command may hold; keepers are told what is known when they start.
+    pub known: Arc<Known>,
 }

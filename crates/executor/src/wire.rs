@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tinkerbell_core::approval::Approved;
 use tinkerbell_core::port::Limits;
+use tinkerbell_secret::Shared;
 
 /// Daemon to keeper, on standard input.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Order {
     /// The run.
     pub run: String,
@@ -63,6 +64,9 @@ pub struct Order {
     /// The layer that the command writes to, if it has one.
     #[serde(default)]
     pub layer: Option<PathBuf>,
+    /// What the spool must not hold.
+    #[serde(default)]
+    pub secrets: Vec<Hidden>,
 }
 
 /// An approval, as the daemon read it from its journal.
@@ -126,6 +130,30 @@ pub struct Guarded {
     pub path: PathBuf,
     /// Device and inode.
     pub file: (u64, u64),
+}
+
+/// A secret on its way to a keeper.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Hidden {
+    /// What stands in its place.
+    pub name: String,
+    /// The value.
+    #[serde(with = "value")]
+    pub value: Shared,
+}
+
+/// The one place where a secret becomes part of a message.
+mod value {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use tinkerbell_secret::{Secret, Shared};
+
+    pub(super) fn serialize<S: Serializer>(value: &Shared, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(value.expose())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Shared, D::Error> {
+        String::deserialize(from).map(Secret::shared)
+    }
 }
 
 /// Keeper to daemon, on standard output, once.

@@ -44,7 +44,8 @@ fn kind(target: &Target, env: &Environment) -> Kind {
     if target.base_url.starts_with("http://") {
         return Kind::Plain;
     }
-    let first = |names: &[&str]| names.iter().find_map(|name| env(name)).filter(|value| !value.is_empty());
+    let first =
+        |names: &[&str]| names.iter().find_map(|name| env(name)).map(|value| value.expose().clone()).filter(|value| !value.is_empty());
     let proxy = first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]).filter(|_| !target.is_local);
     Kind::Secure { proxy, except: first(&["NO_PROXY", "no_proxy"]) }
 }
@@ -101,7 +102,7 @@ mod tests {
 
     #[test]
     fn proxies_come_from_the_requests_environment_and_never_for_loopback() {
-        let env: Environment = Arc::new(|name| (name == "HTTPS_PROXY").then(|| "http://proxy.example:3128".to_owned()));
+        let env: Environment = Arc::new(|name| (name == "HTTPS_PROXY").then(|| Secret::shared("http://proxy.example:3128")));
         let at = |model: &str| crate::provider::resolve(model, &Options::default(), &env).unwrap();
         assert!(matches!(kind(&at("openai/gpt-5"), &env), Kind::Secure { proxy: Some(_), .. }));
         assert!(kind(&at("ollama/qwen"), &env) == Kind::Plain);

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use tinkerbell_core::clock::Clock;
 use tinkerbell_core::model::{Completion, ModelCall, ModelError, ModelEvent, ToolMode};
 use tinkerbell_core::money::Usage;
+use tinkerbell_secret::{Named, Shared};
 use tokio::sync::mpsc::{Sender, channel};
 
 /// Pieces on their way to a slow reader; the provider is held back by TCP beyond that.
@@ -36,11 +37,11 @@ pub struct Order {
     /// Whom to ask.
     pub target: Target,
     /// With which key.
-    pub key: Option<String>,
+    pub key: Option<Shared>,
     /// Those of [`NETWORK`] that are set.
-    pub network: Vec<(String, String)>,
+    pub network: Vec<Named>,
     /// Values that must never be shown, by name.
-    pub secrets: Vec<(String, String)>,
+    pub secrets: Vec<Named>,
     /// Waits and limits.
     pub pacing: Pacing,
 }
@@ -120,7 +121,7 @@ impl Asking<'_> {
             target: &self.order.target,
             mode,
             client: &self.client,
-            key: self.order.key.as_deref(),
+            key: self.order.key.as_ref().map(|key| key.expose().as_str()),
             wall_ms: self.desk.clock.now().wall_ms,
             pacing: self.order.pacing,
             lenient,

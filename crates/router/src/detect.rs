@@ -93,7 +93,11 @@ impl Detection {
 #[must_use]
 pub fn keys_seen(env: &Environment) -> Vec<KeySeen> {
     provider::keys()
-        .map(|(provider, variable)| KeySeen { provider, variable, is_set: env(variable).is_some_and(|value| !value.trim().is_empty()) })
+        .map(|(provider, variable)| KeySeen {
+            provider,
+            variable,
+            is_set: env(variable).is_some_and(|value| !value.expose().trim().is_empty()),
+        })
         .collect()
 }
 

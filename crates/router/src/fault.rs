@@ -39,6 +39,15 @@ pub fn key_refused(host: &str, status: u16, key_env: Option<&str>) -> Fault {
     }
 }
 
+/// A key stands where a secret's name belongs; the key is not repeated.
+pub fn key_in_configuration(provider: &str) -> Fault {
+    let message =
+        format!("`api_key` of provider `{provider}` must name a secret, as `secret:NAME`; a key does not belong into the configuration");
+    Fault::new("TB-SECRET-003", exit::CONFIG, message)
+        .hint("[secrets.NAME] file = \"/path\", a file of mode 600 that holds the key")
+        .hint("or name a variable: `api_key_env` under [providers.NAME]")
+}
+
 /// The provider refused the request itself.
 pub fn request_refused(host: &str, status: u16, detail: &str) -> Fault {
     Fault::new("TB-ROUTER-005", exit::FAILED, format!("{host} refused the request ({status}){}", tail(detail)))

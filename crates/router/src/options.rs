@@ -38,6 +38,8 @@ pub struct Provider {
     pub base_url: Option<String>,
     /// Name of the variable that holds its key.
     pub api_key_env: Option<String>,
+    /// Its key as a configured secret, `secret:NAME`; never the key itself.
+    pub api_key: Option<String>,
     /// File of recorded turns, for the wire `replay`.
     pub path: Option<PathBuf>,
     /// Further HTTP headers.

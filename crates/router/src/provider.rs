@@ -7,13 +7,13 @@ use crate::catalog;
 use crate::fault;
 use crate::options::{Options, Provider, Reasoning, Tools, Wire};
 use std::path::PathBuf;
-use std::sync::Arc;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::model::{EditStyle, ModelCard, ToolMode};
 use tinkerbell_core::money::Price;
+use tinkerbell_secret::Lookup;
 
 /// Looks up a variable of the environment that the newest client sent.
-pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+pub type Environment = Lookup;
 
 /// A provider that needs no configuration.
 struct BuiltIn {
@@ -51,6 +51,9 @@ const BUILT_IN: &[BuiltIn] = &[
     built_in("llamacpp", Wire::Openai, "http://127.0.0.1:8080/v1/", &[], ""),
     built_in("vllm", Wire::Openai, "http://127.0.0.1:8000/v1/", &[], ""),
 ];
+
+/// What a key begins with that is a configured secret and no variable.
+const SECRET: &str = "secret:";
 
 /// Providers and the variables of their keys, in the order of choice.
 pub fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -152,7 +155,8 @@ struct Place {
 fn place(provider: &str, configured: Option<&Provider>, base: Option<&BuiltIn>, env: &Environment) -> Result<Place, Fault> {
     let empty = Provider::default();
     let own = configured.unwrap_or(&empty);
-    let moved = base.filter(|known| !known.base_env.is_empty()).and_then(|known| env(known.base_env)).filter(|url| !url.trim().is_empty());
+    let moved = base.filter(|known| !known.base_env.is_empty()).and_then(|known| env(known.base_env));
+    let moved = moved.map(|url| url.expose().clone()).filter(|url| !url.trim().is_empty());
     let wire = own.wire.or_else(|| base.map(|known| known.wire)).ok_or_else(|| {
         fault::configuration(
             format!("provider `{provider}` has no wire"),
@@ -171,7 +175,11 @@ fn place(provider: &str, configured: Option<&Provider>, base: Option<&BuiltIn>, 
         }
     };
     let local = is_loopback(&host_of(&base_url));
-    let (keys, needs_key) = match &own.api_key_env {
+    let named = match &own.api_key {
+        Some(name) if !name.starts_with(SECRET) => return Err(fault::key_in_configuration(provider)),
+        named => named.as_ref().or(own.api_key_env.as_ref()),
+    };
+    let (keys, needs_key) = match named {
         Some(name) => (vec![name.clone()], true),
         None => {
             let keys: Vec<String> = base.map(|known| known.keys.iter().map(|key| (*key).to_owned()).collect()).unwrap_or_default();
@@ -180,7 +188,7 @@ fn place(provider: &str, configured: Option<&Provider>, base: Option<&BuiltIn>, 
         }
     };
     let headers = own.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let context_env = (wire == Wire::Ollama).then(|| env("OLLAMA_CONTEXT_LENGTH")?.trim().parse().ok()).flatten();
+    let context_env = (wire == Wire::Ollama).then(|| env("OLLAMA_CONTEXT_LENGTH")?.expose().trim().parse().ok()).flatten();
     Ok(Place { wire, base_url, keys, needs_key, headers, path: own.path.clone(), is_vendor, context_env })
 }
 

@@ -5,7 +5,7 @@ use crate::options::Model;
 use std::collections::BTreeMap;
 
 fn env(pairs: &'static [(&'static str, &'static str)]) -> Environment {
-    Arc::new(move |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+    Arc::new(move |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| tinkerbell_secret::Secret::shared(*value)))
 }
 
 fn local(wire: Wire, url: &str) -> Options {
@@ -84,4 +84,17 @@ fn names_that_a_wire_would_mangle_are_refused() {
     let fault = resolve("anthropic/claude-opus-5-high", &Options::default(), &env(&[])).unwrap_err();
     assert_eq!(fault.code.0, "TB-ROUTER-011");
     assert!(resolve("openai/some-model-high", &Options::default(), &env(&[])).is_ok());
+}
+
+#[test]
+fn a_key_may_be_a_configured_secret_and_never_stands_in_the_file() {
+    let mut options = local(Wire::Openai, "https://h.example/");
+    let with = |options: &mut Options, key: &str| options.providers.values_mut().for_each(|own| own.api_key = Some(key.to_owned()));
+    with(&mut options, "secret:mine");
+    let target = resolve("local/m", &options, &env(&[])).unwrap();
+    assert_eq!((target.keys, target.needs_key), (vec!["secret:mine".to_owned()], true));
+    with(&mut options, "sk-the-key-itself");
+    let fault = resolve("local/m", &options, &env(&[])).unwrap_err();
+    assert_eq!(fault.code.0, "TB-SECRET-003");
+    assert!(!format!("{fault:?}").contains("sk-the-key-itself"));
 }

@@ -26,6 +26,7 @@ use tinkerbell_core::model::{Completion, ModelCall, ModelCard, ModelError, Model
 use tinkerbell_core::money::Price;
 use tinkerbell_core::port::Model;
 use tinkerbell_core::words::{RunId, Seq, TaskId};
+use tinkerbell_secret::{Named, Secret, Shared};
 use tokio::sync::mpsc::{Sender, channel};
 
 /// Pieces on their way to a slow reader; beyond that whoever sends them is held back.
@@ -188,7 +189,7 @@ impl Inner {
         let key = self.key(&target)?;
         fits(call, &target)?;
         let options = self.options();
-        let values = |names: &mut dyn Iterator<Item = String>| -> Vec<(String, String)> {
+        let values = |names: &mut dyn Iterator<Item = String>| -> Vec<Named> {
             names.filter_map(|name| (self.env)(&name).map(|value| (name, value))).collect()
         };
         Ok(Order {
@@ -196,13 +197,22 @@ impl Inner {
             target,
             key,
             network: values(&mut NETWORK.iter().map(|name| (*name).to_owned())),
-            secrets: values(&mut key_variables(&options).into_iter()),
+            secrets: self.secrets(values(&mut key_variables(&options).into_iter())),
             pacing: options.pacing,
         })
     }
 
-    fn key(&self, target: &Target) -> Result<Option<String>, ModelError> {
-        let found = target.keys.iter().find_map(|name| (self.env)(name)).map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
+    /// What must never be written down: keys by the names of their variables, and all else that is known.
+    fn secrets(&self, mut keys: Vec<Named>) -> Vec<Named> {
+        let known = self.link.as_ref().map(|link| link.known().values()).unwrap_or_default();
+        let further: Vec<Named> = known.into_iter().filter(|(_, value)| !keys.iter().any(|(_, key)| key == value)).collect();
+        keys.extend(further);
+        keys
+    }
+
+    fn key(&self, target: &Target) -> Result<Option<Shared>, ModelError> {
+        let found = target.keys.iter().find_map(|name| (self.env)(name)).filter(|key| !key.expose().trim().is_empty());
+        let found = found.map(|key| if key.expose().trim() == key.expose() { key } else { Secret::shared(key.expose().trim()) });
         match target.keys.first() {
             Some(name) if found.is_none() && target.needs_key => Err(ModelError::NeedsKey(name.clone())),
             _ => Ok(found),

@@ -28,8 +28,8 @@ pub use settle::{settle, title};
 pub use source::{MOST_BYTES, PolicyPlaces, project_file, read_file, read_owned};
 
 use crate::digest::{deed_digest, digest_of};
+use crate::git::GitFiles;
 use crate::grants::{self, Filed};
-use crate::redact::Redactor;
 use settle::Unasked;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,7 @@ use tinkerbell_core::approval::Grant;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::effect::EffectClass;
 use tinkerbell_core::port::{Deed, Guard, Judgement};
+use tinkerbell_secret::Known;
 
 /// The file that is built in.
 pub const BUILT_IN: &str = include_str!("policy/default.toml");
@@ -62,7 +63,8 @@ pub fn built_in() -> Result<RuleSet, Fault> {
 
 /// The rules in force, and the secrets that are redacted.
 pub struct PolicyGuard {
-    secrets: RwLock<Redactor>,
+    git: GitFiles,
+    known: Arc<Known>,
     /// Built-in, organisation, user. Without the first everything would be asked for.
     sets: RwLock<Arc<Vec<RuleSet>>>,
     /// By root: the rules, or why they can not be read.
@@ -79,7 +81,8 @@ impl Default for PolicyGuard {
     fn default() -> Self {
         let sets = RwLock::new(Arc::new(built_in().into_iter().collect()));
         Self {
-            secrets: RwLock::default(),
+            known: Arc::default(),
+            git: GitFiles::default(),
             sets,
             projects: RwLock::default(),
             path: RwLock::default(),
@@ -96,10 +99,15 @@ impl PolicyGuard {
         Self::default()
     }
 
-    /// Replaces the secrets that are redacted, as names with values; values under eight bytes are
-    /// not looked for.
-    pub fn set_secrets(&self, secrets: Vec<(String, String)>) {
-        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = Redactor::new(secrets);
+    /// A guard that takes these values out of texts, and adds to them what repositories hold.
+    #[must_use]
+    pub fn knowing(known: Arc<Known>) -> Self {
+        Self { known, ..Self::default() }
+    }
+
+    /// Learns the credentials in a repository's own git configuration, which commands can read.
+    pub fn look_at(&self, git_dir: &Path) {
+        self.git.learn(&self.known, &git_dir.join("config"));
     }
 
     /// Where commands find programs, as PATH writes it.
@@ -246,6 +254,8 @@ fn named(root: &Path) -> PathBuf {
 
 impl Guard for PolicyGuard {
     fn judge(&self, deed: &Deed) -> Judgement {
+        // Before each call: the daemon may have been started anew, and the file may have changed.
+        self.look_at(&deed.workspace.common_dir);
         let ((mut verdict, offer), weight) = (self.verdict(deed), self.weight(deed));
         if !deed.grounds.is_users {
             settle(&mut verdict, &weight, deed.plan.mcp.is_some());
@@ -272,6 +282,6 @@ impl Guard for PolicyGuard {
     }
 
     fn redact(&self, text: &str) -> String {
-        self.secrets.read().unwrap_or_else(PoisonError::into_inner).redact(text)
+        self.known.redact(text).into_owned()
     }
 }

@@ -3,18 +3,17 @@
 //! Everything it does stands in the router; here it gets a session, a log, clock and redaction.
 //! Invariant: neither its arguments nor its environment hold a key.
 
+use crate::clean::CleanLog;
 use crate::clock::SystemClock;
 use crate::environment::Environment;
 use crate::places::Places;
-use rustix::process::DumpableBehavior;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tinkerbell_core::code::exit;
-use tinkerbell_core::port::Guard as _;
-use tinkerbell_router::courier::{self, Clean, Cleaner, CourierHome, CourierOptions};
-use tinkerbell_security::PolicyGuard;
+use tinkerbell_router::courier::{self, CourierHome, CourierOptions};
+use tinkerbell_secret::Known;
 
 /// The argument that asks for this role.
 const ROLE: &str = "__courier";
@@ -31,7 +30,7 @@ pub fn early_main(args: &[OsString]) -> Option<u8> {
 
 /// How a daemon starts the courier of its home.
 #[must_use]
-pub fn options(places: &Places, env: &Environment) -> CourierOptions {
+pub fn options(places: &Places, env: &Environment, known: Arc<Known>) -> CourierOptions {
     // The very binary that runs, also after another release was put in its place.
     let words = ["/proc/self/exe", ROLE].map(OsString::from).into_iter();
     CourierOptions {
@@ -39,6 +38,7 @@ pub fn options(places: &Places, env: &Environment) -> CourierOptions {
         command: words.chain([&places.data, &places.cache].map(OsString::from)).collect(),
         env: VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), env.get(name)?.to_owned()))).collect(),
         log: places.state.join("courier.log"),
+        known,
     }
 }
 
@@ -47,15 +47,18 @@ fn home(data: PathBuf, cache: PathBuf) -> CourierHome {
 }
 
 fn main(data: PathBuf, cache: PathBuf) -> u8 {
+    // What orders brought: taken out of spools, log and reports.
+    let known = Known::new();
     crate::panic::install();
-    // Its memory holds keys: nobody reads it, and no core file is written.
-    if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        return ended(&format!("its memory can not be closed to others: {error}"));
+    crate::panic::know(known.clone());
+    if let Err(fault) = crate::memory::close() {
+        return ended(&fault.message);
     }
     // Failing means that it leads a session already, which is what is wanted.
     let _leads_already = rustix::process::setsid();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_env_filter(filter);
+    let subscriber =
+        tracing_subscriber::fmt().with_writer(CleanLog::new(std::io::stderr(), known.clone())).with_ansi(false).with_env_filter(filter);
     // There is one subscriber per process, and this is the only place that sets one here.
     let _first_one_stays = subscriber.try_init();
     // One thread: it waits for sockets, and its writes go to the page cache.
@@ -64,7 +67,7 @@ fn main(data: PathBuf, cache: PathBuf) -> u8 {
         Ok(runtime) => runtime,
         Err(error) => return ended(&format!("no runtime: {error}")),
     };
-    let served = runtime.block_on(courier::serve(home(data, cache), cleaner(), Arc::new(SystemClock), || say(courier::READY)));
+    let served = runtime.block_on(courier::serve(home(data, cache), known, Arc::new(SystemClock), || say(courier::READY)));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match served {
         Ok(true) => exit::DONE,
@@ -87,14 +90,4 @@ fn ended(why: &str) -> u8 {
 fn say(word: &str) {
     let mut out = std::io::stdout();
     let _starter_gone = writeln!(out, "{word}").and_then(|()| out.flush());
-}
-
-/// The redaction that the daemon uses, too.
-fn cleaner() -> Cleaner {
-    Arc::new(|secrets| {
-        let guard = PolicyGuard::new();
-        guard.set_secrets(secrets);
-        let clean: Clean = Arc::new(move |text| guard.redact(text));
-        clean
-    })
 }

@@ -3,6 +3,7 @@
 //! Killing it at any moment is safe; a signal only makes the next start shorter. Invariant: one
 //! daemon per data directory, by a lock that the kernel releases when the last holder dies.
 
+use crate::clean::CleanLog;
 use crate::clock::SystemClock;
 use crate::config::Sources;
 use crate::environment::Environment;
@@ -11,7 +12,7 @@ use crate::handover::wire::{Go, Guard, Parcel};
 use crate::handover::{self, Closing, Place, Start, Upgrades};
 use crate::places::Places;
 use crate::service::{self, Facts, FactsOf, Manager};
-use crate::wire::{self, House};
+use crate::wire::{self, Ground, House};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -26,6 +27,7 @@ use tinkerbell_api::{Client, ServerState, socket};
 use tinkerbell_core::clock::Clock as _;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::port::{Found, Sandbox as _, UnitState, Until};
+use tinkerbell_secret::Known;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -87,7 +89,10 @@ enum Ended {
 /// # Errors
 /// When it could not start.
 pub fn run(life: &Life) -> Result<u8, Fault> {
-    let opening = match if life.handed { taken_over(life)? } else { first(life)? } {
+    crate::memory::close()?;
+    let known = Known::new();
+    crate::panic::know(known.clone());
+    let opening = match if life.handed { taken_over(life, &known)? } else { first(life, &known)? } {
         Ok(opening) => opening,
         Err(code) => return Ok(code),
     };
@@ -98,7 +103,7 @@ pub fn run(life: &Life) -> Result<u8, Fault> {
         .enable_all()
         .build()
         .map_err(|error| Fault::new("TB-DAEMON-001", exit::INTERNAL, format!("no runtime: {error}")))?;
-    let result = runtime.block_on(live(life, opening));
+    let result = runtime.block_on(live(life, opening, known));
     // Blocking work that is still under way (a walk, a sync) is repeated at the next start.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match result {
@@ -112,7 +117,7 @@ pub fn run(life: &Life) -> Result<u8, Fault> {
 }
 
 /// A start of our own; the inner error is the exit code of one that is not needed.
-fn first(life: &Life) -> Result<Result<Opening, u8>, Fault> {
+fn first(life: &Life, known: &Arc<Known>) -> Result<Result<Opening, u8>, Fault> {
     life.places.make(rustix::process::getuid().as_raw())?;
     let Some(lock) = service::lock(&life.places.data)? else {
         say(TAKEN);
@@ -121,15 +126,15 @@ fn first(life: &Life) -> Result<Result<Opening, u8>, Fault> {
     // A terminal that closes must not take the daemon with it. Failing means that we lead a group
     // already, which is what we want.
     let _leads_already = rustix::process::setsid();
-    start_log(&life.places.log())?;
+    start_log(&life.places.log(), known.clone())?;
     Ok(Ok(Opening { lock, listener: None, link: None, parcel: None, go: Go::default() }))
 }
 
 /// A start in another process's place, or the watch over one.
-fn taken_over(life: &Life) -> Result<Result<Opening, u8>, Fault> {
+fn taken_over(life: &Life, known: &Arc<Known>) -> Result<Result<Opening, u8>, Fault> {
     let (parcel, fds, link) = handover::receive()?;
     let _leads_already = rustix::process::setsid();
-    start_log(&life.places.log())?;
+    start_log(&life.places.log(), known.clone())?;
     if parcel.guard.is_some() {
         handover::watch(&life.start, &life.env, parcel, fds)?;
         return Ok(Err(exit::DONE));
@@ -152,7 +157,7 @@ fn hand_over(life: &Life, closing: Closing, go: Go, place: &Place) -> Result<u8,
     Ok(exit::DONE)
 }
 
-fn start_log(path: &Path) -> Result<(), Fault> {
+fn start_log(path: &Path, known: Arc<Known>) -> Result<(), Fault> {
     if path.metadata().is_ok_and(|meta| meta.len() > LOG_BYTES) {
         // Losing an old log is better than not starting.
         let _kept_or_not = std::fs::rename(path, path.with_extension("log.old"));
@@ -162,7 +167,7 @@ fn start_log(path: &Path) -> Result<(), Fault> {
             .hint("make it writable and yours, or choose another place: export TINKERBELL_HOME=/path")
     })?;
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_writer(std::sync::Mutex::new(file)).with_ansi(false).with_env_filter(filter);
+    let subscriber = tracing_subscriber::fmt().with_writer(CleanLog::new(file, known)).with_ansi(false).with_env_filter(filter);
     // A second subscriber can only come from a second start in one process, which tests do.
     let _first_one_stays = subscriber.try_init();
     Ok(())
@@ -174,9 +179,10 @@ fn say(word: &str) {
     let _starter_gone = writeln!(out, "{word}").and_then(|()| out.flush());
 }
 
-async fn live(life: &Life, opening: Opening) -> Result<Ended, Fault> {
+async fn live(life: &Life, opening: Opening, known: Arc<Known>) -> Result<Ended, Fault> {
     let manager = Manager::of(&life.env);
-    let house = Arc::new(built(life, manager, opening.go.env.clone()).await?);
+    known.learn(opening.go.known());
+    let house = Arc::new(built(life, manager, Ground { sent: opening.go.sent(), known }).await?);
     fail_at(life, &opening, "new:opened");
     let stop = CancellationToken::new();
     let path = life.places.socket();
@@ -184,7 +190,7 @@ async fn live(life: &Life, opening: Opening) -> Result<Ended, Fault> {
     let (upgrades, mut closings) = upgrades(life, &listener, opening.lock)?;
     let data = life.places.data.display().to_string();
     let facts = Facts::new(FactsOf { house: house.clone(), stop: stop.clone(), upgrades: upgrades.clone(), data });
-    let state = ServerState::new(Arc::new(house.engine.clone()), facts.clone(), Arc::new(SystemClock), stop.clone());
+    let state = ServerState::new(house.runtime.clone(), facts.clone(), Arc::new(SystemClock), stop.clone());
     let clients = state.clients.clone();
     let watched = halt::guard(&house, stop.clone());
     watched.map_err(|error| Fault::new("TB-DAEMON-001", exit::INTERNAL, format!("no thread for the kill switch: {error}")))?;
@@ -249,8 +255,8 @@ fn upgrades(life: &Life, listener: &tokio::net::UnixListener, lock: File) -> Res
 }
 
 /// Builds the house, and lets the service manager know that it takes long.
-async fn built(life: &Life, manager: Manager, sent: Vec<(String, String)>) -> Result<House, Fault> {
-    let building = wire::build(&life.places, &life.env, life.sources.clone(), sent);
+async fn built(life: &Life, manager: Manager, ground: Ground) -> Result<House, Fault> {
+    let building = wire::build(&life.places, &life.env, life.sources.clone(), ground);
     tokio::pin!(building);
     let mut waited = Duration::ZERO;
     loop {
@@ -355,7 +361,7 @@ async fn close(
         tracing::error!(%fault, "the journal was not closed in order");
     }
     handover::step(&life.env, "old:closed");
-    let go = Go::of(house.received.sent(), &runs, closing.carried, closed_ms);
+    let go = Go::of(&house.received.sent(), &house.secrets.known.values(), &runs, closing.carried, closed_ms);
     Ended::Handed(Box::new(closing), go, upgrades)
 }
 

@@ -6,7 +6,6 @@
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::config::options::Network;
-use crate::environment::Received;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use std::ffi::OsString;
 use std::os::fd::AsFd as _;
@@ -18,6 +17,7 @@ use tinkerbell_egress::options::Preset;
 use tinkerbell_egress::rules::Allowlist;
 use tinkerbell_egress::wire::Plan;
 use tinkerbell_executor::WayOut;
+use tinkerbell_secret::Lookup;
 
 /// The argument that asks for this role.
 const ROLE: &str = "__egress";
@@ -70,17 +70,17 @@ pub fn credentials(config: &Config) -> Vec<String> {
 ///
 /// # Errors
 /// As [`check`].
-pub fn way_out(config: &Config, received: Arc<Received>) -> Result<Option<WayOut>, Fault> {
+pub fn way_out(config: &Config, values: Lookup) -> Result<Option<WayOut>, Fault> {
     let list = check(config)?;
     if network(config) != Network::Proxy {
         return Ok(None);
     }
     let (egress, names) = (config.egress.clone(), credentials(config));
     let plan = move || {
-        let values = names.iter().filter_map(|name| Some((name.clone(), received.get(name)?))).collect();
-        let authorities = received.get("SSL_CERT_FILE").map(Into::into);
+        let told = names.iter().filter_map(|name| Some((name.clone(), values(name)?.expose().clone()))).collect();
+        let authorities = values("SSL_CERT_FILE").map(|path| path.expose().into());
         // A plan that can not be written is an empty one, which the proxy refuses.
-        serde_json::to_string(&Plan { egress: egress.clone(), values, authorities }).unwrap_or_default()
+        serde_json::to_string(&Plan { egress: egress.clone(), values: told, authorities }).unwrap_or_default()
     };
     Ok(Some(WayOut { plan: Arc::new(plan), env: tinkerbell_egress::variables(&list), reads_tls: list.reads_tls() }))
 }
@@ -112,7 +112,8 @@ const fn spelled(preset: Preset) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::Environment;
+    use crate::environment::{Environment, Received};
+    use tinkerbell_secret::Secret;
 
     fn config(text: &str) -> Config {
         toml::from_str(text).unwrap()
@@ -138,10 +139,11 @@ mod tests {
     fn values_are_in_the_plan_and_placeholders_in_the_environment() {
         let config = config("[[egress.host]]\nname = \"a.example\"\ncredential = \"KEY\"");
         let received = Arc::new(Received::new(Environment::of(&[("KEY", "true-value")])));
-        let way = way_out(&config, received.clone()).unwrap().unwrap();
+        let newest = received.clone();
+        let way = way_out(&config, Arc::new(move |name| newest.get(name))).unwrap().unwrap();
         assert_eq!(way.env, [("KEY".to_owned(), "tinkerbell-placeholder-KEY".to_owned())]);
         assert!((way.plan)().contains("true-value") && way.reads_tls);
-        received.take(vec![("KEY".into(), "newer-value".into())]);
+        received.take(vec![("KEY".into(), Secret::shared("newer-value"))]);
         assert!((way.plan)().contains("newer-value"), "the next command gets the newest value");
         assert!(!format!("{way:?}").contains("value"));
         assert_eq!(told(&config), "proxy: commands reach a.example");

@@ -71,12 +71,14 @@ impl Roof {
             return Client::connect(places.socket()).await;
         }
         // A mistake in the configuration is told here, with its line, instead of in a log.
-        config::load(&self.sources(&places), &self.env)?;
+        let config = config::load(&self.sources(&places), &self.env)?.config;
         if Client::connect(places.socket()).await.is_err() {
             // So is one in the policy; a daemon that runs keeps the policy that it has.
             crate::policy::places(&self.sources(&places)).read()?;
         }
-        start::connect(&places, &self.exe, &self.passed_on()).await
+        let mut keys = tinkerbell_router::key_variables(&wire::router_options(&config, &places));
+        keys.extend(crate::secrets::variables(&config));
+        start::connect(&places, &start::Own { exe: &self.exe, args: self.passed_on(), env: &self.env, keys }).await
     }
 
     async fn start_daemon(&self, out: &Output) -> Result<u8, Fault> {
@@ -140,10 +142,11 @@ impl House for Roof {
         // A mistake in the configuration is told by `connect`; here it only means the built-in names.
         let options = self.places().and_then(|places| {
             let loaded = config::load(&self.sources(&places), &self.env)?;
-            Ok((wire::router_options(&loaded.config, &places), crate::egress::credentials(&loaded.config)))
+            let further = crate::secrets::variables(&loaded.config).into_iter().chain(crate::egress::credentials(&loaded.config));
+            Ok((wire::router_options(&loaded.config, &places), further.collect::<Vec<_>>()))
         });
-        let (options, credentials) = options.unwrap_or_default();
-        let more: Vec<String> = tinkerbell_router::variables(&options).into_iter().chain(credentials).collect();
+        let (options, further) = options.unwrap_or_default();
+        let more: Vec<String> = tinkerbell_router::variables(&options).into_iter().chain(further).collect();
         Surroundings {
             cwd: std::env::current_dir().ok(),
             exe: self.exe.clone(),

@@ -104,12 +104,6 @@ impl Live {
         &self.sources
     }
 
-    /// Variables that may hold keys.
-    #[must_use]
-    pub fn key_variables(&self) -> Vec<String> {
-        crate::wire::secret_variables(&self.config(), &self.places)
-    }
-
     /// Keys whose new values wait for a restart.
     #[must_use]
     pub fn pending(&self) -> Vec<String> {

@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod chores;
+mod clean;
 mod clock;
 mod config;
 mod courier;
@@ -16,10 +17,12 @@ mod halt;
 mod handover;
 mod house;
 mod live;
+mod memory;
 mod panic;
 mod places;
 mod policy;
 mod project;
+mod secrets;
 mod service;
 mod start;
 mod wire;

@@ -1,11 +1,23 @@
 //! What happens when a defect of ours panics: a short message, a report file, exit code 70.
 //!
-//! The report holds the panic and the version, never the environment. Invariant: the hook itself
+//! The report holds the panic and the version, never the environment, nor a known secret. Invariant: the hook itself
 //! does not panic.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::panic::PanicHookInfo;
+use std::sync::{Arc, OnceLock};
 use tinkerbell_core::code::exit;
+use tinkerbell_secret::Known;
+
+/// What must not stand in a report; the hook is a global thing, and so is this.
+static KNOWN: OnceLock<Arc<Known>> = OnceLock::new();
+
+/// Takes known secrets out of reports from now on.
+pub fn know(known: Arc<Known>) {
+    // The first one stays: a process has one.
+    let _first_one_stays = KNOWN.set(known).is_err();
+}
 
 /// Replaces the standard hook.
 pub fn install() {
@@ -24,6 +36,7 @@ pub fn install() {
 
 fn report(info: &PanicHookInfo<'_>) -> String {
     let text = info.payload_as_str().unwrap_or("no text");
+    let text = KNOWN.get().map_or(Cow::Borrowed(text), |known| known.redact_leaving(text));
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     format!("  tinkerbell {} on {} {}\n  {text}\n  at {place}\n", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH)
 }

@@ -4,6 +4,7 @@
 //! `Ok` means that somebody answered on the socket.
 
 use crate::daemon::{READY, TAKEN};
+use crate::environment::Environment;
 use crate::places::Places;
 use crate::service::VARIABLES;
 use std::fs::OpenOptions;
@@ -23,11 +24,23 @@ const OTHERS: Duration = Duration::from_secs(5);
 /// How long one that another daemon kept from starting is waited for before the next try.
 const AGAIN: Duration = Duration::from_millis(300);
 
+/// What a daemon is started with.
+pub struct Own<'a> {
+    /// The binary.
+    pub exe: &'a Path,
+    /// Options of our own command line that it must be told.
+    pub args: Vec<String>,
+    /// Our environment.
+    pub env: &'a Environment,
+    /// Variables that hold keys.
+    pub keys: Vec<String>,
+}
+
 /// A client, with a daemon started for it when none answers.
 ///
 /// # Errors
 /// The connection's fault, or why the daemon could not be started.
-pub async fn connect(places: &Places, exe: &Path, args: &[String]) -> Result<Client, Fault> {
+pub async fn connect(places: &Places, own: &Own<'_>) -> Result<Client, Fault> {
     let mut first = Client::connect(places.socket()).await;
     if first.as_ref().is_err_and(|fault| fault.code.0 == "TB-API-002") {
         // A daemon on its way out may still take a connection that it never answers; a moment
@@ -42,7 +55,7 @@ pub async fn connect(places: &Places, exe: &Path, args: &[String]) -> Result<Cli
     }
     let tries = async {
         loop {
-            let patience = match spawn(places, exe, args).await? {
+            let patience = match spawn(places, own).await? {
                 Spawned::Ready => OTHERS,
                 // It may be a daemon that has just stopped and not yet let go.
                 Spawned::Taken => AGAIN,
@@ -82,24 +95,23 @@ async fn wait(places: &Places, patience: Duration) -> Result<Client, Fault> {
     }
 }
 
-async fn spawn(places: &Places, exe: &Path, args: &[String]) -> Result<Spawned, Fault> {
+async fn spawn(places: &Places, own: &Own<'_>) -> Result<Spawned, Fault> {
     places.make(rustix::process::getuid().as_raw())?;
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(places.log());
     let log = log.map_err(|error| failed(places, &format!("{} can not be written: {error}", places.log().display())))?;
-    let mut command = tokio::process::Command::new(exe);
-    // If we run in somebody's service, its manager's protocol is not the daemon's.
-    for name in VARIABLES {
-        command.env_remove(name);
-    }
+    let mut command = tokio::process::Command::new(own.exe);
+    // Keys go over the socket: what stands in a process's environment can not be taken back. If we run
+    // in somebody's service, its manager's protocol is not the daemon's either.
+    command.env_clear().envs(own.env.for_daemon(&own.keys).into_iter().filter(|(name, _)| !VARIABLES.contains(name)));
     let mut child = command
         .args(["daemon", "start", "--foreground", "--leaves"])
-        .args(args)
+        .args(&own.args)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::from(log))
         .spawn()
-        .map_err(|error| failed(places, &format!("{} can not be run: {error}", exe.display())))?;
+        .map_err(|error| failed(places, &format!("{} can not be run: {error}", own.exe.display())))?;
     let Some(out) = child.stdout.take() else { return Ok(Spawned::Taken) };
     let mut line = String::new();
     let mut reader = BufReader::new(out);

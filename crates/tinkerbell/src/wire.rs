@@ -2,6 +2,7 @@
 //!
 //! Building order is shutdown order reversed. Invariant: nothing here does work of its own.
 
+use crate::clean::{CleanModel, CleanRuntime, clean_submission};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::{self, Config, Sources};
 use crate::environment::{Environment, Received};
@@ -9,6 +10,7 @@ use crate::live::Live;
 use crate::places::Places;
 use crate::policy::Policies;
 use crate::project;
+use crate::secrets::Secrets;
 use futures_util::FutureExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,10 +20,11 @@ use tinkerbell_canvas::GitCanvas;
 use tinkerbell_core::clock::{Clock, Entropy};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::money::Price;
-use tinkerbell_core::port::{BlobStore, Guard, Journal, Keyring, Model, Sandbox, Submission};
+use tinkerbell_core::port::{BlobStore, Guard, Journal, Keyring, Model, Runtime, Sandbox, Submission};
 use tinkerbell_executor::{HostSandbox, LevelChoice, NetworkChoice, SandboxOptions, WorkspaceChoice};
 use tinkerbell_router::Router;
 use tinkerbell_scheduler::{Admission, Deps, Engine, Halt, Options};
+use tinkerbell_secret::{Known, Named};
 use tinkerbell_security::{FileKeyring, KeyPlaces, PolicyGuard};
 use tinkerbell_wal::Wal;
 
@@ -39,7 +42,10 @@ pub struct House {
     pub sandbox: Arc<HostSandbox>,
     /// What clients sent.
     pub received: Arc<Received>,
-    /// Known secrets are taken out of texts here.
+    /// What clients of the engine speak to.
+    pub runtime: Arc<dyn Runtime>,
+    /// What is secret.
+    pub secrets: Arc<Secrets>,
     guard: Arc<PolicyGuard>,
     /// The configuration in force.
     pub live: Arc<Live>,
@@ -70,7 +76,7 @@ pub fn secret_variables(config: &Config, places: &Places) -> Vec<String> {
 
 /// What the sandbox is told of a configuration, limits left out: those may be mistaken.
 #[must_use]
-pub fn sandbox_options(config: &Config, places: &Places, env: &Environment) -> SandboxOptions {
+pub fn sandbox_options(config: &Config, places: &Places, env: &Environment, known: Arc<Known>) -> SandboxOptions {
     SandboxOptions {
         // The very binary that runs, also after another release was put in its place: daemon and
         // keepers of two releases do not speak the same words.
@@ -106,37 +112,46 @@ pub fn sandbox_options(config: &Config, places: &Places, env: &Environment) -> S
         home: places.home.clone(),
         path: env.get("PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin").to_owned(),
         env: TOOLCHAIN_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), env.get(name)?.to_owned()))).collect(),
+        known,
     }
 }
 
-/// Builds the house on its data directory; open tasks go on before this returns. `sent` is what
-/// clients sent of their environment to the process before this one.
+/// What a house is built on, beside its configuration.
+pub struct Ground {
+    /// What clients sent of their environment to the process before this one.
+    pub sent: Vec<Named>,
+    /// What is secret; the log knows it, too.
+    pub known: Arc<Known>,
+}
+
+/// Builds the house on its data directory; open tasks go on before this returns.
 ///
 /// # Errors
 /// When the journal refuses, a directory can not be used, or the configuration has a mistake.
-pub async fn build(places: &Places, env: &Environment, sources: Sources, sent: Vec<(String, String)>) -> Result<House, Fault> {
+pub async fn build(places: &Places, env: &Environment, sources: Sources, ground: Ground) -> Result<House, Fault> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let loaded = config::load(&sources, env)?;
     let config = loaded.config.clone();
     let (journal, blobs) = storage(places, &config, clock.clone(), entropy.clone()).await?;
     let canvas = GitCanvas::new(canvas_options(&config, places, env));
+    let Ground { sent, known } = ground;
     let received = Arc::new(Received::new(env.clone()));
     received.take(sent);
-    let way_out = crate::egress::way_out(&config, received.clone())?;
+    let secrets = Secrets::new(known.clone(), received.clone());
+    secrets.refresh(&config, places)?;
+    let way_out = crate::egress::way_out(&config, secrets.credentials())?;
     let limits = config::sandbox_limits(&config, tinkerbell_executor::host_memory())?;
-    let options = SandboxOptions { limits, way_out, ..sandbox_options(&config, places, env) };
+    let options = SandboxOptions { limits, way_out, ..sandbox_options(&config, places, env, known.clone()) };
     let sandbox = HostSandbox::new(options, clock.clone(), entropy.clone());
-    let keys = received.clone();
-    let keys: tinkerbell_router::Environment = Arc::new(move |name| keys.get(name));
-    let router = Router::with_courier(router_options(&config, places), keys, clock.clone(), crate::courier::options(places, env));
-    let guard = Arc::new(PolicyGuard::new());
-    guard.set_secrets(received.secrets(&secret_variables(&config, places)));
-    guard.set_path(&received.get("PATH").unwrap_or_default());
+    let courier = crate::courier::options(places, env, known.clone());
+    let router = Router::with_courier(router_options(&config, places), secrets.lookup(), clock.clone(), courier);
+    let guard = Arc::new(PolicyGuard::knowing(known.clone()));
+    guard.set_path(&received.plain("PATH").unwrap_or_default());
     guard.set_reach(crate::policy::reaches(&config));
     let policy = Policies::begin(guard.clone(), &sources)?;
     let live = Live::new(sources, env.clone(), places.clone(), router.clone(), loaded);
-    let model: Arc<dyn Model> = router;
+    let model: Arc<dyn Model> = CleanModel::new(router, known.clone());
     let runner = AgentRunner::new(AgentDeps {
         model,
         tools: tools(&sandbox, &blobs),
@@ -148,13 +163,16 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources, sent: V
         clock: clock.clone(),
         env: commands_env(&received),
         options: agent_options(&live),
+        known: known.clone(),
     });
-    let admission = admission(&live, &policy, &received);
+    let admission = admission(Admitting { live: live.clone(), policy: policy.clone(), secrets: secrets.clone(), guard: guard.clone() });
     let (data, halted) = (places.data.clone(), places.data.clone());
     let halt: Halt = Arc::new(move || crate::halt::fault(&halted));
-    let deps = Deps { journal: journal.clone(), blobs, runner: Arc::new(runner), canvas, clock, entropy, admission, halt };
+    let runner = CleanRunner::new(Arc::new(runner), known.clone());
+    let deps = Deps { journal: journal.clone(), blobs, runner, canvas, clock, entropy, admission, halt };
     let engine = Engine::open(deps, engine_options(&config)).await?;
-    Ok(House { engine, journal, sandbox, received, guard, live, policy, data })
+    let runtime = CleanRuntime::new(Arc::new(engine.clone()), known);
+    Ok(House { engine, journal, sandbox, received, runtime, secrets, guard, live, policy, data })
 }
 
 /// Where keyring and root key lie. A relative path of the root key begins at the configuration file.
@@ -251,30 +269,46 @@ fn agent_options(live: &Arc<Live>) -> Arc<dyn Fn() -> AgentOptions + Send + Sync
     })
 }
 
+/// What a submission is completed with.
+#[derive(Clone)]
+struct Admitting {
+    live: Arc<Live>,
+    policy: Arc<Policies>,
+    secrets: Arc<Secrets>,
+    guard: Arc<PolicyGuard>,
+}
+
 /// Completes a submission: newest configuration, model, limits.
-fn admission(live: &Arc<Live>, policy: &Arc<Policies>, received: &Arc<Received>) -> Admission {
-    let (live, policy, received) = (live.clone(), policy.clone(), received.clone());
+fn admission(with: Admitting) -> Admission {
     Arc::new(move |submission: Submission| {
-        let (live, policy, received) = (live.clone(), policy.clone(), received.clone());
+        let with = with.clone();
         async move {
-            policy.admit(root_of(&submission.cwd))?;
-            admit(live, received, submission).await
+            with.policy.admit(root_of(&submission.cwd))?;
+            admit(&with, submission).await
         }
         .boxed()
     })
 }
 
-async fn admit(live: Arc<Live>, received: Arc<Received>, mut submission: Submission) -> Result<Submission, Fault> {
+async fn admit(with: &Admitting, mut submission: Submission) -> Result<Submission, Fault> {
+    let live = &with.live;
     live.reload()?;
     let config = live.config();
+    with.secrets.refresh(&config, live.places())?;
+    // A goal may hold what the repository's own configuration holds.
+    with.guard.look_at(&root_of(&submission.cwd).join(".git"));
+    submission = clean_submission(submission, &with.secrets.known);
     if submission.model.is_empty() {
-        submission.model = choose_model(&router_options(&config, live.places()), received.clone()).await?;
+        submission.model = choose_model(&router_options(&config, live.places()), with.secrets.lookup()).await?;
     }
     let target = live.router().target(&submission.model)?;
-    let has_key = target.keys.iter().any(|name| received.get(name).is_some());
+    let mut has_key = false;
+    for name in &target.keys {
+        has_key = has_key || with.secrets.has(name)?;
+    }
     if let Some(name) = target.keys.first().filter(|_| target.needs_key && !has_key) {
         return Err(Fault::new("TB-ROUTER-013", exit::NO_AUTH, format!("{} needs a key, and {name} is not set", submission.model))
-            .hint(format!("export {name}=…"))
+            .hint(how_to_give(name))
             .hint("or name another variable: [providers.NAME] api_key_env = \"MY_KEY\""));
     }
     let config = tightened(config, &submission.cwd)?;
@@ -283,12 +317,18 @@ async fn admit(live: Arc<Live>, received: Arc<Received>, mut submission: Submiss
     Ok(submission)
 }
 
+fn how_to_give(key: &str) -> String {
+    match key.strip_prefix("secret:") {
+        Some(secret) => format!("write it into the file that [secrets.{secret}] names, or export its variable"),
+        None => format!("export {key}=…"),
+    }
+}
+
 /// The model to use when none is named.
-async fn choose_model(options: &tinkerbell_router::Options, received: Arc<Received>) -> Result<String, Fault> {
+async fn choose_model(options: &tinkerbell_router::Options, env: tinkerbell_router::Environment) -> Result<String, Fault> {
     if let Some(model) = &options.model {
         return Ok(model.clone());
     }
-    let env: tinkerbell_router::Environment = Arc::new(move |name| received.get(name));
     let detection = tinkerbell_router::detect(&env).await;
     tinkerbell_router::default_model(options, &detection).map(|(model, _why)| model)
 }
@@ -324,12 +364,12 @@ fn tightened(mut config: Config, cwd: &Path) -> Result<Config, Fault> {
 
 impl House {
     /// Takes what a client sent of its environment; tasks that wait for a key go on.
-    pub fn environment(&self, values: Vec<(String, String)>) {
+    pub fn environment(&self, values: Vec<Named>) {
         if !self.received.take(values) {
             return;
         }
-        self.guard.set_secrets(self.received.secrets(&self.live.key_variables()));
-        self.guard.set_path(&self.received.get("PATH").unwrap_or_default());
+        self.secrets.refresh_from(&self.live);
+        self.guard.set_path(&self.received.plain("PATH").unwrap_or_default());
         let engine = self.engine.clone();
         tokio::spawn(async move { engine.environment_changed().await });
     }
@@ -342,7 +382,7 @@ impl House {
         let policy = self.policy.reload();
         let changed = self.live.reload()?;
         // A provider may name another variable for its key now.
-        self.guard.set_secrets(self.received.secrets(&self.live.key_variables()));
+        self.secrets.refresh(&self.live.config(), self.live.places())?;
         let line = changed.line();
         Ok(if policy? { format!("the policy changed; {line}") } else { line })
     }

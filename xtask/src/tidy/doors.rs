@@ -34,6 +34,7 @@ const ANYWHERE: &[&str] = &[
 
 /// Libraries with a door: only these crates may use them.
 const DOORS: &[(&str, &[&str])] = &[
+    ("aho-corasick", &["secret"]),
     ("annotate-snippets", &["cli", "tinkerbell"]),
     ("anstream", &["cli"]),
     ("anstyle", &["cli"]),

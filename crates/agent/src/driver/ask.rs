@@ -124,15 +124,26 @@ impl Asking {
 
     async fn complete(&self, call: ModelCall) -> Result<Completion, ModelError> {
         let mut stream = self.stage.house.deps.model.complete(call);
+        let (words, thoughts) = (self.stage.pieces(self.seq, LiveDelta::Text), self.stage.pieces(self.seq, LiveDelta::Reasoning));
         while let Some(event) = stream.next().await {
             match event? {
-                ModelEvent::Text(text) => self.stage.live(self.seq, LiveDelta::Text(self.stage.clean(&text))),
-                ModelEvent::Reasoning(text) => self.stage.live(self.seq, LiveDelta::Reasoning(self.stage.clean(&text))),
+                ModelEvent::Text(text) => {
+                    thoughts.finish();
+                    words.show(&text);
+                }
+                ModelEvent::Reasoning(text) => {
+                    words.finish();
+                    thoughts.show(&text);
+                }
                 ModelEvent::Retrying { why, wait, .. } => {
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     self.stage.live(self.seq, LiveDelta::Retrying { why, wait_ms });
                 }
-                ModelEvent::Done(completion) => return Ok(*completion),
+                ModelEvent::Done(completion) => {
+                    thoughts.finish();
+                    words.finish();
+                    return Ok(*completion);
+                }
             }
         }
         let fault = Fault::new("TB-AGENT-005", exit::UNAVAILABLE, "the model's stream ended without an answer");
@@ -178,7 +189,8 @@ impl Asking {
     fn parts(&self, parts: Vec<Part>) -> Vec<Part> {
         let mut seen = HashSet::new();
         let fix = |(index, mut part): (usize, Part)| {
-            if part.kind == PartKind::Text as i32 || part.kind == PartKind::Reasoning as i32 {
+            // Arguments, too: what is executed is what is recorded. Opaque parts are signed by their maker.
+            if part.kind != PartKind::Opaque as i32 {
                 part.text = self.stage.clean(&part.text);
             }
             if part.kind == PartKind::Call as i32 && (part.call_id.is_empty() || !seen.insert(part.call_id.clone())) {

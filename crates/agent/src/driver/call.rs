@@ -6,7 +6,7 @@
 use super::approve;
 use super::consent;
 use super::grounds;
-use super::stage::{Stage, broken};
+use super::stage::{Pieces, Stage, broken};
 use crate::builtin;
 use crate::prompt;
 use crate::turn::unit_of;
@@ -216,17 +216,20 @@ struct Errand {
 
 async fn run(stage: Arc<Stage>, errand: Errand, attempt: Attempt) -> Result<Acted, Stall> {
     let Errand { seq, call, tool, plan, approved } = errand;
-    let context = ToolContext { live: live(&stage, seq), approved, ..stage.context(seq, attempt)? };
+    let shown = stage.pieces(seq, LiveDelta::Output);
+    let context = ToolContext { live: live(&shown), approved, ..stage.context(seq, attempt)? };
     if steers(&plan) && attempt == Attempt::First {
         // What is approved is this call, not what a background command did to its neighbours.
         stage.house.deps.canvas.checkpoint(stage.workspace()?, Some(stage.before()?)).await.map_err(broken)?;
     }
     let now_ms = stage.house.deps.clock.now().wall_ms;
     let differs = if plan.command.is_none() { approve::compare(&*tool, &context, &call.args, now_ms).await } else { None };
-    let mut outcome = match differs {
-        Some(differs) => differs,
-        None => tool.call(context, call.args.clone()).await?,
+    let outcome = match differs {
+        Some(differs) => Ok(differs),
+        None => tool.call(context, call.args.clone()).await,
     };
+    shown.finish();
+    let mut outcome = outcome?;
     if outcome.status == ToolStatus::Lost {
         outcome.text = lost(&stage, seq, (&plan, &call.args), &outcome).await?;
     }
@@ -247,9 +250,9 @@ fn marked(mut acted: Acted, waived: String) -> Acted {
 }
 
 /// Shows a running call's output to whoever watches, without secrets.
-fn live(stage: &Arc<Stage>, seq: Seq) -> Sink {
-    let stage = stage.clone();
-    Sink::new(move |piece| stage.live(seq, LiveDelta::Output(stage.clean(piece))))
+fn live(shown: &Pieces) -> Sink {
+    let shown = shown.clone();
+    Sink::new(move |piece| shown.show(piece))
 }
 
 /// What the model reads of a command whose outcome is unknown. A person decides whether it may run

@@ -5,7 +5,7 @@
 use super::House;
 use crate::options::Options;
 use bytes::Bytes;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::effect::{Act, Acted, Attempt, Fence, Intended, Live, LiveDelta, Past, Stall};
 use tinkerbell_core::event::{FileChange, Observed};
@@ -15,6 +15,7 @@ use tinkerbell_core::port::{Effects, Found, Used};
 use tinkerbell_core::text::cap_tokens;
 use tinkerbell_core::tool::{Sink, ToolContext, output_name};
 use tinkerbell_core::words::{GitId, Lsn, RunId, Seq, Workspace};
+use tinkerbell_secret::Stream;
 
 /// Most bytes of a whole output that are kept as a blob.
 pub const FULL_BYTES: usize = 8 * 1024 * 1024;
@@ -125,6 +126,11 @@ impl Stage {
         self.effects.live(Live { task: self.task.id, seq, delta });
     }
 
+    /// Shows pieces of one text as progress: a secret that is cut by their borders is not shown either.
+    pub fn pieces(self: &Arc<Self>, seq: Seq, delta: fn(String) -> LiveDelta) -> Pieces {
+        Pieces { stage: self.clone(), seq, delta, stream: Arc::new(Mutex::new(self.house.deps.known.stream())) }
+    }
+
     /// The run that an effect of this task names.
     pub const fn run(&self, seq: Seq) -> RunId {
         RunId { task: self.task.id, seq }
@@ -174,6 +180,39 @@ impl Stage {
             && let Err(fault) = unit.release().await
         {
             tracing::debug!(%run, %fault, "the keeper was not released");
+        }
+    }
+}
+
+/// A text on its way to whoever watches, piece by piece. Cloning it shares the text.
+#[derive(Clone)]
+pub struct Pieces {
+    stage: Arc<Stage>,
+    seq: Seq,
+    delta: fn(String) -> LiveDelta,
+    stream: Arc<Mutex<Stream>>,
+}
+
+impl Pieces {
+    /// Shows a piece, but for an end that may still become a secret.
+    pub fn show(&self, piece: &str) {
+        let text = {
+            let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+            stream.renew(&self.stage.house.deps.known.redactor());
+            stream.push_text(piece)
+        };
+        self.tell(text);
+    }
+
+    /// Shows what was held back: the text has ended.
+    pub fn finish(&self) {
+        let text = self.stream.lock().unwrap_or_else(PoisonError::into_inner).finish_text();
+        self.tell(text);
+    }
+
+    fn tell(&self, text: String) {
+        if !text.is_empty() {
+            self.stage.live(self.seq, (self.delta)(text));
         }
     }
 }

@@ -105,21 +105,25 @@ async fn start(stage: &Stage, seq: Seq, verify: &Verify) -> Result<Arc<dyn Unit>
 }
 
 /// Waits for the end and shows output meanwhile; `None` when the keeper is lost, or all effects were halted.
-async fn watch(stage: &Stage, seq: Seq, unit: &dyn Unit) -> Result<Option<Ended>, Stall> {
+async fn watch(stage: &Arc<Stage>, seq: Seq, unit: &dyn Unit) -> Result<Option<Ended>, Stall> {
     let slices = u32::try_from(stage.options.verify_deadline.as_secs() / SLICE.as_secs()).unwrap_or(u32::MAX);
     let mut shown = 0;
+    let pieces = stage.pieces(seq, LiveDelta::Output);
     for _ in 0..slices.saturating_add(GRACE) {
         let state = unit.wait(Until { timeout: SLICE, line: None, from: 0 }).await.map_err(broken)?;
         let chunk = unit.output(shown, CHUNK).await.map_err(broken)?;
         shown = chunk.next;
         if !chunk.bytes.is_empty() {
-            stage.live(seq, LiveDelta::Output(stage.clean(&fold_output(&chunk.bytes))));
+            pieces.show(&fold_output(&chunk.bytes));
         }
         match state {
             UnitState::Running => {}
             // It was killed with everything else: that says nothing about the tree, and it is run again.
             UnitState::Ended(ended) if ended.cause == HALT_MARK => return Ok(None),
-            UnitState::Ended(ended) => return Ok(Some(ended)),
+            UnitState::Ended(ended) => {
+                pieces.finish();
+                return Ok(Some(ended));
+            }
             UnitState::Lost => return Ok(None),
         }
     }

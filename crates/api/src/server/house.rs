@@ -2,8 +2,8 @@
 //!
 //! No tasks here. Invariant: values of the environment reach the daemon's memory and nothing else.
 
-use super::ServerState;
 use super::answer::{Answer, Asked};
+use super::{ServerState, named};
 use crate::wire::{self, DaemonView, EnvironmentRequest, HaltView, Said, UpgradeRequest, UpgradeView, VersionView};
 use axum::Json;
 use axum::extract::State;
@@ -85,6 +85,6 @@ pub(super) async fn upgrade(
 }
 
 pub(super) async fn environment(State(state): State<ServerState>, Asked(request): Asked<EnvironmentRequest>) -> StatusCode {
-    state.daemon.environment(request.env.into_iter().collect());
+    state.daemon.environment(named(request.env));
     StatusCode::NO_CONTENT
 }

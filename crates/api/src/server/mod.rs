@@ -56,7 +56,7 @@ pub trait Daemon: Send + Sync {
     fn reload(&self) -> Result<String, Fault>;
     /// Takes names and values of a client's environment, to be kept in memory only. Called before
     /// the submission that brought them.
-    fn environment(&self, values: Vec<(String, String)>);
+    fn environment(&self, values: Vec<tinkerbell_secret::Named>);
 }
 
 /// Facts of the daemon's process.
@@ -194,6 +194,11 @@ async fn nothing_here(request: Request) -> Answer {
 async fn not_so(request: Request) -> Answer {
     let text = format!("`{}` does not take {}", request.uri().path(), request.method());
     Answer(Fault::new("TB-API-010", exit::USAGE, text))
+}
+
+/// Values of an environment as what they may be: secrets.
+fn named(env: BTreeMap<String, String>) -> Vec<tinkerbell_secret::Named> {
+    env.into_iter().map(|(name, value)| (name, tinkerbell_secret::Secret::shared(value))).collect()
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 //! Each turns a request into one call of the engine and its answer into JSON; no decisions of its
 //! own. Invariant: a submission is answered only after the engine called it durable.
 
-use super::ServerState;
 use super::accept::Peer;
 use super::answer::{Answer, Asked, bad};
+use super::{ServerState, named};
 use crate::wire::{self, ApprovalView, CommandRequest, DiffView, Said, SubmitRequest, Submitted, TaskList, TaskView};
 use axum::Json;
 use axum::extract::{ConnectInfo, Path, Query, State};
@@ -32,7 +32,7 @@ pub(super) async fn submit(
 ) -> Result<(StatusCode, Json<Submitted>), Answer> {
     let key = idempotency_key(&headers)?;
     let submission = submission(&request, key, peer.uid.unwrap_or(state.uid))?;
-    state.daemon.environment(request.env.into_iter().collect());
+    state.daemon.environment(named(request.env));
     let (task, lsn) = state.runtime.submit(submission).await?;
     let short = task.short(find(&state, &task.to_string()).await.map_or(SHORT_DIGITS, |found| digits(&found)));
     Ok((StatusCode::CREATED, Json(Submitted { task: task.to_string(), short, lsn: lsn.0 })))

@@ -34,7 +34,7 @@ impl Daemon for Still {
         Ok("nothing has changed".to_owned())
     }
     fn stop(&self) {}
-    fn environment(&self, _: Vec<(String, String)>) {}
+    fn environment(&self, _: Vec<tinkerbell_secret::Named>) {}
 }
 
 mod idle {

@@ -98,8 +98,8 @@ impl Daemon for Fake {
     fn stop(&self) {
         self.stops.fetch_add(1, Ordering::SeqCst);
     }
-    fn environment(&self, values: Vec<(String, String)>) {
-        self.env.lock().unwrap().extend(values);
+    fn environment(&self, values: Vec<tinkerbell_secret::Named>) {
+        self.env.lock().unwrap().extend(values.into_iter().map(|(name, value)| (name, value.expose().clone())));
     }
 }
 

@@ -15,7 +15,7 @@ mod watch;
 
 pub use offline::offline;
 
-use crate::args::{Args, Command, ConfigCommand, DaemonCommand, Format, KeysCommand, OpCommand, PolicyCommand, WalCommand};
+use crate::args::{Args, Command, ConfigCommand, DaemonCommand, Format, KeysCommand, OpCommand, PolicyCommand, SecretsCommand, WalCommand};
 use crate::house::{Chore, House, Rescue};
 use crate::output::Output;
 use serde::Serialize;
@@ -153,6 +153,7 @@ fn chore(command: Command) -> Option<Chore> {
         Command::Wal(WalCommand::Export { task, format: _, blobs }) => Chore::WalExport { task, blobs },
         Command::Keys(KeysCommand::Ls { json }) => Chore::KeysLs { json },
         Command::Keys(KeysCommand::RotateRoot) => Chore::KeysRotateRoot,
+        Command::Secrets(SecretsCommand::Ls { json }) => Chore::SecretsLs { json },
         Command::Policy(PolicyCommand::Check { file }) => Chore::PolicyCheck { file },
         Command::Policy(PolicyCommand::Test { json }) => Chore::PolicyTest { json },
         Command::Policy(PolicyCommand::Explain { command, level, goal, json }) => Chore::PolicyExplain { command, level, goal, json },

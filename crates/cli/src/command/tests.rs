@@ -153,7 +153,7 @@ impl Daemon for Fake {
     fn stop(&self) {
         self.stop.cancel();
     }
-    fn environment(&self, _: Vec<(String, String)>) {}
+    fn environment(&self, _: Vec<tinkerbell_secret::Named>) {}
 }
 
 impl Runtime for Fake {

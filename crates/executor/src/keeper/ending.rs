@@ -74,13 +74,12 @@ impl Keeper {
         for index in 0..2 {
             // What stood in the pipe when its writers died.
             for _ in 0..64 {
-                let before = self.spool.offset();
-                self.take_output(index);
-                if self.spool.offset() == before {
+                if !self.take_output(index) {
                     break;
                 }
             }
         }
+        (0..2).for_each(|index| self.give_rest(index));
         // Before the trailer: who reads that finds every connection.
         if let Some(mut proxy) = self.proxy.take() {
             proxy.end();

@@ -18,7 +18,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
+use tinkerbell_secret::{Named, Redactor, Stream};
 
 /// Longest time that building a sandbox may take.
 const READY: Duration = Duration::from_secs(20);
@@ -97,7 +99,7 @@ struct Parts {
 }
 
 fn assemble(parts: Parts) -> Result<Keeper, Broken> {
-    let Parts { order, lock, mut child, control, listener, spool, watch } = parts;
+    let Parts { mut order, lock, mut child, control, listener, spool, watch } = parts;
     let output = |fd: OwnedFd| -> Result<File, Broken> {
         nonblocking(&fd)?;
         Ok(File::from(fd))
@@ -113,8 +115,10 @@ fn assemble(parts: Parts) -> Result<Keeper, Broken> {
     control.set_read_timeout(None).at("control socket")?;
     control.set_nonblocking(true).at("control socket")?;
     let now = mono_ms();
+    let redactor = redactor(&mut order);
     Ok(Keeper {
         order,
+        streams: [Stream::new(redactor.clone()), Stream::new(redactor)],
         _lock: lock,
         child,
         control,
@@ -143,6 +147,12 @@ fn assemble(parts: Parts) -> Result<Keeper, Broken> {
         marked_ms: now,
         proxy: None,
     })
+}
+
+/// What the order says must not be written; the order itself forgets it.
+fn redactor(order: &mut Order) -> Arc<Redactor> {
+    let named: Vec<Named> = std::mem::take(&mut order.secrets).into_iter().map(|hidden| (hidden.name, hidden.value)).collect();
+    Arc::new(Redactor::new(&named))
 }
 
 fn nonblocking(fd: &impl AsFd) -> Result<(), Broken> {

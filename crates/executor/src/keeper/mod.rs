@@ -1,6 +1,7 @@
 //! The keeper: parent of one command, in a session of its own, outliving the daemon.
 //!
-//! One thread and `poll`. It owns the pipes, the spool, the latch and the trailer. Invariant: the
+//! One thread and `poll`. It owns the pipes, the spool, the latch and the trailer; known secrets are
+//! taken out of the output before it is written. Invariant: the
 //! gate opens only after `started` was published by link(2) under the held lock, so a run begins
 //! at most once whatever dies when.
 
@@ -23,6 +24,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin};
+use tinkerbell_secret::Stream;
 
 /// After the main process ended, output still counts until the pipes are idle for this long.
 const IDLE_MS: u64 = 250;
@@ -46,6 +48,8 @@ pub(crate) const HALTED: &str = "halted";
 /// A running command and all that belongs to it.
 pub(crate) struct Keeper {
     order: Order,
+    /// What is known to be secret goes before anything is written; one stream per pipe.
+    streams: [Stream; 2],
     _lock: File,
     child: Child,
     control: UnixStream,
@@ -135,7 +139,7 @@ fn close_inherited() {
 
 fn read_order() -> Result<Order, crate::cell::Broken> {
     use crate::cell::At;
-    let mut text = Vec::new();
+    let mut text = zeroize::Zeroizing::new(Vec::new());
     io::stdin().read_to_end(&mut text).at("read the order")?;
     serde_json::from_slice(&text).at("read the order")
 }
@@ -169,8 +173,9 @@ impl Keeper {
                 self.hear_cell();
             }
             for (index, is_ready) in ready.outputs.into_iter().enumerate() {
-                if is_ready {
-                    self.take_output(index);
+                if is_ready && self.take_output(index) {
+                    // Also when all of it is held back for what follows.
+                    self.last_output_ms = mono_ms();
                 }
             }
             if ready.stdin {
@@ -183,7 +188,6 @@ impl Keeper {
                 self.serve_client(index);
             }
             if self.spool.offset() > before {
-                self.last_output_ms = mono_ms();
                 self.notify();
             }
             self.enforce_deadlines();
@@ -268,25 +272,42 @@ impl Keeper {
         }
     }
 
-    fn take_output(&mut self, index: usize) {
+    /// Takes what stands in a pipe, and tells whether there was anything.
+    fn take_output(&mut self, index: usize) -> bool {
         let mut block = [0; crate::format::FRAME_MAX_BYTES];
-        let Some(slot) = self.outputs.get_mut(index) else { return };
-        let Some(file) = slot else { return };
+        let Some(slot) = self.outputs.get_mut(index) else { return false };
+        let Some(file) = slot else { return false };
         match file.read(&mut block) {
-            Ok(0) => *slot = None,
-            Ok(count) => {
+            Ok(count) if count > 0 => {
                 let bytes = block.get(..count).unwrap_or_default();
-                if index == 1 && self.order.errors_apart {
-                    self.errors.extend(bytes);
-                    let over = self.errors.len().saturating_sub(ERRORS_BYTES);
-                    drop(self.errors.drain(..over));
-                    return;
-                }
-                self.spool.push(if index == 0 { 1 } else { 2 }, mono_ms(), bytes);
+                let clean = self.streams.get_mut(index).map(|stream| stream.push(bytes)).unwrap_or_default();
+                self.take(index, &clean);
+                return true;
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(_) => *slot = None,
+            Ok(_) | Err(_) => {
+                *slot = None;
+                self.give_rest(index);
+            }
         }
+        false
+    }
+
+    /// Keeps output without secrets: in the spool, or for its end.
+    fn take(&mut self, index: usize, clean: &[u8]) {
+        if index == 1 && self.order.errors_apart {
+            self.errors.extend(clean);
+            let over = self.errors.len().saturating_sub(ERRORS_BYTES);
+            drop(self.errors.drain(..over));
+        } else if !clean.is_empty() {
+            self.spool.push(if index == 0 { 1 } else { 2 }, mono_ms(), clean);
+        }
+    }
+
+    /// Gives what was held back because it might have become a secret: nothing follows.
+    fn give_rest(&mut self, index: usize) {
+        let rest = self.streams.get_mut(index).map(Stream::finish).unwrap_or_default();
+        self.take(index, &rest);
     }
 
     fn feed_stdin(&mut self) {

@@ -89,6 +89,7 @@ impl House {
             home: Some(root.join("home")),
             path: std::env::var("PATH").unwrap_or_default(),
             env: Vec::new(),
+            known: tinkerbell_secret::Known::new(),
         };
         let task = TaskId(Counted.id());
         let workspace = Workspace {

@@ -10,12 +10,14 @@ use crate::desk::Order;
 use crate::options::{Pacing, Reasoning, Wire};
 use crate::provider::Target;
 use std::collections::HashSet;
+use std::mem::take;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tinkerbell_core::code::{Code, Fault};
 use tinkerbell_core::model::{CallId, Completion, EditStyle, Message, ModelCall, ModelCard, ModelError, ModelEvent, StopReason, ToolMode};
 use tinkerbell_core::money::Usage;
 use tinkerbell_core::tool::ToolSpec;
+use tinkerbell_secret::{Named, Secret};
 
 /// Most different words that are kept: the tools of a few releases and all error codes.
 const MOST_WORDS: usize = 4_096;
@@ -162,8 +164,17 @@ fn pairs(of: &[(String, String)]) -> Vec<wire::Pair> {
     of.iter().map(|(name, value)| wire::Pair { name: name.clone(), value: value.clone() }).collect()
 }
 
+/// Secrets for the socket, which is the one place where they stand in a message.
+fn told(of: &[Named]) -> Vec<wire::Pair> {
+    of.iter().map(|(name, value)| wire::Pair { name: name.clone(), value: value.expose().clone() }).collect()
+}
+
+fn untold(pairs: Vec<wire::Pair>) -> Vec<Named> {
+    pairs.into_iter().map(|mut pair| (take(&mut pair.name), Secret::shared(take(&mut pair.value)))).collect()
+}
+
 fn unpair(pairs: Vec<wire::Pair>) -> Vec<(String, String)> {
-    pairs.into_iter().map(|pair| (pair.name, pair.value)).collect()
+    pairs.into_iter().map(|mut pair| (take(&mut pair.name), take(&mut pair.value))).collect()
 }
 
 /// An order for the socket.
@@ -172,9 +183,9 @@ pub fn order(order: &Order) -> wire::Order {
         id: order.call.id().to_string(),
         call: Some(call(&order.call)),
         target: Some(target(&order.target)),
-        key: order.key.clone(),
-        network: pairs(&order.network),
-        secrets: pairs(&order.secrets),
+        key: order.key.as_ref().map(|key| key.expose().clone()),
+        network: told(&order.network),
+        secrets: told(&order.secrets),
         pacing: Some(wire::Pacing {
             tries: order.pacing.tries,
             base_ms: millis(order.pacing.base),
@@ -244,9 +255,9 @@ pub fn read_order(order: wire::Order, words: &Words) -> Result<Order, String> {
     Ok(Order {
         call: read_call(id, call, words)?,
         target,
-        key: order.key,
-        network: unpair(order.network),
-        secrets: unpair(order.secrets),
+        key: order.key.map(Secret::shared),
+        network: untold(order.network),
+        secrets: untold(order.secrets),
         pacing: Pacing {
             tries: pacing.tries,
             base: Duration::from_millis(pacing.base_ms),

@@ -257,9 +257,12 @@ impl Link {
     /// Hands a new call over, to a courier that is started when there is none.
     async fn hand_over(&self, order: &Order) -> Result<Conn, String> {
         let mut conn = self.connected().await?;
-        let words = request(Wanted::Order(Box::new(convert::order(order))));
-        send(&mut conn.speaks, &words).await.map_err(|error| error.to_string())?;
-        Ok(conn)
+        let mut words = request(Wanted::Order(Box::new(convert::order(order))));
+        let sent = send(&mut conn.speaks, &words).await.map_err(|error| error.to_string());
+        if let Some(Wanted::Order(order)) = &mut words.wanted {
+            zeroize::Zeroize::zeroize(&mut order.key);
+        }
+        sent.map(|()| conn)
     }
 
     /// Connects and says hello; tells whether both speak the same version.
@@ -399,6 +402,11 @@ impl Link {
             tracing::info!(count = unknown.len(), "letting go of answers that no task waits for");
         }
         self.drop_calls(unknown).await;
+    }
+
+    /// What no spool may hold.
+    pub fn known(&self) -> &tinkerbell_secret::Known {
+        &self.options.known
     }
 
     /// From now on dropping a call's stream leaves the call running: the next daemon fetches it.

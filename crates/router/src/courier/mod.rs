@@ -14,8 +14,7 @@ mod spool;
 mod wire;
 
 pub(crate) use link::{Carried, Link};
-pub use serve::{Cleaner, serve};
-pub use spool::Clean;
+pub use serve::serve;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -53,6 +52,8 @@ pub struct CourierOptions {
     pub env: Vec<(String, String)>,
     /// Where its words go.
     pub log: PathBuf,
+    /// What no spool may hold; every order tells what is known then.
+    pub known: std::sync::Arc<tinkerbell_secret::Known>,
 }
 
 /// How a home's courier stands, for people.

@@ -6,7 +6,7 @@
 
 use super::format::{Event, Head, Kind, VERSION as FORMAT};
 use super::socket::{Conn, Place, send};
-use super::spool::{Clean, Kept, Pen, Spools};
+use super::spool::{Kept, Pen, Spools};
 use super::wire::{Attach, MESSAGE_MAX_BYTES, Nothing, Reply, Request, Said, VERSION, Wanted, Welcome};
 use super::{CourierHome, convert};
 use crate::answer;
@@ -24,6 +24,7 @@ use tinkerbell_core::clock::Clock;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::effect::HALT_MARK;
 use tinkerbell_core::model::CallId;
+use tinkerbell_secret::{Known, Named};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
@@ -44,14 +45,12 @@ const CONNECTIONS: usize = 128;
 /// Most calls at once.
 const CALLS: usize = 64;
 
-/// Makes the redaction of a call's secrets, given by name and value.
-pub type Cleaner = Arc<dyn Fn(Vec<(String, String)>) -> Clean + Send + Sync>;
-
 struct Courier {
     spools: Spools,
     desk: Arc<Desk>,
     clock: Arc<dyn Clock>,
-    cleaner: Cleaner,
+    /// Every secret that an order brought: for the spools, and for our log.
+    known: Arc<Known>,
     release: String,
     words: convert::Words,
     running: Mutex<HashMap<CallId, Running>>,
@@ -83,7 +82,7 @@ struct Progress {
 ///
 /// # Errors
 /// When directory, lock or socket can not be used.
-pub async fn serve(home: CourierHome, cleaner: Cleaner, clock: Arc<dyn Clock>, ready: impl FnOnce()) -> io::Result<bool> {
+pub async fn serve(home: CourierHome, known: Arc<Known>, clock: Arc<dyn Clock>, ready: impl FnOnce()) -> io::Result<bool> {
     let place = Place::new(&home.data);
     place.make()?;
     let Some(_lock) = place.lock()? else { return Ok(false) };
@@ -93,7 +92,7 @@ pub async fn serve(home: CourierHome, cleaner: Cleaner, clock: Arc<dyn Clock>, r
         spools: home.spools(),
         desk: Desk::new(home.cache.as_ref(), clock.clone()),
         clock,
-        cleaner,
+        known,
         release: home.release,
         words: convert::Words::default(),
         running: Mutex::default(),
@@ -248,8 +247,8 @@ impl Courier {
             started_ms: self.clock.now().wall_ms,
             input_tokens: answer::estimate_input(&order.call),
         };
-        let secrets = order.secrets.iter().map(|(_, value)| value.clone()).chain(order.key.clone()).collect();
-        let pen = self.spools.create(id, &head, (self.cleaner)(named(&order)), secrets).map_err(broken)?;
+        self.known.learn(named(&order));
+        let pen = self.spools.create(id, &head, self.known.redactor()).map_err(broken)?;
         let (tx, progress) = watch::channel(Progress::default());
         let cancel = CancellationToken::new();
         running.insert(id, Running { progress, cancel: cancel.clone() });
@@ -368,7 +367,7 @@ fn failed(fault: &Fault) -> Reply {
 }
 
 /// All secrets of an order by name; the key's own name stands with the target.
-fn named(order: &Order) -> Vec<(String, String)> {
+fn named(order: &Order) -> Vec<Named> {
     let key = order.key.clone().map(|key| (order.target.keys.first().cloned().unwrap_or_else(|| "KEY".to_owned()), key));
     order.secrets.iter().cloned().chain(key).collect()
 }

@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 /// A peer that takes nothing for this long is gone.
 const TAKES: Duration = Duration::from_secs(30);
@@ -181,10 +182,14 @@ impl Hears {
 }
 
 /// A message as it travels.
-pub fn pack<M: Message>(message: &M) -> Vec<u8> {
-    let body = message.encode_to_vec();
-    let len = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
-    [&len[..], &body[..]].concat()
+pub fn pack<M: Message>(message: &M) -> Zeroizing<Vec<u8>> {
+    let len = message.encoded_len();
+    // With all its room from the start: growing would leave a copy of a key behind.
+    let mut packed = Zeroizing::new(Vec::with_capacity(4 + len));
+    packed.extend(u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
+    // Writing into a vector can not fail.
+    message.encode(&mut *packed).unwrap_or_default();
+    packed
 }
 
 /// Sends a message, within a deadline.

@@ -16,14 +16,10 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use tinkerbell_core::model::{CallId, Cut, ModelEvent};
 use tinkerbell_core::money::Usage;
-
-/// Takes known secrets out of a text.
-pub type Clean = Arc<dyn Fn(&str) -> String + Send + Sync>;
+use tinkerbell_secret::{Redactor, Stream};
 
 /// Bytes that are read at once.
 const BLOCK: u64 = 256 * 1024;
-/// Shorter values are no secrets that anybody looks for: they occur by chance.
-const SHORTEST_SECRET: usize = 8;
 
 /// Where all spools of a home lie.
 #[derive(Debug, Clone)]
@@ -110,15 +106,15 @@ impl Spools {
     ///
     /// # Errors
     /// When it can not be made.
-    pub fn create(&self, id: CallId, head: &Head, clean: Clean, secrets: Vec<String>) -> io::Result<Pen> {
+    pub fn create(&self, id: CallId, head: &Head, redactor: Arc<Redactor>) -> io::Result<Pen> {
         let dir = self.of(id);
         self.remove(id);
         DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         let mut file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(dir.join("spool"))?;
         let begin = [&MAGIC[..], &frame(&head.encode_to_vec())].concat();
         file.write_all(&begin)?;
-        let secrets = secrets.into_iter().filter(|secret| secret.len() >= SHORTEST_SECRET).collect();
-        Ok(Pen { file, len: begin.len() as u64, clean, secrets, held: Held::default() })
+        let stream = Stream::new(redactor.clone());
+        Ok(Pen { file, len: begin.len() as u64, redactor, stream, is_reasoning: false })
     }
 
     /// What is known of a call that nobody carries on. Its text comes as one piece.
@@ -185,15 +181,9 @@ impl Reader {
 pub struct Pen {
     file: File,
     len: u64,
-    clean: Clean,
-    secrets: Vec<String>,
-    held: Held,
-}
-
-/// The end of a text that may be the beginning of a secret.
-#[derive(Default)]
-struct Held {
-    text: String,
+    redactor: Arc<Redactor>,
+    /// A secret may come in pieces; none of them may be written before the next is seen.
+    stream: Stream,
     is_reasoning: bool,
 }
 
@@ -208,19 +198,15 @@ impl Pen {
             Ok(ModelEvent::Reasoning(text)) => (text, true),
             other => {
                 self.flush()?;
-                let clean = self.clean.clone();
-                return self.put(&convert::event(other, &*clean));
+                let redactor = self.redactor.clone();
+                return self.put(&convert::event(other, &|text| redactor.redact(text).into_owned()));
             }
         };
-        if self.held.is_reasoning != is_reasoning {
+        if self.is_reasoning != is_reasoning {
             self.flush()?;
-            self.held.is_reasoning = is_reasoning;
+            self.is_reasoning = is_reasoning;
         }
-        // A secret may come in pieces; none of them may be written before the next is seen.
-        let whole = (self.clean)(&(std::mem::take(&mut self.held.text) + text));
-        let begins = whole.len() - self.begun(&whole);
-        let (now, later) = whole.split_at(begins);
-        later.clone_into(&mut self.held.text);
+        let now = self.stream.push_text(text);
         self.piece(now)
     }
 
@@ -241,25 +227,16 @@ impl Pen {
         self.file.try_clone()
     }
 
-    /// Bytes at the end of `text` that are the beginning of a secret.
-    fn begun(&self, text: &str) -> usize {
-        let begins = |at: &usize| text.get(*at..).is_some_and(|tail| self.secrets.iter().any(|secret| secret.starts_with(tail)));
-        let longest = self.secrets.iter().map(String::len).max().unwrap_or(0);
-        let from = text.len().saturating_sub(longest);
-        (from..text.len()).find(begins).map_or(0, |at| text.len() - at)
-    }
-
     fn flush(&mut self) -> io::Result<()> {
-        let held = std::mem::take(&mut self.held.text);
-        self.piece(&held)
+        let held = self.stream.finish_text();
+        self.piece(held)
     }
 
-    fn piece(&mut self, text: &str) -> io::Result<()> {
+    fn piece(&mut self, text: String) -> io::Result<()> {
         if text.is_empty() {
             return Ok(());
         }
-        let text = text.to_owned();
-        self.put(&Event::of(if self.held.is_reasoning { Kind::Reasoning(text) } else { Kind::Text(text) }))
+        self.put(&Event::of(if self.is_reasoning { Kind::Reasoning(text) } else { Kind::Text(text) }))
     }
 
     fn put(&mut self, event: &Event) -> io::Result<()> {

@@ -143,7 +143,7 @@ pub struct Order {
     pub pacing: Option<Pacing>,
 }
 
-/// A name and its value.
+/// A name and its value, which may be a secret.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Pair {
     /// The name.
@@ -152,6 +152,12 @@ pub struct Pair {
     /// The value.
     #[prost(string, tag = "2")]
     pub value: String,
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.value);
+    }
 }
 
 /// A request to a model.

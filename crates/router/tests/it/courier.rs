@@ -11,7 +11,7 @@ use std::time::Duration;
 use tinkerbell_core::model::{Cut, ModelCall, ModelError, ModelEvent};
 use tinkerbell_core::port::Model as _;
 use tinkerbell_core::words::{RunId, TaskId};
-use tinkerbell_router::courier::{Clean, Cleaner, CourierHome, CourierOptions, CourierState, courier_state, serve};
+use tinkerbell_router::courier::{CourierHome, CourierOptions, CourierState, courier_state, serve};
 use tinkerbell_router::options::{Model, Options, Provider, Wire};
 use tinkerbell_router::{Environment, Router};
 use tinkerbell_testkit::contract;
@@ -43,13 +43,7 @@ impl House {
     async fn with_courier() -> Self {
         let mut house = Self::empty();
         let (tx, rx) = tokio::sync::oneshot::channel();
-        let cleaner: Cleaner = Arc::new(|secrets: Vec<(String, String)>| {
-            let clean: Clean = Arc::new(move |text: &str| {
-                secrets.iter().fold(text.to_owned(), |text, (name, value)| text.replace(value.as_str(), &format!("[secret {name}]")))
-            });
-            clean
-        });
-        let served = serve(house.home(), cleaner, Arc::new(FakeClock::eager()), || tx.send(()).unwrap());
+        let served = serve(house.home(), tinkerbell_secret::Known::new(), Arc::new(FakeClock::eager()), || tx.send(()).unwrap());
         house.serving = Some(tokio::spawn(served));
         rx.await.unwrap();
         house
@@ -70,6 +64,7 @@ impl House {
             command: vec!["/nonexistent/courier".into()],
             env: Vec::new(),
             log: self.dir.path().join("courier.log"),
+            known: tinkerbell_secret::Known::new(),
         };
         Router::with_courier(options, env, Arc::new(FakeClock::eager()), courier)
     }

@@ -46,7 +46,7 @@ pub fn with_tools(mut options: Options, tools: Tools) -> Options {
 }
 
 pub fn environment(pairs: &'static [(&'static str, &'static str)]) -> Environment {
-    Arc::new(move |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+    Arc::new(move |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| tinkerbell_secret::Secret::shared(*value)))
 }
 
 pub fn router(options: Options) -> Arc<Router> {

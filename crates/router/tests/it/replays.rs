@@ -103,8 +103,8 @@ async fn detection_finds_servers_and_shows_no_key() {
     let server = Scripted::start_with(Vec::new(), Settings { models: vec!["qwen".to_owned()], ..Settings::default() }).await.unwrap();
     let address = server.url().trim_start_matches("http://").to_owned();
     let env: tinkerbell_router::Environment = std::sync::Arc::new(move |name| match name {
-        "OLLAMA_HOST" => Some(address.clone()),
-        "OPENAI_API_KEY" => Some("sk-very-secret".to_owned()),
+        "OLLAMA_HOST" => Some(tinkerbell_secret::Secret::shared(address.clone())),
+        "OPENAI_API_KEY" => Some(tinkerbell_secret::Secret::shared("sk-very-secret")),
         _ => None,
     });
     let found = detect(&env).await;

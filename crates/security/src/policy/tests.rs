@@ -96,13 +96,14 @@ fn an_approval_is_bound_to_the_exact_bytes() {
 }
 
 #[test]
-fn secrets_can_be_replaced_while_in_use() {
-    let guard = PolicyGuard::new();
+fn new_values_count_while_in_use_and_old_ones_stay_known() {
+    let known = tinkerbell_secret::Known::new();
+    let guard = PolicyGuard::knowing(known.clone());
     assert_eq!(guard.redact("key verysecret"), "key verysecret");
-    guard.set_secrets(vec![("K".to_owned(), "verysecret".to_owned())]);
+    known.learn([("K".to_owned(), tinkerbell_secret::Secret::shared("verysecret"))]);
     assert_eq!(guard.redact("key verysecret"), "key [secret K]");
-    guard.set_secrets(Vec::new());
-    assert_eq!(guard.redact("key verysecret"), "key verysecret");
+    known.learn([("K".to_owned(), tinkerbell_secret::Secret::shared("othersecret"))]);
+    assert_eq!(guard.redact("verysecret othersecret"), "[secret K] [secret K]");
 }
 
 /// The verdict on a command at level `full` under a user's policy, with the reason.

@@ -215,11 +215,12 @@ pub fn validate(shop: &Shop<'_>, out: &Output) -> Result<u8, Fault> {
 pub fn meanings(shop: &Shop<'_>, config: &Config) -> Vec<Fault> {
     let limits = config::caps(config, &Caps::default(), true, "").err();
     let env = shop.env.clone();
-    let lookup: tinkerbell_router::Environment = Arc::new(move |name| env.get(name).map(str::to_owned));
+    let lookup: tinkerbell_router::Environment = Arc::new(move |name| env.secret(name));
     let router = Router::new(wire::router_options(config, shop.places), lookup, Arc::new(crate::clock::SystemClock));
     let names = config.model.iter().chain(config.models.keys());
     let unknown = names.filter_map(|name| router.target(name).err()).map(|fault| Fault { exit: exit::CONFIG, ..fault });
-    limits.into_iter().chain(unknown).collect()
+    let secrets = crate::secrets::sources(config, shop.places).err();
+    limits.into_iter().chain(secrets).chain(unknown).collect()
 }
 
 /// Prints the JSON Schema of the configuration file.

@@ -14,6 +14,7 @@ mod logs;
 mod policy;
 mod repository;
 mod rescue;
+mod secrets;
 pub mod text;
 mod trust;
 mod wal;
@@ -58,6 +59,7 @@ pub async fn run(shop: &Shop<'_>, chore: &Chore, yes: bool, out: &Output) -> Opt
         Chore::Init => init::init(shop, yes, out).await,
         Chore::KeysLs { json } => keys::ls(shop, *json, out),
         Chore::KeysRotateRoot => keys::rotate_root(shop, out),
+        Chore::SecretsLs { json } => secrets::ls(shop, *json, out),
         Chore::PolicyCheck { file } => policy::check(shop, file.as_deref(), out),
         Chore::PolicyTest { json } => policy::test(shop, *json, out),
         Chore::PolicyExplain { command, level, goal, json } => {

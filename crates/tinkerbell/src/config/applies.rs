@@ -15,7 +15,7 @@ pub enum Applies {
 }
 
 /// Each key or section, by the beginning of its dotted path.
-const TABLE: [(&str, Applies); 12] = [
+const TABLE: [(&str, Applies); 14] = [
     ("model", Applies::NextTask),
     ("providers", Applies::Live),
     ("models", Applies::Live),
@@ -24,7 +24,9 @@ const TABLE: [(&str, Applies); 12] = [
     ("workspace", Applies::Restart),
     ("limits", Applies::NextTask),
     ("scheduler", Applies::Restart),
+    ("secrets", Applies::Live),
     ("security", Applies::Restart),
+    ("security.patterns", Applies::Live),
     ("verify", Applies::NextTask),
     ("journal", Applies::Restart),
     ("version", Applies::Live),

@@ -24,7 +24,9 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// Hosts that commands may reach.
     pub egress: Egress,
-    /// Keys that seal journal and blobs.
+    /// Secrets by name.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// Keys that seal journal and blobs, and what is hidden by its looks.
     pub security: Security,
     /// What a task's worktree holds.
     pub workspace: Workspace,
@@ -104,6 +106,29 @@ pub enum Network {
 pub struct Security {
     /// The file with the root key, which wraps the keys of all subjects; made when it is first needed.
     pub root_key: Option<PathBuf>,
+    /// Whether what looks like a secret is hidden from providers and from the log.
+    pub patterns: Patterns,
+}
+
+/// Whether values are hidden by their looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Patterns {
+    /// They are.
+    #[default]
+    On,
+    /// Only known values are.
+    Off,
+}
+
+/// Where a secret comes from: one of both. User configuration only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct SecretSource {
+    /// A file of mode 600 that holds it; one line end after it does not count.
+    pub file: Option<PathBuf>,
+    /// A variable of the clients' environment.
+    pub env: Option<String>,
 }
 
 /// What a task's worktree holds.
@@ -196,11 +221,12 @@ const fn key(path: &'static str, meaning: &'static str) -> Key {
 }
 
 /// All keys.
-pub const KEYS: [Key; 42] = [
+pub const KEYS: [Key; 46] = [
     key("model", "default model, provider/model"),
     key("providers.*.wire", "openai | openai-responses | anthropic | gemini | ollama | replay"),
     key("providers.*.base_url", "where it listens"),
     key("providers.*.api_key_env", "variable that holds the key"),
+    key("providers.*.api_key", "the key as a configured secret: \"secret:NAME\""),
     key("providers.*.path", "file of recorded turns (wire replay)"),
     key("providers.*.headers.*", "a further HTTP header"),
     key("models.*.context_tokens", "tokens that fit into one call"),
@@ -219,6 +245,9 @@ pub const KEYS: [Key; 42] = [
     key("sandbox.disk", "disk that a task's commands may take, e.g. \"20GiB\""),
     key("egress.presets", "registries that commands may read: cargo, npm, pip, go, git"),
     key("egress.host", "hosts that commands may reach, one [[egress.host]] each (docs/egress.md)"),
+    key("secrets.*.file", "file of mode 600 that holds the secret"),
+    key("secrets.*.env", "variable that holds the secret"),
+    key("security.patterns", "on | off: hide what looks like a secret from providers and from the log"),
     key("security.root_key", "file with the root key; keep it apart from backups of the data"),
     key("workspace.carry", "ignored files and directories that a task takes with it"),
     key("workspace.ignored", "skip | keep"),

@@ -20,6 +20,7 @@ use std::time::Duration;
 use tinkerbell_api::wire::{UpgradeRequest, UpgradeView};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_scheduler::Engine;
+use tinkerbell_secret::{Named, Secret};
 use tokio::sync::mpsc;
 
 /// A successor may look at the journal for so many times as long as it may take to serve.
@@ -247,9 +248,24 @@ fn fit(binary: &Path) -> Result<(), String> {
 /// What the guard tells the successor.
 impl Go {
     /// Of an engine that has stopped, with what clients sent.
-    pub fn of(env: Vec<(String, String)>, runs: &[tinkerbell_core::words::RunId], carried: u64, closed_ms: u64) -> Self {
-        Self { env, runs: runs.iter().map(ToString::to_string).collect(), carried, closed_ms }
+    pub fn of(env: &[Named], known: &[Named], runs: &[tinkerbell_core::words::RunId], carried: u64, closed_ms: u64) -> Self {
+        let told = |of: &[Named]| of.iter().map(|(name, value)| (name.clone(), value.expose().clone())).collect();
+        Self { env: told(env), known: told(known), runs: runs.iter().map(ToString::to_string).collect(), carried, closed_ms }
     }
+
+    /// What clients sent of their environment.
+    pub fn sent(&self) -> Vec<Named> {
+        secrets(&self.env)
+    }
+
+    /// What was known to be secret.
+    pub fn known(&self) -> Vec<Named> {
+        secrets(&self.known)
+    }
+}
+
+fn secrets(told: &[(String, String)]) -> Vec<Named> {
+    told.iter().map(|(name, value)| (name.clone(), Secret::shared(value.clone()))).collect()
 }
 
 /// Says that we serve.

@@ -14,6 +14,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read as _, Seek as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use zeroize::Zeroizing;
 
 /// Descriptors in one message: the text and at most three more.
 const MOST: usize = 4;
@@ -26,7 +27,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// When the kernel refuses; then nothing was sent.
 pub fn send(stream: &UnixStream, parcel: &Parcel, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut text = File::from(rustix::fs::memfd_create("tinkerbell-handover", MemfdFlags::CLOEXEC)?);
-    text.write_all(&serde_json::to_vec(parcel)?)?;
+    text.write_all(&Zeroizing::new(serde_json::to_vec(parcel)?))?;
     text.rewind()?;
     let all: Vec<BorrowedFd<'_>> = std::iter::once(text.as_fd()).chain(fds.iter().copied()).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
@@ -52,7 +53,7 @@ pub fn receive(from: &impl AsFd) -> io::Result<(Parcel, Vec<OwnedFd>)> {
         _ => Vec::new(),
     });
     let text = fds.next().filter(|_| got.bytes == 1).ok_or_else(|| io::Error::other("nothing was handed over"))?;
-    let mut bytes = Vec::new();
+    let mut bytes = Zeroizing::new(Vec::new());
     File::from(text).take(MAX_BYTES).read_to_end(&mut bytes)?;
     let parcel: Parcel = serde_json::from_slice(&bytes)?;
     if parcel.v > VERSION {

@@ -44,6 +44,9 @@ pub struct Go {
     /// What clients sent of their environment.
     #[serde(default)]
     pub env: Vec<(String, String)>,
+    /// What is taken out of texts, values that are no longer used among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<(String, String)>,
     /// Runs that may have a command under a keeper.
     #[serde(default)]
     pub runs: Vec<String>,

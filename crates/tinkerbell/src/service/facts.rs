@@ -133,7 +133,7 @@ impl Daemon for Facts {
         self.of.house.reload()
     }
 
-    fn environment(&self, values: Vec<(String, String)>) {
+    fn environment(&self, values: Vec<tinkerbell_secret::Named>) {
         self.of.house.environment(values);
     }
 }

@@ -123,6 +123,7 @@ impl World {
             clock: Arc::new(FakeClock::eager()),
             env: Arc::new(|_| Vec::new()),
             options: Arc::new(Options::default),
+            known: Arc::default(),
         })
     }
 

@@ -6,9 +6,15 @@ use std::time::Duration;
 use tinkerbell_core::event::{Made, Part};
 use tinkerbell_core::model::{Completion, StopReason};
 use tinkerbell_core::words::TaskId;
+use tinkerbell_secret::{Named, Secret};
 
 const ID: CallId = CallId { task: TaskId(0x2a), seq: 7, attempt: 0 };
 const SECRET: &str = "sk-canary-1234567890";
+
+fn knows(secrets: &[(&str, &str)]) -> Arc<Redactor> {
+    let named: Vec<Named> = secrets.iter().map(|(name, value)| ((*name).to_owned(), Secret::shared(*value))).collect();
+    Arc::new(Redactor::new(&named))
+}
 
 struct Shelf {
     dir: tempfile::TempDir,
@@ -23,9 +29,8 @@ impl Shelf {
     }
 
     fn pen(&self) -> Pen {
-        let clean: Clean = Arc::new(|text| text.replace(SECRET, "[secret KEY]"));
         let head = Head { version: VERSION, id: ID.to_string(), input_tokens: 100, ..Head::default() };
-        self.spools.create(ID, &head, clean, vec![SECRET.to_owned(), "tiny".to_owned()]).unwrap()
+        self.spools.create(ID, &head, knows(&[("KEY", SECRET), ("SMALL", "tiny")])).unwrap()
     }
 
     fn path(&self) -> PathBuf {
@@ -147,7 +152,6 @@ fn what_is_no_spool_of_ours_is_refused() {
     std::fs::write(shelf.path(), b"TBCALLS\x02rest").unwrap();
     assert!(shelf.spools.look(ID).is_err());
     let later = Head { version: VERSION + 1, ..Head::default() };
-    let clean: Clean = Arc::new(str::to_owned);
-    drop(shelf.spools.create(ID, &later, clean, Vec::new()).unwrap());
+    drop(shelf.spools.create(ID, &later, knows(&[])).unwrap());
     assert!(shelf.spools.look(ID).is_err());
 }

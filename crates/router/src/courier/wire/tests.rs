@@ -42,9 +42,9 @@ fn order() -> House {
     House {
         call,
         target,
-        key: Some("k".into()),
-        network: vec![("NO_PROXY".into(), "*".into())],
-        secrets: vec![("A_KEY".into(), "k".into())],
+        key: Some(Secret::shared("k")),
+        network: vec![("NO_PROXY".into(), Secret::shared("*"))],
+        secrets: vec![("A_KEY".into(), Secret::shared("k"))],
         pacing: Pacing::default(),
     }
 }

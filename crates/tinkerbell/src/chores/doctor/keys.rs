@@ -1,14 +1,16 @@
-//! Keyring and root key.
+//! Keyring and root key; configured secrets.
 //!
 //! Reads only; nothing is made. Invariant: no secret is in a finding.
 
-use super::super::{Shop, keys};
+use super::super::{Shop, keys, secrets};
 use super::report::{Finding, Group, broken};
+use crate::config::Config;
+use tinkerbell_security::{SecretSeen, SecretState, Source};
 
 /// Whether the keys can be had, and where they lie.
-pub fn look(shop: &Shop<'_>) -> Group {
+pub fn look(shop: &Shop<'_>, config: &Config) -> Group {
     let places = keys::places(shop);
-    let findings = match keys::open(shop) {
+    let mut findings = match keys::open(shop) {
         Err(fault) => vec![broken("keyring", &fault)],
         Ok(keyring) if keyring.list().is_empty() => vec![Finding::good("keyring", "none yet; the first task makes it")],
         Ok(keyring) => {
@@ -22,5 +24,34 @@ pub fn look(shop: &Shop<'_>) -> Group {
             vec![keyring, Finding::good("root key", format!("{}; {apart}", places.root.display()))]
         }
     };
+    findings.extend(configured(shop, config));
     Group { name: "Keys", findings }
+}
+
+/// How each configured secret stands.
+fn configured(shop: &Shop<'_>, config: &Config) -> Vec<Finding> {
+    let all = match secrets::seen(shop, config) {
+        Err(fault) => return vec![broken("secrets", &fault)],
+        Ok(all) => all,
+    };
+    let one = |seen: &SecretSeen| {
+        let (name, origin) = (format!("secret {}", seen.name), secrets::origin(&seen.source));
+        match (&seen.state, &seen.source) {
+            (SecretState::Present, _) => Finding::good(name, origin),
+            (SecretState::Short, _) => {
+                Finding::look(name, format!("{origin}: too short to be found in texts"), "use a value of 8 bytes or more")
+            }
+            (SecretState::Missing, Source::File(path)) => Finding::look(
+                name,
+                format!("{origin}: there is no value"),
+                format!("write it there: (umask 077; cat > {})", path.display()),
+            ),
+            (SecretState::Missing, Source::Env(variable)) => {
+                Finding::look(name, format!("{origin}: it is not set here"), format!("export {variable}=…"))
+            }
+            (SecretState::Refused(why), Source::File(path)) => Finding::bad(name, why.clone(), format!("chmod 600 {}", path.display())),
+            (SecretState::Refused(why), Source::Env(_)) => Finding::bad(name, why.clone(), "tinkerbell explain TB-SECRET-002"),
+        }
+    };
+    all.iter().map(one).collect()
 }

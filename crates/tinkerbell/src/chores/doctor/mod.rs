@@ -53,7 +53,7 @@ async fn examine(shop: &Shop<'_>, offline: bool) -> Report {
         daemon,
         places,
         installation::journal(shop),
-        keys::look(shop),
+        keys::look(shop, &config),
         installation::configuration(shop, &loaded),
         models,
         repository,
@@ -63,6 +63,7 @@ async fn examine(shop: &Shop<'_>, offline: bool) -> Report {
     ];
     let mut names = tinkerbell_router::key_variables(&wire::router_options(&config, shop.places));
     // A proxy's address may hold a password.
+    names.extend(crate::secrets::variables(&config));
     names.extend(["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"].map(str::to_owned));
     let secrets = Received::new(shop.env.clone()).secrets(&names);
     Report { groups }.redacted(&secrets, shop.places.home.as_deref())

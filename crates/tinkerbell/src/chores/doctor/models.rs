@@ -19,7 +19,7 @@ use tinkerbell_router::{Detection, Environment, Router, ServerState, Target};
 const PATIENCE: Duration = Duration::from_millis(400);
 fn lookup(shop: &Shop<'_>) -> Environment {
     let env = shop.env.clone();
-    Arc::new(move |name| env.get(name).map(str::to_owned))
+    Arc::new(move |name| env.secret(name))
 }
 
 fn router(shop: &Shop<'_>, config: &Config) -> Arc<Router> {

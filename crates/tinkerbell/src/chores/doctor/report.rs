@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use tinkerbell_cli::{Tone, visible};
 use tinkerbell_core::code::exit;
+use tinkerbell_secret::Named;
 
 /// How a finding stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,11 +178,11 @@ impl Report {
 
     /// The report without the values of secrets, and with `~` for the home.
     #[must_use]
-    pub fn redacted(mut self, secrets: &[(String, String)], home: Option<&Path>) -> Self {
+    pub fn redacted(mut self, secrets: &[Named], home: Option<&Path>) -> Self {
         let home = home.and_then(Path::to_str).filter(|home| home.len() > 1).map(|home| format!("{}/", home.trim_end_matches('/')));
         let clean = |text: &mut String| {
-            for (name, value) in secrets.iter().filter(|(_, value)| value.len() >= 4) {
-                *text = text.replace(value.as_str(), &format!("({name})"));
+            for (name, value) in secrets.iter().filter(|(_, value)| value.expose().len() >= 4) {
+                *text = text.replace(value.expose().as_str(), &format!("({name})"));
             }
             if let Some(home) = &home {
                 *text = text.replace(home.as_str(), "~/");

@@ -20,7 +20,7 @@ const LEAST_ABI: i32 = 4;
 
 /// Attacks every level and tells.
 pub async fn look(shop: &Shop<'_>, config: &Config) -> Group {
-    let options = wire::sandbox_options(config, shop.places, shop.env);
+    let options = wire::sandbox_options(config, shop.places, shop.env, Arc::default());
     let choices = (options.level, options.workspace);
     let sandbox = HostSandbox::new(options, Arc::new(SystemClock), Arc::new(SystemEntropy));
     let mut findings = match sandbox.probe_report().await {

@@ -28,7 +28,8 @@ fn drawn(report: &Report, is_ascii: bool) -> String {
 
 #[test]
 fn findings_are_grouped_and_each_fault_has_its_repair() {
-    let clean = report().redacted(&[("LOCAL_KEY".to_owned(), "sk-1234".to_owned())], Some(std::path::Path::new("/home/me")));
+    let clean = report()
+        .redacted(&[("LOCAL_KEY".to_owned(), tinkerbell_secret::Secret::shared("sk-1234"))], Some(std::path::Path::new("/home/me")));
     expect![[r#"
         Daemon
           ✓ daemon  not running

@@ -1,0 +1,137 @@
+//! All values that are known now, for everybody who writes texts.
+//!
+//! Values are learned and never forgotten while the process lives: after a key was changed, texts may
+//! still hold the old one. Invariant: a text that is redacted after `learn` returned holds none of the
+//! values learned by then.
+
+use crate::redactor::{Redactor, SHORTEST};
+use crate::secret::Named;
+use crate::stream::Stream;
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Most values that are kept; beyond it the oldest goes. A key changed each hour takes six weeks.
+pub const MOST_VALUES: usize = 1_024;
+
+/// The values that are known, shared by all parts of a process.
+#[derive(Debug, Default)]
+pub struct Known {
+    now: RwLock<Now>,
+    is_plain: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Now {
+    /// Oldest first.
+    values: Vec<Named>,
+    redactor: Arc<Redactor>,
+}
+
+impl Known {
+    /// Nothing known yet; patterns are on.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Adds values by name; tells whether one of them was new. Values that are too short to be looked
+    /// for are left out.
+    pub fn learn(&self, values: impl IntoIterator<Item = Named>) -> bool {
+        let fresh: Vec<Named> = {
+            let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+            let is_new = |value: &Named| value.1.expose().trim().len() >= SHORTEST && !now.values.contains(value);
+            values.into_iter().filter(is_new).collect()
+        };
+        if fresh.is_empty() {
+            return false;
+        }
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        now.values.extend(fresh);
+        let surplus = now.values.len().saturating_sub(MOST_VALUES);
+        now.values.drain(..surplus);
+        now.redactor = Arc::new(Redactor::new(&now.values));
+        true
+    }
+
+    /// What is known, for a process that redacts by itself.
+    #[must_use]
+    pub fn values(&self) -> Vec<Named> {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).values.clone()
+    }
+
+    /// The redactor of this moment.
+    #[must_use]
+    pub fn redactor(&self) -> Arc<Redactor> {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).redactor.clone()
+    }
+
+    /// A stream that begins now.
+    #[must_use]
+    pub fn stream(&self) -> Stream {
+        Stream::new(self.redactor())
+    }
+
+    /// The text with known values replaced by their names.
+    #[must_use]
+    pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.redactor().redact(text)
+    }
+
+    /// The same for texts that leave the machine, and for our own log: what looks like a secret goes,
+    /// too, unless that is switched off.
+    #[must_use]
+    pub fn redact_leaving<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let clean = self.redact(text);
+        if self.is_plain.load(Ordering::Relaxed) {
+            return clean;
+        }
+        match clean {
+            Cow::Borrowed(text) => crate::patterns::hide(text),
+            Cow::Owned(text) => Cow::Owned(crate::patterns::hide(&text).into_owned()),
+        }
+    }
+
+    /// Switches the rules about looks on or off.
+    pub fn set_patterns(&self, on: bool) {
+        self.is_plain.store(!on, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Secret;
+
+    fn named(name: &str, value: &str) -> Named {
+        (name.to_owned(), Secret::shared(value))
+    }
+
+    #[test]
+    fn old_and_new_values_stay_known() {
+        let known = Known::new();
+        assert!(known.learn([named("KEY", "old-value-1")]));
+        assert!(known.learn([named("KEY", "new-value-2"), named("SHORT", "x")]));
+        assert!(!known.learn([named("KEY", "old-value-1"), named("KEY", "new-value-2")]));
+        assert_eq!(known.redact("old-value-1 new-value-2 x"), "[secret KEY] [secret KEY] x");
+        assert_eq!(known.values().len(), 2);
+    }
+
+    #[test]
+    fn the_oldest_value_goes_at_the_limit() {
+        let known = Known::new();
+        known.learn((0..MOST_VALUES).map(|at| named("KEY", &format!("value-number-{at:04}"))));
+        assert_eq!(known.redact("value-number-0000"), "[secret KEY]");
+        known.learn([named("KEY", "one-value-more")]);
+        assert_eq!(known.redact("value-number-0000 value-number-0001 one-value-more"), "value-number-0000 [secret KEY] [secret KEY]");
+    }
+
+    #[test]
+    fn looks_count_where_they_are_wanted() {
+        let known = Known::new();
+        let text = "AKIAIOSFODNN7EXAMPLE";
+        assert_eq!((known.redact(text).as_ref(), known.redact_leaving(text).as_ref()), (text, "[hidden: AWS key]"));
+        known.set_patterns(false);
+        assert_eq!(known.redact_leaving(text), text);
+    }
+}

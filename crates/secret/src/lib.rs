@@ -1,0 +1,21 @@
+//! Secrets: a value that does not show itself, and texts without the values that are known.
+//!
+//! Ground floor, beside `core`: no I/O, no clock, no environment; where values come from is told
+//! elsewhere. Invariant: `expose` is the only way to a value, and what passes a redactor holds no
+//! known value in any of the forms in which values travel, however the text was cut into pieces.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod forms;
+mod known;
+mod locator;
+mod patterns;
+mod redactor;
+mod secret;
+mod stream;
+
+pub use known::{Known, MOST_VALUES};
+pub use locator::{in_git_config, in_url};
+pub use patterns::hide as hide_patterns;
+pub use redactor::{Redactor, SHORTEST};
+pub use secret::{Lookup, Named, Secret, Shared};
+pub use stream::Stream;

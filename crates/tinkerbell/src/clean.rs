@@ -1,0 +1,234 @@
+//! The last look before words leave: at providers, at clients, into the journal, into our own log.
+//!
+//! Wrappers of ports, so that no caller can forget. What the user and the models say is cleaned before
+//! the engine sees it, so what is executed is what is recorded. Invariant: no request to a provider and
+//! no record made of a client's words holds a value that was known when it was made.
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use std::borrow::Cow;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use tinkerbell_core::code::Fault;
+use tinkerbell_core::event::PartKind;
+use tinkerbell_core::model::{Message, ModelCall, ModelCard, ModelError, ModelEvent};
+use tinkerbell_core::port::{Command, Difference, ListQuery, Listed, Listing, Model, Runtime, Seen, Submission};
+use tinkerbell_core::words::{BlobRef, Lsn, RunId, Seq, TaskId};
+use tinkerbell_secret::Known;
+
+/// Models that are asked without secrets.
+pub struct CleanModel {
+    inner: Arc<dyn Model>,
+    known: Arc<Known>,
+}
+
+impl CleanModel {
+    /// Around other models.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Model>, known: Arc<Known>) -> Arc<Self> {
+        Arc::new(Self { inner, known })
+    }
+}
+
+/// Replaces a text where that changes it.
+fn put(text: &mut String, clean: impl Fn(&str) -> Cow<'_, str>) {
+    let fresh = match clean(text) {
+        Cow::Owned(fresh) => fresh,
+        Cow::Borrowed(_) => return,
+    };
+    *text = fresh;
+}
+
+/// Everything of a call that a provider reads. Opaque parts are the provider's own words, signed.
+fn clean_call(call: &mut ModelCall, known: &Known) {
+    let leaving = |text: &mut String| put(text, |text| known.redact_leaving(text));
+    leaving(&mut call.system);
+    leaving(&mut call.tail);
+    for message in &mut call.messages {
+        match message {
+            Message::User(text) | Message::Tool { text, .. } => leaving(text),
+            Message::Assistant { parts, .. } => parts.iter_mut().filter(|part| part.kind != PartKind::Opaque as i32).for_each(|part| {
+                // Text, reasoning, or the arguments of a call.
+                leaving(&mut part.text);
+            }),
+        }
+    }
+}
+
+fn clean_fault(mut fault: Fault, known: &Known) -> Fault {
+    put(&mut fault.message, |text| known.redact(text));
+    fault.hints.iter_mut().for_each(|hint| put(hint, |text| known.redact(text)));
+    fault
+}
+
+impl Model for CleanModel {
+    fn card(&self, model: &str) -> Result<ModelCard, Fault> {
+        self.inner.card(model)
+    }
+
+    fn complete(&self, mut call: ModelCall) -> BoxStream<'static, Result<ModelEvent, ModelError>> {
+        clean_call(&mut call, &self.known);
+        let known = self.known.clone();
+        let clean = move |event| match event {
+            Ok(ModelEvent::Retrying { mut why, wait, spent }) => {
+                put(&mut why, |text| known.redact(text));
+                Ok(ModelEvent::Retrying { why, wait, spent })
+            }
+            Err(ModelError::Fault(fault)) => Err(ModelError::Fault(clean_fault(fault, &known))),
+            other => other,
+        };
+        self.inner.complete(call).map(clean).boxed()
+    }
+
+    fn settle(&self, task: TaskId, before: Seq) -> BoxFuture<'_, ()> {
+        self.inner.settle(task, before)
+    }
+
+    fn sweep(&self, open: Vec<RunId>) -> BoxFuture<'_, ()> {
+        self.inner.sweep(open)
+    }
+}
+
+/// The engine, told nothing that is known to be secret, and telling nothing of it in errors.
+pub struct CleanRuntime {
+    inner: Arc<dyn Runtime>,
+    known: Arc<Known>,
+}
+
+impl CleanRuntime {
+    /// Around an engine.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Runtime>, known: Arc<Known>) -> Arc<Self> {
+        Arc::new(Self { inner, known })
+    }
+
+    fn fault<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
+        result.map_err(|fault| clean_fault(fault, &self.known))
+    }
+}
+
+/// A submission without secrets.
+pub fn clean_submission(mut submission: Submission, known: &Known) -> Submission {
+    let clean = |text: &mut String| put(text, |text| known.redact(text));
+    clean(&mut submission.goal);
+    submission.verify.iter_mut().for_each(clean);
+    submission
+}
+
+fn clean_command(mut command: Command, known: &Known) -> Command {
+    let text = match &mut command {
+        Command::Tell(text) | Command::Answer { text, .. } => Some(text),
+        Command::Land { message, .. } => Some(message),
+        _ => None,
+    };
+    if let Some(text) = text {
+        put(text, |text| known.redact(text));
+    }
+    command
+}
+
+impl Runtime for CleanRuntime {
+    fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<(TaskId, Lsn), Fault>> {
+        let submission = clean_submission(submission, &self.known);
+        Box::pin(async move { self.fault(self.inner.submit(submission).await) })
+    }
+
+    fn command(&self, task: TaskId, command: Command) -> BoxFuture<'_, Result<String, Fault>> {
+        let command = clean_command(command, &self.known);
+        Box::pin(async move { self.fault(self.inner.command(task, command).await) })
+    }
+
+    fn get<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Listed, Fault>> {
+        Box::pin(async move { self.fault(self.inner.get(prefix).await) })
+    }
+
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, Fault>> {
+        Box::pin(async move { self.fault(self.inner.list(query).await) })
+    }
+
+    fn watch(&self, task: Option<TaskId>, after: Lsn) -> BoxStream<'static, Result<Seen, Fault>> {
+        let known = self.known.clone();
+        self.inner.watch(task, after).map(move |seen| seen.map_err(|fault| clean_fault(fault, &known))).boxed()
+    }
+
+    fn diff(&self, task: TaskId, from: Option<u32>, to: Option<u32>) -> BoxFuture<'_, Result<Difference, Fault>> {
+        Box::pin(async move { self.fault(self.inner.diff(task, from, to).await) })
+    }
+
+    fn blob(&self, blob: BlobRef) -> BoxFuture<'_, Result<bytes::Bytes, Fault>> {
+        Box::pin(async move { self.fault(self.inner.blob(blob).await) })
+    }
+}
+
+/// A log whose lines are cleaned as they are written; each event is one write.
+pub struct CleanLog<W> {
+    inner: Mutex<W>,
+    known: Arc<Known>,
+}
+
+impl<W: Write> CleanLog<W> {
+    /// Around a file or a pipe.
+    pub const fn new(inner: W, known: Arc<Known>) -> Self {
+        Self { inner: Mutex::new(inner), known }
+    }
+}
+
+impl<'a, W: Write + 'a> tracing_subscriber::fmt::MakeWriter<'a> for CleanLog<W> {
+    type Writer = CleanLine<'a, W>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        CleanLine(self)
+    }
+}
+
+/// One line on its way into the log.
+pub struct CleanLine<'a, W>(&'a CleanLog<W>);
+
+impl<W: Write> Write for CleanLine<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let clean = self.0.known.redact_leaving(&String::from_utf8_lossy(bytes)).into_owned();
+        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner).write_all(clean.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner).flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tinkerbell_secret::Secret;
+
+    fn known() -> Arc<Known> {
+        let known = Known::new();
+        known.learn([("KEY".to_owned(), Secret::shared("canary-in-memory"))]);
+        known
+    }
+
+    #[test]
+    fn a_log_line_holds_no_secret() {
+        use tracing_subscriber::fmt::MakeWriter as _;
+        let log = CleanLog::new(Vec::new(), known());
+        log.make_writer().write_all(b"key canary-in-memory and AKIAIOSFODNN7EXAMPLE\n").unwrap();
+        assert_eq!(*log.inner.lock().unwrap(), b"key [secret KEY] and [hidden: AWS key]\n");
+    }
+
+    #[test]
+    fn words_of_a_client_hold_no_secret() {
+        let known = known();
+        let submission = Submission {
+            goal: "use canary-in-memory".to_owned(),
+            verify: Some("test x = canary-in-memory".to_owned()),
+            ..Submission::default()
+        };
+        let clean = clean_submission(submission, &known);
+        assert_eq!((clean.goal.as_str(), clean.verify.as_deref()), ("use [secret KEY]", Some("test x = [secret KEY]")));
+        let answer = Command::Answer { id: 1, yes: true, text: "canary-in-memory".to_owned(), uid: 0 };
+        assert!(matches!(clean_command(answer, &known), Command::Answer { text, .. } if text == "[secret KEY]"));
+        let fault = Fault::new("TB-BUG-001", 70, "at canary-in-memory").hint("canary-in-memory");
+        assert_eq!(clean_fault(fault, &known).hints, ["[secret KEY]"]);
+    }
+}
