@@ -22,6 +22,8 @@ mod killing;
 mod layers;
 #[path = "it/limits.rs"]
 mod limits;
+#[path = "it/secrets.rs"]
+mod secrets;
 #[path = "it/toolchains.rs"]
 mod toolchains;
 #[path = "it/walls.rs"]

@@ -77,6 +77,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             command: vec![binary.clone().into(), "__courier".into(), dir.path().into(), dir.path().into()],
             env: Vec::new(),
             log: dir.path().join("log"),
+            known: tinkerbell_secret::Known::new(),
         };
         let alone = Router::new(options.clone(), env.clone(), Arc::new(Real));
         let carried = Router::with_courier(options, env, Arc::new(Real), courier);

@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn proxies_come_from_the_requests_environment_and_never_for_loopback() {
-        let env: Environment = Arc::new(|name| (name == "HTTPS_PROXY").then(|| Secret::shared("http://proxy.example:3128")));
+        let env: Environment =
+            Arc::new(|name| (name == "HTTPS_PROXY").then(|| tinkerbell_secret::Secret::shared("http://proxy.example:3128")));
         let at = |model: &str| crate::provider::resolve(model, &Options::default(), &env).unwrap();
         assert!(matches!(kind(&at("openai/gpt-5"), &env), Kind::Secure { proxy: Some(_), .. }));
         assert!(kind(&at("ollama/qwen"), &env) == Kind::Plain);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::options::Model;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 fn env(pairs: &'static [(&'static str, &'static str)]) -> Environment {
     Arc::new(move |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| tinkerbell_secret::Secret::shared(*value)))

@@ -11,9 +11,13 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::event::PartKind;
+use tinkerbell_core::effect::{Intended, Stall};
+use tinkerbell_core::event::{Observed, Op, PartKind};
+use tinkerbell_core::lifecycle::Task;
 use tinkerbell_core::model::{Message, ModelCall, ModelCard, ModelError, ModelEvent};
-use tinkerbell_core::port::{Command, Difference, ListQuery, Listed, Listing, Model, Runtime, Seen, Submission};
+use tinkerbell_core::port::{
+    Command, Difference, Effects, ListQuery, Listed, Listing, Model, Runner, Runtime, Seen, Step, Stepped, Submission,
+};
 use tinkerbell_core::words::{BlobRef, Lsn, RunId, Seq, TaskId};
 use tinkerbell_secret::Known;
 
@@ -87,6 +91,45 @@ impl Model for CleanModel {
 
     fn sweep(&self, open: Vec<RunId>) -> BoxFuture<'_, ()> {
         self.inner.sweep(open)
+    }
+}
+
+/// Runs coroutines; what went wrong is told, and so recorded, without secrets.
+pub struct CleanRunner {
+    inner: Arc<dyn Runner>,
+    known: Arc<Known>,
+}
+
+impl CleanRunner {
+    /// Around a runner.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Runner>, known: Arc<Known>) -> Arc<Self> {
+        Arc::new(Self { inner, known })
+    }
+
+    fn stall(&self, stall: Stall) -> Stall {
+        match stall {
+            Stall::Broken(fault) => Stall::Broken(clean_fault(fault, &self.known)),
+            other => other,
+        }
+    }
+}
+
+impl Runner for CleanRunner {
+    fn step(&self, step: Step, effects: Arc<dyn Effects>) -> BoxFuture<'_, Result<Stepped, Stall>> {
+        Box::pin(async move { self.inner.step(step, effects).await.map_err(|stall| self.stall(stall)) })
+    }
+
+    fn operate(&self, task: Task, op: Op, intended: Intended, effects: Arc<dyn Effects>) -> BoxFuture<'_, Result<Observed, Stall>> {
+        Box::pin(async move { self.inner.operate(task, op, intended, effects).await.map_err(|stall| self.stall(stall)) })
+    }
+
+    fn quiet(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
+        self.inner.quiet(task)
+    }
+
+    fn sweep(&self, known: Vec<RunId>) -> BoxFuture<'_, Result<Vec<(RunId, String)>, Fault>> {
+        self.inner.sweep(known)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Building order is shutdown order reversed. Invariant: nothing here does work of its own.
 
-use crate::clean::{CleanModel, CleanRuntime, clean_submission};
+use crate::clean::{CleanModel, CleanRunner, CleanRuntime, clean_submission};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::{self, Config, Sources};
 use crate::environment::{Environment, Received};

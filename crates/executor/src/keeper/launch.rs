@@ -28,7 +28,6 @@ const READY: Duration = Duration::from_secs(20);
 /// Starts the command; `None` when another keeper has or had this run.
 pub fn launch(mut order: Order) -> Result<Option<Keeper>, Broken> {
     std::env::set_current_dir("/").at("leave the directory")?;
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).at("forbid dumps")?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).at("reaper")?;
     let own = identify(rustix::process::getpid().as_raw_pid()).ok_or("not in /proc").at("find ourselves")?;
     let Some(lock) = take_lock(&order.run_dir, own)? else { return Ok(None) };

@@ -106,7 +106,7 @@ pub fn main(_args: &[OsString]) -> i32 {
         // The daemon may be gone; then it finds the outcome on disk.
         drop(io::stdout().write_all(&line).and_then(|()| io::stdout().flush()));
     };
-    let started = read_order().and_then(launch::launch);
+    let started = close_memory().and_then(|()| read_order()).and_then(launch::launch);
     let mut keeper = match started {
         Ok(Some(keeper)) => keeper,
         Ok(None) => {
@@ -135,6 +135,14 @@ pub fn main(_args: &[OsString]) -> i32 {
 fn close_inherited() {
     // SAFETY: the process has just begun; it has opened nothing above the three standard ones yet.
     unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+}
+
+/// Its memory holds secrets: nobody reads it, and no core file is written.
+fn close_memory() -> Result<(), crate::cell::Broken> {
+    use crate::cell::At;
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).at("forbid core files")?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).at("forbid dumps")
 }
 
 fn read_order() -> Result<Order, crate::cell::Broken> {

@@ -16,7 +16,7 @@ pub fn held(end: &str) -> Turn {
 }
 
 /// The courier of a home.
-fn courier(home: &Home) -> Option<i32> {
+pub fn courier(home: &Home) -> Option<i32> {
     let pid = std::fs::read_to_string(home.tb().join("data/courier/lock")).ok()?.trim().parse().ok()?;
     let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&words).contains("__courier").then_some(pid)

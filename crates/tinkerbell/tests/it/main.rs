@@ -8,6 +8,7 @@
 
 mod attack;
 mod bad_input;
+mod canary;
 mod courier;
 mod durable;
 mod egress;

@@ -42,9 +42,9 @@ fn order() -> House {
     House {
         call,
         target,
-        key: Some(Secret::shared("k")),
-        network: vec![("NO_PROXY".into(), Secret::shared("*"))],
-        secrets: vec![("A_KEY".into(), Secret::shared("k"))],
+        key: Some(tinkerbell_secret::Secret::shared("k")),
+        network: vec![("NO_PROXY".into(), tinkerbell_secret::Secret::shared("*"))],
+        secrets: vec![("A_KEY".into(), tinkerbell_secret::Secret::shared("k"))],
         pacing: Pacing::default(),
     }
 }

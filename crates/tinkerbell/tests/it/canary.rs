@@ -1,0 +1,308 @@
+//! The canary matrix: a value of its own in each channel, looked for in each sink, in each form.
+//!
+//! A host that has none of the tools that encode prints less, and says so. Invariant: the only places
+//! where a canary may stand are where the user put it, and the header of a request to the provider.
+
+use crate::courier::courier;
+use crate::home::{Home, Out, exec, finish, until, walk};
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use tinkerbell_testkit::llm::Turn;
+
+/// How many tasks each test runs; `TINKERBELL_CANARY_RUNS` says how many instead.
+fn runs() -> usize {
+    std::env::var("TINKERBELL_CANARY_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(1).clamp(1, 1_000)
+}
+
+/// One per channel. Signs that encodings change are in them.
+const KEY: &str = "canary/env+key=Kx81Qz";
+const VARIABLE: &str = "canary&variable\"Vy72Rw";
+const FILE: &str = "canary$file'Fz63Sv\\tail";
+const REMOTE: &str = "canary-remote-Ga54Tu";
+const CHANNELS: [(&str, &str); 4] = [("LOCAL_KEY", KEY), ("variable", VARIABLE), ("file", FILE), ("git credential", REMOTE)];
+
+/// Prints a file of canaries in all the ways that a POSIX system has.
+const PRINT: &str = "cat leak.txt; for i in 1 2 3; do base64 -w0 leak.txt; echo; printf x >> pad; cat pad leak.txt | base64 -w0; echo; done; \
+     od -An -v -tx1 leak.txt | tr -d ' \\n'; echo; od -An -v -tx1 leak.txt | tr -d ' \\n' | tr a-f A-F; echo; \
+     while read -r line; do printf %s \"$line\" | sed 's/\\(.\\)/\\1\\n/g' | while read -r sign; do printf %s \"$sign\"; sleep 0.002; done; echo; done < leak.txt >&2; \
+     cat \"$(git rev-parse --git-common-dir)/config\"; cat leak.txt > copy.txt; cat copy.txt 1>&2";
+
+/// Prints it as programs do, where there is a Python.
+const PRINT_MORE: &str = "command -v python3 > /dev/null && python3 - <<'E'\n\
+import json, shlex, sys, urllib.parse, base64\n\
+for line in open('leak.txt').read().splitlines():\n\
+    print(json.dumps(line), json.dumps(json.dumps({'k': line})), shlex.quote(line), urllib.parse.quote(line, safe=''), urllib.parse.quote_plus(line), urllib.parse.quote(line))\n\
+    print(base64.urlsafe_b64encode(('user:' + line + '@').encode()).decode(), repr(line))\n\
+    for sign in line:\n\
+        sys.stdout.write(sign); sys.stdout.flush()\n\
+E\n true";
+
+struct Cage {
+    home: Home,
+}
+
+impl Cage {
+    async fn new(turns: Vec<Turn>) -> Self {
+        let home = Home::with(turns).await;
+        let url = home.model.as_ref().unwrap().base_url();
+        let file = home.dir.path().join("secret-file");
+        std::fs::write(&file, format!("{FILE}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        home.config(&format!(
+            "model = \"local/m\"\n[providers.local]\nwire = \"openai\"\napi_key_env = \"LOCAL_KEY\"\nbase_url = \"{url}\"\n\
+             [models.\"local/m\"]\ncontext_tokens = 64000\n[secrets.file]\nfile = \"{}\"\n[secrets.variable]\nenv = \"MINE\"\n",
+            file.display()
+        ));
+        home.git(&["remote", "add", "origin", &format!("https://me:{REMOTE}@localhost/x.git")]);
+        let leak: String = CHANNELS.iter().map(|(_, canary)| format!("{canary}\n")).collect();
+        std::fs::write(home.repo.join("leak.txt"), leak).unwrap();
+        home.git(&["add", "-A"]);
+        home.git(&["commit", "-q", "-m", "leak"]);
+        Self { home }
+    }
+
+    /// As a user's shell, in which keys are exported.
+    async fn run(&self, args: &[&str]) -> Out {
+        let mut command = self.home.command(args);
+        command.env("LOCAL_KEY", KEY).env("MINE", VARIABLE).env("RUST_LOG", "trace");
+        finish(command, args).await
+    }
+
+    fn data(&self) -> PathBuf {
+        self.home.tb().join("data")
+    }
+
+    /// Looks at everything that we wrote. Trees and objects hold the user's own files.
+    fn assert_clean_disk(&self, when: &str) {
+        for path in walk(&self.home.tb()) {
+            let within = |dir: &str| path.starts_with(self.data().join(dir));
+            if !within("work") && !within("homes") {
+                assert_clean(&std::fs::read(&path).unwrap_or_default(), &format!("{}, {when}", path.display()));
+            }
+        }
+        assert_clean(self.home.git(&["log", "--all", "--format=%B%an%ae"]).as_bytes(), "commits");
+    }
+
+    /// Looks at everything that we tell.
+    async fn assert_clean_words(&self, task: &str) {
+        for args in [
+            &["wal", "dump"][..],
+            &["wal", "export", "--task", task, "--blobs"],
+            &["ps", "-a"],
+            &["ps", "-a", "--json"],
+            &["inspect", task],
+            &["inspect", "--json", task],
+            &["logs", "--full", task],
+            &["logs", "--json", task],
+            &["secrets", "ls"],
+            &["secrets", "ls", "--json"],
+            &["config", "show", "--origin"],
+            &["doctor", "--offline", "--json"],
+            &["daemon", "status", "--json"],
+        ] {
+            let out = self.run(args).await;
+            assert_clean(out.stdout.as_bytes(), &args.join(" "));
+            assert_clean(out.stderr.as_bytes(), &args.join(" "));
+        }
+        for (at, request) in self.home.model.as_ref().unwrap().requests().iter().enumerate() {
+            assert_clean(request.body.to_string().as_bytes(), &format!("request {at}"));
+            let mut headers = request.headers.clone();
+            assert_eq!(headers.remove("authorization").as_deref(), Some(format!("Bearer {KEY}").as_str()));
+            assert_clean(format!("{headers:?}").as_bytes(), &format!("headers of request {at}"));
+        }
+    }
+
+    /// Every process of ours and below it: daemon, courier, keepers, stages, commands.
+    async fn processes(&self) -> Vec<i32> {
+        let mut found = vec![self.home.pid().await, courier(&self.home).unwrap()];
+        for path in walk(&self.data().join("runs")).iter().filter(|path| path.ends_with("started")) {
+            let started: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+            found.extend(
+                ["keeper", "cell", "init"]
+                    .iter()
+                    .filter_map(|part| started[*part]["pid"].as_i64())
+                    .filter_map(|pid| i32::try_from(pid).ok()),
+            );
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.retain(|pid| Path::new(&format!("/proc/{pid}")).exists());
+        let children = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let below: Vec<i32> =
+            found.iter().flat_map(|pid| children(pid).split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
+        found.extend(below);
+        found
+    }
+}
+
+/// The forms of a value that programs print.
+fn forms(canary: &str) -> Vec<String> {
+    let hex = |upper: bool| canary.bytes().map(|b| if upper { format!("{b:02X}") } else { format!("{b:02x}") }).collect::<String>();
+    let url: String = canary
+        .bytes()
+        .map(|b| if b.is_ascii_alphanumeric() || b == b'-' { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect();
+    let json = json!(canary).to_string();
+    let mut all =
+        vec![canary.to_owned(), hex(false), hex(true), url.replace('%', "%"), url.to_lowercase(), json.trim_matches('"').to_owned()];
+    for before in ["", "x", "xx"] {
+        // Groups whose bits are all the canary's.
+        let text = base64(format!("{before}{canary}").as_bytes());
+        let inner: String = text.chars().skip(4).take((canary.len() - 3) / 3 * 4 - 4).collect();
+        all.extend([inner.replace('+', "-").replace('/', "_"), inner]);
+    }
+    all
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |part: &[u8]| {
+        let bits = part.iter().fold(0_u32, |bits, b| bits << 8 | u32::from(*b)) << (8 * (3 - part.len()));
+        (0..=part.len()).map(|at| char::from(SIGNS[(bits >> (18 - 6 * at) & 63) as usize])).collect::<String>()
+    };
+    bytes.chunks(3).map(group).collect()
+}
+
+fn assert_clean(bytes: &[u8], sink: &str) {
+    for (channel, canary) in CHANNELS {
+        for form in forms(canary) {
+            let at = bytes.windows(form.len()).position(|window| window == form.as_bytes());
+            assert!(
+                at.is_none(),
+                "`{form}` of {channel} in {sink}: {}",
+                at.map_or(String::new(), |at| String::from_utf8_lossy(&bytes[at.saturating_sub(80)..(at + 80).min(bytes.len())])
+                    .into_owned())
+            );
+        }
+    }
+}
+
+/// The forms above are those that the tools of this host print.
+#[test]
+fn canaries_are_found_where_they_are() {
+    assert_eq!(base64(b"canary"), "Y2FuYXJ5");
+    for form in forms(KEY) {
+        let found = std::panic::catch_unwind(|| assert_clean(format!("<{form}>").as_bytes(), "a test")).is_err();
+        assert!(found && form.len() > 12, "{form}");
+    }
+}
+
+/// One task with all channels in it; `number` makes its goal its own.
+async fn one(cage: &Cage, number: usize) {
+    let goal = format!("task {number}: use {KEY} and {VARIABLE} and {FILE} and {REMOTE}");
+    let task =
+        cage.run(&["run", "--bg", "--verify", &format!("test '{KEY}' && cat leak.txt"), &goal]).await.exits(0).stdout.trim().to_owned();
+    let told = format!("remember {REMOTE}");
+    // A task that has ended takes no words.
+    let _told = cage.run(&["tell", &task, &told]).await;
+    let tree = PathBuf::from(cage.home.inspect(&task).await["workspace"].as_str().unwrap_or_default());
+    let _waits = &tree;
+    let run = cage.data().join("runs");
+    until("the command waits", || {
+        walk(&run)
+            .iter()
+            .any(|path| std::fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(&format!("waiting-{number}-"))))
+    })
+    .await;
+    for pid in cage.processes().await {
+        for file in ["cmdline", "environ"] {
+            // Another user than root may not even look at it, which is better.
+            assert_clean(&std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default(), &format!("{file} of {pid}"));
+        }
+    }
+    cage.assert_clean_disk("while a command runs");
+    let full = cage.home.inspect(&task).await["id"].as_str().unwrap().to_owned();
+    std::fs::write(cage.data().join("work").join(full).join("tree/go"), "").unwrap();
+    let out = cage.run(&["wait", &task]).await;
+    assert_clean(format!("{}{}", out.stdout, out.stderr).as_bytes(), "wait");
+    cage.assert_clean_words(&task).await;
+    cage.assert_clean_disk("after its end");
+}
+
+/// The turns of one task. What the model says it may have read anywhere.
+fn turns(number: usize) -> Vec<Turn> {
+    let wait = format!("echo waiting-{number}-; for i in $(seq 1 600); do test -e go && break; sleep 0.05; done; cat leak.txt");
+    let repeats = CHANNELS.map(|(_, canary)| format!("it is {canary}, is it not? ")).concat();
+    vec![
+        exec(PRINT),
+        exec(PRINT_MORE),
+        Turn { text: repeats.clone(), ..exec(&format!("echo '{KEY}' '{REMOTE}'; {wait}")) },
+        Turn::call("plan", json!({ "steps": [{ "text": format!("use {FILE}"), "status": "done" }] })),
+        Turn::call("read", json!({ "path": "leak.txt" })),
+        Turn::call("search", json!({ "pattern": "canary" })),
+        Turn::text(&repeats),
+        Turn::text(&repeats),
+        Turn::text(&repeats),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_canary_reaches_any_sink() {
+    for number in 0..runs() {
+        let cage = Cage::new(turns(number)).await;
+        one(&cage, number).await;
+        let log = std::fs::read_to_string(cage.home.tb().join("state/daemon.log")).unwrap();
+        assert!(log.len() > 1_000, "the log was looked at");
+        let words = cage.run(&["logs", "--full", "--json", &only(&cage).await]).await.stdout;
+        for (name, _) in CHANNELS {
+            assert!(words.contains(&format!("[secret {name}]")), "{name} was printed and replaced");
+        }
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", cage.home.pid().await)).unwrap();
+        assert!(
+            limits.lines().any(|line| line.starts_with("Max core file size") && line.split_whitespace().nth(4) == Some("0")),
+            "{limits}"
+        );
+    }
+}
+
+async fn only(cage: &Cage) -> String {
+    let tasks: Value = serde_json::from_str(&cage.run(&["ps", "-a", "--json"]).await.exits(0).stdout).unwrap();
+    tasks[0]["id"].as_str().unwrap().to_owned()
+}
+
+/// A changed file counts at the next call, without a restart, and the old value stays unknown to all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_changed_without_a_restart() {
+    let first = exec("printf 'old-%s new-%s' value-of-key-1 value-of-key-2");
+    let cage = Cage::new(vec![Turn::text("one"), first, Turn::text("two, old-value-of-key-1")]).await;
+    let url = cage.home.model.as_ref().unwrap().base_url();
+    let file = cage.home.dir.path().join("rotating");
+    let write = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    write("old-value-of-key-1\n");
+    cage.home.config(&format!(
+        "model = \"local/m\"\n[providers.local]\nwire = \"openai\"\napi_key = \"secret:mine\"\nbase_url = \"{url}\"\n\
+         [models.\"local/m\"]\ncontext_tokens = 64000\n[secrets.mine]\nfile = \"{}\"\n",
+        file.display()
+    ));
+    cage.home.run(&["secrets", "ls"]).await.exits(0).says("mine").says("present");
+    cage.home.run(&["run", "go"]).await.exits(0).says("one");
+    let pid = cage.home.pid().await;
+    write("new-value-of-key-2\n");
+    cage.home.run(&["run", "go"]).await.exits(0).says("two, [secret mine]");
+    assert_eq!(cage.home.pid().await, pid);
+    let requests = cage.home.model.as_ref().unwrap().requests();
+    let keys: Vec<&str> = requests.iter().map(|request| request.headers["authorization"].as_str()).collect();
+    assert_eq!(keys, ["Bearer old-value-of-key-1", "Bearer new-value-of-key-2", "Bearer new-value-of-key-2"]);
+    assert!(requests[2].body.to_string().contains("[secret mine] [secret mine]"), "{}", requests[2].body);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    cage.home.run(&["run", "go"]).await.exits(78).says("TB-SECRET-002").says("chmod 600");
+    cage.home.run(&["doctor", "--offline"]).await.says("lets others read");
+}
+
+/// What looks like a key of a known maker does not leave the machine, unless the operator says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_looks_like_a_key_stays_here() {
+    let look = format!("{}{}", "AKIA", "IOSFODNN7EXAMPLE");
+    for (switch, expected) in [("on", "[hidden: AWS key]"), ("off", look.as_str())] {
+        let home = Home::with(vec![exec("printf AKIA > a; printf IOSFODNN7EXAMPLE >> a; cat a"), Turn::text("done")]).await;
+        let config = std::fs::read_to_string(home.tb().join("config.toml")).unwrap();
+        home.config(&format!("{config}[security]\npatterns = \"{switch}\"\n"));
+        home.run(&["run", "go"]).await.exits(0);
+        let asked = home.model.as_ref().unwrap().requests().pop().unwrap().body.to_string();
+        assert!(asked.contains(expected), "{switch}: {asked}");
+    }
+}
