@@ -29,14 +29,17 @@ const PRINT: &str = "cat leak.txt; for i in 1 2 3; do base64 -w0 leak.txt; echo;
      cat \"$(git rev-parse --git-common-dir)/config\"; cat leak.txt > copy.txt; cat copy.txt 1>&2";
 
 /// Prints it as programs do, where there is a Python.
-const PRINT_MORE: &str = "command -v python3 > /dev/null && python3 - <<'E'\n\
-import json, shlex, sys, urllib.parse, base64\n\
-for line in open('leak.txt').read().splitlines():\n\
-    print(json.dumps(line), json.dumps(json.dumps({'k': line})), shlex.quote(line), urllib.parse.quote(line, safe=''), urllib.parse.quote_plus(line), urllib.parse.quote(line))\n\
-    print(base64.urlsafe_b64encode(('user:' + line + '@').encode()).decode(), repr(line))\n\
-    for sign in line:\n\
-        sys.stdout.write(sign); sys.stdout.flush()\n\
-E\n true";
+const PRINT_MORE: &str = r#"command -v python3 > /dev/null && python3 - <<'E'
+import json, shlex, sys, urllib.parse, base64
+for line in open('leak.txt').read().splitlines():
+    print(json.dumps(line), json.dumps(json.dumps({'k': line})), shlex.quote(line), repr(line))
+    print(urllib.parse.quote(line, safe=''), urllib.parse.quote_plus(line), urllib.parse.quote(line))
+    print(base64.urlsafe_b64encode(('user:' + line + '@').encode()).decode())
+    for sign in line:
+        sys.stdout.write(sign)
+        sys.stdout.flush()
+E
+true"#;
 
 struct Cage {
     home: Home,
@@ -165,15 +168,13 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 fn assert_clean(bytes: &[u8], sink: &str) {
+    let text = String::from_utf8_lossy(bytes);
     for (channel, canary) in CHANNELS {
         for form in forms(canary) {
-            let at = bytes.windows(form.len()).position(|window| window == form.as_bytes());
-            assert!(
-                at.is_none(),
-                "`{form}` of {channel} in {sink}: {}",
-                at.map_or(String::new(), |at| String::from_utf8_lossy(&bytes[at.saturating_sub(80)..(at + 80).min(bytes.len())])
-                    .into_owned())
-            );
+            if let Some(at) = text.find(&form) {
+                let around: String = text[text.floor_char_boundary(at.saturating_sub(80))..].chars().take(240).collect();
+                panic!("`{form}` of {channel} in {sink}: {around}");
+            }
         }
     }
 }
@@ -196,8 +197,6 @@ async fn one(cage: &Cage, number: usize) {
     let told = format!("remember {REMOTE}");
     // A task that has ended takes no words.
     let _told = cage.run(&["tell", &task, &told]).await;
-    let tree = PathBuf::from(cage.home.inspect(&task).await["workspace"].as_str().unwrap_or_default());
-    let _waits = &tree;
     let run = cage.data().join("runs");
     until("the command waits", || {
         walk(&run)
@@ -264,8 +263,8 @@ async fn only(cage: &Cage) -> String {
 /// A changed file counts at the next call, without a restart, and the old value stays unknown to all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_changed_without_a_restart() {
-    let first = exec("printf 'old-%s new-%s' value-of-key-1 value-of-key-2");
-    let cage = Cage::new(vec![Turn::text("one"), first, Turn::text("two, old-value-of-key-1")]).await;
+    let print = exec("printf 'old-%s new-%s' value-of-key-1 value-of-key-2");
+    let cage = Cage::new(vec![print, Turn::text("said old-value-of-key-1")]).await;
     let url = cage.home.model.as_ref().unwrap().base_url();
     let file = cage.home.dir.path().join("rotating");
     let write = |text: &str| {
@@ -279,15 +278,16 @@ async fn a_secret_is_changed_without_a_restart() {
         file.display()
     ));
     cage.home.run(&["secrets", "ls"]).await.exits(0).says("mine").says("present");
-    cage.home.run(&["run", "go"]).await.exits(0).says("one");
+    cage.home.run(&["run", "go"]).await.exits(0).says("said [secret mine]");
     let pid = cage.home.pid().await;
     write("new-value-of-key-2\n");
-    cage.home.run(&["run", "go"]).await.exits(0).says("two, [secret mine]");
+    cage.home.run(&["run", "go"]).await.exits(0).says("said [secret mine]");
     assert_eq!(cage.home.pid().await, pid);
     let requests = cage.home.model.as_ref().unwrap().requests();
     let keys: Vec<&str> = requests.iter().map(|request| request.headers["authorization"].as_str()).collect();
-    assert_eq!(keys, ["Bearer old-value-of-key-1", "Bearer new-value-of-key-2", "Bearer new-value-of-key-2"]);
-    assert!(requests[2].body.to_string().contains("[secret mine] [secret mine]"), "{}", requests[2].body);
+    let (old, new) = ("Bearer old-value-of-key-1", "Bearer new-value-of-key-2");
+    assert_eq!(keys, [old, old, new, new]);
+    assert!(requests[3].body.to_string().contains("[secret mine] [secret mine]"), "{}", requests[3].body);
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     cage.home.run(&["run", "go"]).await.exits(78).says("TB-SECRET-002").says("chmod 600");
     cage.home.run(&["doctor", "--offline"]).await.says("lets others read");
