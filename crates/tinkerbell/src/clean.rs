@@ -161,7 +161,8 @@ pub fn clean_submission(mut submission: Submission, known: &Known) -> Submission
 
 fn clean_command(mut command: Command, known: &Known) -> Command {
     let text = match &mut command {
-        Command::Tell(text) | Command::Answer { text, .. } => Some(text),
+        Command::Tell(text) => Some(text),
+        Command::Answer(given) => Some(&mut given.text),
         Command::Land { message, .. } => Some(message),
         _ => None,
     };
@@ -243,6 +244,7 @@ impl<W: Write> Write for CleanLine<'_, W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tinkerbell_core::port::Given;
     use tinkerbell_secret::Secret;
 
     fn known() -> Arc<Known> {
@@ -269,8 +271,8 @@ mod tests {
         };
         let clean = clean_submission(submission, &known);
         assert_eq!((clean.goal.as_str(), clean.verify.as_deref()), ("use [secret KEY]", Some("test x = [secret KEY]")));
-        let answer = Command::Answer { id: 1, yes: true, text: "canary-in-memory".to_owned(), uid: 0 };
-        assert!(matches!(clean_command(answer, &known), Command::Answer { text, .. } if text == "[secret KEY]"));
+        let answer = Command::Answer(Given { text: "canary-in-memory".to_owned(), ..Given::default() });
+        assert!(matches!(clean_command(answer, &known), Command::Answer(given) if given.text == "[secret KEY]"));
         let fault = Fault::new("TB-BUG-001", 70, "at canary-in-memory").hint("canary-in-memory");
         assert_eq!(clean_fault(fault, &known).hints, ["[secret KEY]"]);
     }
