@@ -76,7 +76,7 @@ impl Roof {
             // So is one in the policy; a daemon that runs keeps the policy that it has.
             crate::policy::places(&self.sources(&places)).read()?;
         }
-        let mut keys = tinkerbell_router::key_variables(&wire::router_options(&config, &places));
+        let mut keys = wire::secret_variables(&config, &places);
         keys.extend(crate::secrets::variables(&config));
         start::connect(&places, &start::Own { exe: &self.exe, args: self.passed_on(), env: &self.env, keys }).await
     }

@@ -44,7 +44,7 @@ impl Secrets {
     /// `TB-SECRET-004` for a secret with no source, or with two.
     pub fn refresh(&self, config: &Config, places: &Places) -> Result<(), Fault> {
         self.known.set_patterns(config.security.patterns == Patterns::On);
-        let keys = tinkerbell_router::key_variables(&crate::wire::router_options(config, places));
+        let keys = crate::wire::secret_variables(config, places);
         self.known.learn(self.received.secrets(&keys));
         self.known.learn(in_configuration(config));
         self.store.reload(sources(config, places)?);
