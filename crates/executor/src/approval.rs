@@ -194,6 +194,7 @@ mod tests {
             base: 0,
             way_out: None,
             network: String::new(),
+            secrets: Vec::new(),
             approved: Some(approved.into()),
         }
     }
