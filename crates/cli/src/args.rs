@@ -5,6 +5,7 @@
 
 mod keys;
 mod policy;
+mod sandbox;
 mod secrets;
 mod service;
 mod trust;
@@ -13,6 +14,7 @@ mod when;
 
 pub use keys::KeysCommand;
 pub use policy::PolicyCommand;
+pub use sandbox::SandboxCommand;
 pub use secrets::SecretsCommand;
 pub use service::DaemonCommand;
 pub use trust::TrustArgs;
@@ -307,6 +309,9 @@ pub enum Command {
     /// The rules of what is allowed, asked for and forbidden
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// The fence around commands
+    #[command(subcommand)]
+    Sandbox(SandboxCommand),
     /// Show what a repository brings that steers tasks, and trust it (`--yes`: without a question)
     Trust(TrustArgs),
     /// The journal

@@ -176,6 +176,8 @@ pub enum Chore {
     },
     /// Print the built-in policy.
     PolicyShow,
+    /// Print the AppArmor profile.
+    Apparmor,
     /// Say what a repository brings, and trust it or not.
     Trust {
         /// A directory in the repository; the current one when left out.

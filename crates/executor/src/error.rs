@@ -136,14 +136,16 @@ impl From<Error> for Fault {
         match &error {
             Error::NoLevel(_) => fault
                 .hint("run `tinkerbell doctor` to see each check of the self-test")
-                .hint("Ubuntu: allow user namespaces with `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or install the packaged AppArmor profile")
+                .hint("Ubuntu: `tinkerbell sandbox apparmor` prints the profile that allows user namespaces, and how to install it")
                 .hint("container: start it with `--security-opt seccomp=unconfined`, or on a kernel with Landlock (6.7 or newer)"),
             Error::Pinned { .. } => fault.hint("set `[sandbox] level = \"auto\"` or repair what the self-test names"),
             Error::Network(_) => fault.hint("set `[sandbox] network = \"none\"`, or let the host give level `full`"),
             Error::Egress(_) => fault
                 .hint("run `tinkerbell doctor`: it says what keeps level `full` from working here")
                 .hint("or set `[sandbox] network = \"none\"`"),
-            Error::Overlay(_) => fault.hint("set `[sandbox] workspace = \"auto\"`, or use a kernel with overlayfs in user namespaces (5.11 or newer)"),
+            Error::Overlay(_) => {
+                fault.hint("set `[sandbox] workspace = \"auto\"`, or use a kernel with overlayfs in user namespaces (5.11 or newer)")
+            }
             Error::Keeper { .. } | Error::Unreachable { .. } => fault.transient(),
             _ => fault,
         }

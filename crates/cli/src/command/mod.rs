@@ -15,7 +15,9 @@ mod watch;
 
 pub use offline::offline;
 
-use crate::args::{Args, Command, ConfigCommand, DaemonCommand, Format, KeysCommand, OpCommand, PolicyCommand, SecretsCommand, WalCommand};
+use crate::args::{
+    Args, Command, ConfigCommand, DaemonCommand, Format, KeysCommand, OpCommand, PolicyCommand, SandboxCommand, SecretsCommand, WalCommand,
+};
 use crate::house::{Chore, House, Rescue};
 use crate::output::Output;
 use serde::Serialize;
@@ -158,6 +160,7 @@ fn chore(command: Command) -> Option<Chore> {
         Command::Policy(PolicyCommand::Test { json }) => Chore::PolicyTest { json },
         Command::Policy(PolicyCommand::Explain { command, level, goal, json }) => Chore::PolicyExplain { command, level, goal, json },
         Command::Policy(PolicyCommand::Show) => Chore::PolicyShow,
+        Command::Sandbox(SandboxCommand::Apparmor) => Chore::Apparmor,
         Command::Trust(args) => Chore::Trust { wish: args.wish(), dir: args.dir },
         Command::Rescue { files, transcript, repair, json, max_bytes } => {
             Chore::Rescue(Rescue { files, transcript, repair, json, max_bytes })

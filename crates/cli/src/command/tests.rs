@@ -445,7 +445,7 @@ async fn a_run_that_nobody_can_answer_leaves_its_task_paused() {
             2   tinkerbell inbox
             2   tinkerbell explain TB-CLI-008              (exit code 2)
             $ approve 7f3a2c/1  → 0
-            1 Answer { id: 1, yes: true, text: "", uid: 0 }
+            1 Answer(Given { id: 1, yes: true, text: "", uid: 0, digest: "d", scope: "" })
             $ wait 7f3a2c  → 0
             $ approve 7f3a2c  → 2
             2 error[TB-CLI-008]: task 7f3a2c has no such open question

@@ -6,7 +6,7 @@ use crate::event::{
     Action, ApprovalAsked, ApprovalGiven, Ask, Committed, Event, Intent, Observation, Observed, OpDone, Paused, Placed, Prepare, Prepared,
     Reserved, Settled, Signal, Started, StateSaved, Submitted, Timer, TimerFired,
 };
-use crate::port::{Command, Given};
+use crate::port::{Command, Given, Used};
 use crate::words::Priority;
 
 struct Story {
@@ -94,6 +94,37 @@ fn reservations_count_against_every_cap_until_settled() {
     story.task.steps = 3;
     assert!(check_caps(&story.task, now, (NanoUsd(0), 0), true).unwrap_err().contains("steps"));
     assert_eq!(check_caps(&story.task, now, (NanoUsd(0), 0), false), Ok(()));
+}
+
+#[test]
+fn commands_get_what_is_left_and_totals_are_counted_once() {
+    let caps = Caps { cpu_ms: Some(1_000), disk_bytes: Some(500), processes: Some(9), ..Caps::default() };
+    let mut story = Story::new(caps);
+    story.started();
+    let used = |cpu_ms, disk_bytes| Used { cpu_ms, disk_bytes, ..Used::default() };
+    let left = |cpu_ms, disk_bytes| Ok(Allowance { cpu_ms: Some(cpu_ms), disk_bytes: Some(disk_bytes) });
+    assert_eq!(allowance(&story.task, used(100, 20)), left(900, 480));
+    story.happens(Event::Reserved(Reserved { seq: 4, cpu_ms: Some(900), disk_bytes: Some(480), ..Reserved::default() }));
+    assert_eq!((story.task.limits(4).cpu_ms, story.task.limits(4).processes), (Some(900), Some(9)));
+    // A total that is told twice, or late, counts once.
+    let settled =
+        |cpu_ms, disk_bytes| Event::Settled(Settled { seq: 4, cpu_ms: Some(cpu_ms), disk_bytes: Some(disk_bytes), ..Settled::default() });
+    story.happens(settled(700, 90)).happens(settled(700, 90)).happens(settled(600, 40));
+    assert_eq!((story.task.cpu_ms, story.task.disk_bytes, story.task.allowed.len(), story.task.held.len()), (700, 40, 0, 0));
+    // What was measured just now counts where it is more: commands in the background go on.
+    assert_eq!(allowance(&story.task, used(650, 40)), left(300, 460));
+    assert!(allowance(&story.task, used(1_000, 0)).unwrap_err().contains("--max-cpu"));
+    assert!(allowance(&story.task, used(0, 500)).unwrap_err().contains("--max-disk"));
+    // At the cap not even the model is asked.
+    let now = story.now;
+    assert_eq!(check_caps(&story.task, now, (NanoUsd(0), 0), true), Ok(()));
+    story.happens(settled(1_200, 40));
+    assert!(check_caps(&story.task, now, (NanoUsd(0), 0), true).unwrap_err().contains("1.2 s of 1.0 s of CPU time"));
+    let raise = Signal { kind: "caps".into(), caps: Some(Caps { cpu_ms: Some(5_000), ..Caps::default() }), ..Signal::default() };
+    story.happens(Event::Signal(raise));
+    assert_eq!(allowance(&story.task, used(1_200, 40)), left(3_800, 460));
+    let again = TaskState::of(&story.task, Lsn(0)).into_task(story.task.id);
+    assert_eq!(again, story.task);
 }
 
 #[test]

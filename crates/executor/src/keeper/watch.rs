@@ -94,7 +94,7 @@ impl Disk {
         let room = limit.saturating_sub(self.level);
         let since = now.saturating_sub(self.walked_ms);
         let is_near = growth >= GROWTH.max(room / 4).min(room.max(1)) && since >= self.cost_ms.saturating_mul(20);
-        is_near || since >= WALK_MS.max(self.cost_ms.saturating_mul(100))
+        is_near || since >= WALK_MS.max(self.cost_ms.saturating_mul(SHARE))
     }
 
     fn start(&mut self, now: u64) {
@@ -104,10 +104,11 @@ impl Disk {
         self.in_use = self.roots.first().map_or(0, |root| disk::in_use(root));
         // Walking may take long, and meanwhile output must be read.
         let walk = move || {
-            let begun = mono_ms();
+            // Of this thread's own time: on a busy machine waiting costs nobody anything.
+            let begun = cpu_us();
             let taken = disk::walk(&roots);
             // Nobody listens any more: the command has ended.
-            tell.send((taken, mono_ms().saturating_sub(begun))).ok();
+            tell.send((taken, cpu_us().saturating_sub(begun).div_ceil(1_000))).ok();
         };
         self.walk = std::thread::Builder::new().spawn(walk).is_ok().then_some(hear);
     }

@@ -216,6 +216,39 @@ both!(disk_is_limited_for_the_worktree_and_the_private_directories, house, {
     .await;
 });
 
+both!(the_watch_costs_little, house, {
+    // Forty processes at rest for three seconds: what the keeper uses meanwhile is the watch alone.
+    let limits = Limits { memory_bytes: Some(4 << 30), processes: Some(4_096), cpu_ms: Some(600_000), disk_bytes: Some(20 << 30) };
+    let command = "n=0; while [ $n -lt 40 ]; do n=$((n+1)); sleep 3 & done; echo begun; wait";
+    let bare = groupless(&house);
+    for (seq, sandbox) in (1..).zip([Some(house.sandbox.clone()), bare]) {
+        let Some(sandbox) = sandbox else { continue };
+        let mut spec = house.spec(seq, command);
+        spec.limits = limits;
+        let run = spec.run.to_string();
+        let unit = sandbox.start(spec).await.unwrap();
+        line(unit.as_ref(), "begun").await;
+        let lock = std::fs::read_to_string(house.options.runs_dir.join(&run).join("lock")).unwrap();
+        let keeper: i32 = lock.split("\"pid\":").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+        let ticks = || {
+            let stat = std::fs::read_to_string(format!("/proc/{keeper}/stat")).unwrap_or_default();
+            let rest = stat.rsplit(')').next().unwrap_or_default().split(' ').collect::<Vec<_>>();
+            rest.get(12).zip(rest.get(13)).map_or(0, |(user, system)| user.parse::<u64>().unwrap() + system.parse::<u64>().unwrap())
+        };
+        let (before, begun) = (ticks(), Instant::now());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let (cost, wall) = ((ticks() - before) * 10, begun.elapsed());
+        eprintln!(
+            "{} {}: the keeper used {cost} ms of CPU time in {wall:?}",
+            house.level.name(),
+            if seq == 1 { "as it is" } else { "without groups" }
+        );
+        // A fiftieth is the aim; a busy machine counts in whole ticks.
+        assert!(cost <= 200, "{cost} ms in {wall:?}");
+        end(unit.as_ref()).await;
+    }
+});
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operators_limits_hold_beside_the_tasks() {
     for level in [Level::Full, Level::Landlock] {

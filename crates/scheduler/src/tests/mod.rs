@@ -114,6 +114,48 @@ async fn a_cap_pauses_before_the_spend_and_a_raise_goes_on() {
 }
 
 #[tokio::test]
+async fn cpu_time_is_reserved_before_a_command_and_settled_once_whatever_dies() {
+    let script = Script { cpu_ms: 40, ..Script::effects(4) };
+    let caps = Caps { cpu_ms: Some(100), ..Caps::default() };
+    for fuse in (0..24).map(Some).chain([None]) {
+        let (disk, world) = (MemDisk::default(), World::default());
+        let engine = world.engine(&disk, fuse, script.clone()).await;
+        let asked = engine.submit(Submission { caps: caps.clone(), ..submission() });
+        let accepted = tokio::time::timeout(Duration::from_millis(50), asked).await;
+        world.settle().await;
+        drop(engine);
+        let engine = world.engine(&disk, None, script.clone()).await;
+        let Ok(Ok((id, _))) = accepted else { continue };
+        // The third had 20 left and used 40; the fourth is not begun.
+        let task = until(&engine, id, "over budget", |task| task.paused_for("budget")).await;
+        assert_eq!((world.counts(id), task.cpu_ms, task.allowed.len()), (vec![1, 1, 1, 0], 120, 0), "fuse {fuse:?}");
+        assert!(matches!(&task.status, Status::Paused { text, .. } if text.contains("--max-cpu")), "{:?}", task.status);
+        let raise = Caps { cpu_ms: Some(200), ..Caps::default() };
+        engine.command(id, Command::Resume(Some(raise))).await.unwrap();
+        let task = until(&engine, id, "finished", |task| task.status == Status::Finished).await;
+        assert_eq!((world.counts(id), task.cpu_ms), (vec![1, 1, 1, 1], 160), "fuse {fuse:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_is_on_record_before_a_command_acts() {
+    let (disk, world) = (MemDisk::default(), World::default());
+    let script = Script { cpu_ms: 40, hang_at: Some(2), ..Script::effects(2) };
+    let engine = world.engine(&disk, None, script.clone()).await;
+    let caps = Caps { cpu_ms: Some(100), disk_bytes: Some(7), ..Caps::default() };
+    let (id, _) = engine.submit(Submission { caps, ..submission() }).await.unwrap();
+    let left = |task: &Task| task.allowed.get(&2).map(|left| (left.cpu_ms, left.disk_bytes));
+    until(&engine, id, "at effect 2", |task| left(task) == Some((Some(60), Some(7)))).await;
+    // The plug is pulled in the middle of the command; whoever finds it again knows what it may use.
+    drop(engine);
+    let engine = world.engine(&disk, None, script).await;
+    until(&engine, id, "at effect 2 again", |task| left(task) == Some((Some(60), Some(7)))).await;
+    world.release();
+    let task = until(&engine, id, "finished", |task| task.status == Status::Finished).await;
+    assert_eq!((task.cpu_ms, task.allowed.len(), task.held.len()), (80, 0, 0));
+}
+
+#[tokio::test]
 async fn pause_leaves_the_effect_and_resume_takes_it_up_again() {
     let (disk, world) = (MemDisk::default(), World::default());
     let engine = world.engine(&disk, None, Script { hang_at: Some(2), ..Script::effects(3) }).await;

@@ -17,7 +17,7 @@ use tinkerbell_core::event::{Action, Ask, Call, FileChange, Finished, Observatio
 use tinkerbell_core::lifecycle::Task;
 use tinkerbell_core::money::{NanoUsd, Usage};
 use tinkerbell_core::port::{
-    Canvas, Checkpoint, Difference, Effects, Journal, MicroCommit, OpenSpec, Opened, Runner, Runtime as _, Seen, Step, Stepped,
+    Canvas, Checkpoint, Difference, Effects, Journal, MicroCommit, OpenSpec, Opened, Runner, Runtime as _, Seen, Step, Stepped, Used,
 };
 use tinkerbell_core::words::{GitId, Lsn, RunId, TaskId, Workspace};
 use tinkerbell_testkit::fake::{FakeClock, SeedEntropy};
@@ -31,6 +31,8 @@ pub(super) struct Script {
     pub(super) ask_at: Option<u32>,
     pub(super) hang_at: Option<u32>,
     pub(super) hold: u64,
+    /// CPU time that each effect uses, as commands do.
+    pub(super) cpu_ms: u64,
     /// How often an effect repeats its words; many make a blob.
     pub(super) talks: usize,
 }
@@ -158,7 +160,7 @@ impl FakeRunner {
 
     fn act(&self, task: TaskId, seq: u32) -> Act {
         let (world, hang, hold) = (self.world.clone(), self.script.hang_at == Some(seq), self.script.hold);
-        let (planned, talks) = (self.script.effects, self.script.talks.max(1));
+        let (planned, talks, cpu_ms) = (self.script.effects, self.script.talks.max(1), self.script.cpu_ms);
         Box::new(move |attempt| {
             async move {
                 if hang {
@@ -187,7 +189,7 @@ impl FakeRunner {
                     observation,
                     spent: (hold > 0).then_some((NanoUsd(hold), Usage::default())),
                     op: Some(OpDone { kind: "tool".into(), seq, before, after, files: vec![FileChange::default()], ..OpDone::default() }),
-                    used: None,
+                    used: (cpu_ms > 0).then(|| Used { cpu_ms: cpu_ms * u64::from(seq), ..Used::default() }),
                 })
             }
             .boxed()
@@ -222,7 +224,9 @@ impl Runner for FakeRunner {
             };
             let state = Bytes::from(vec![u8::try_from(seq).unwrap()]);
             let hold = NanoUsd(self.script.hold);
-            let intended = Intended { seq, class: EffectClass::Verifiable, action, hold, hold_tokens: 0, used: None, state: state.clone() };
+            let before = Used { cpu_ms: self.script.cpu_ms * u64::from(seq - 1), ..Used::default() };
+            let used = (self.script.cpu_ms > 0).then_some(before);
+            let intended = Intended { seq, class: EffectClass::Verifiable, action, hold, hold_tokens: 0, used, state: state.clone() };
             let observed = effects.once(intended, self.act(step.task.id, seq)).await?;
             Ok(Stepped::Again { state, wake: Wake::Observed(observed.observation.unwrap()) })
         }

@@ -4,6 +4,7 @@
 //! none touches a task. Invariant: a chore works beside a running daemon, with none, and with a
 //! broken configuration as far as that is possible.
 
+pub mod apparmor;
 mod config;
 mod doctor;
 mod halt;
@@ -66,6 +67,7 @@ pub async fn run(shop: &Shop<'_>, chore: &Chore, yes: bool, out: &Output) -> Opt
             policy::explain(shop, command, policy::Wish { level, goal, json: *json }, out)
         }
         Chore::PolicyShow => policy::show(out),
+        Chore::Apparmor => apparmor::show(out),
         Chore::Trust { dir, wish } => trust::trust(shop, dir.as_deref(), (*wish, yes), out),
         Chore::Rescue(wish) => rescue::rescue(shop, wish, out),
         Chore::WalStat { json } => wal::stat(shop, *json, out),

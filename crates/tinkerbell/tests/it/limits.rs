@@ -27,6 +27,76 @@ async fn a_step_cap_pauses_and_a_raise_goes_on() {
     assert_eq!(home.asked(), 3);
 }
 
+const SPIN: &str = "i=0; while :; do i=$((i+1)); done";
+
+async fn newest(home: &Home) -> String {
+    let list: Value = serde_json::from_str(&home.run(&["ps", "-a", "--json"]).await.exits(0).stdout).unwrap();
+    list[0]["id"].as_str().unwrap().to_owned()
+}
+
+/// A command and one that an earlier call left in the background share what the task has.
+#[tokio::test(flavor = "multi_thread")]
+async fn cpu_time_is_a_budget_of_all_commands_together() {
+    let background = Turn::call("exec", json!({"cmd": SPIN, "yield_ms": 250}));
+    let home = Home::with(vec![background, exec(SPIN), exec("echo never >> ran.txt"), Turn::text("done")]).await;
+    let out = home.run(&["run", "--max-cpu", "3s", "spin"]).await.exits(5).says("CPU time");
+    assert!(out.stderr.contains("--max-cpu"), "{}", out.stderr);
+    let task = newest(&home).await;
+    let view = home.inspect(&task).await;
+    let used = view["cpu_ms"].as_u64().unwrap();
+    assert!((2_900..6_000).contains(&used), "{view}");
+    // Not asked again once nothing is left: two calls, and no third command.
+    assert_eq!(home.asked(), 2);
+    let log = home.run(&["logs", "--full", &task]).await.exits(0).stdout;
+    assert!(log.contains("limit `cpu`"), "{log}");
+    home.run(&["resume", &task]).await.exits(5);
+    home.run(&["resume", &task, "--max-cpu", "30s"]).await.exits(0);
+    home.run(&["wait", &task]).await.exits(0);
+    let told = home.model.as_ref().unwrap().requests()[2].body.to_string();
+    assert!(told.contains("ended by the limit `cpu`"), "{told}");
+    let view = home.inspect(&task).await;
+    assert!(view["cpu_ms"].as_u64().unwrap() >= used && view["caps"]["cpu_ms"] == 30_000, "{view}");
+    let lines = home.run(&["inspect", &task]).await.exits(0).stdout;
+    assert!(lines.contains("cpu time") && lines.contains("of 30 s"), "{lines}");
+    home.run(&["wal", "verify"]).await.exits(0);
+}
+
+/// The plug is pulled in mid spend: the command ends at what it was given, nobody spends it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_survives_the_daemon_in_mid_spend() {
+    let home = Home::with(vec![exec(&format!("echo begin; {SPIN}")), exec("echo x"), Turn::text("done")]).await;
+    let task = home.submit(&["--max-cpu", "2s", "spin"]).await;
+    home.until_output("begin").await;
+    home.kill_daemon().await;
+    // No daemon lives; the keeper ends it all the same.
+    let runs = home.tb().join("data/runs");
+    let ended = || std::fs::read_dir(&runs).unwrap().flatten().any(|run| run.path().join("trailer").exists());
+    crate::home::until("the keeper has ended it alone", ended).await;
+    home.run(&["wait", &task]).await.exits(5);
+    let used = home.inspect(&task).await["cpu_ms"].as_u64().unwrap();
+    assert!((1_900..5_000).contains(&used), "{used}");
+    home.kill_daemon().await;
+    assert_eq!(home.inspect(&task).await["cpu_ms"].as_u64(), Some(used), "counted once");
+    assert_eq!(home.asked(), 1);
+}
+
+/// A fork bomb, a glutton and a hoarder are ended and told; the task goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_take_too_much_are_ended_and_the_model_is_told_why() {
+    let bomb = "n=0; while [ $n -lt 300 ]; do n=$((n+1)); (sleep 20) & done; wait";
+    let fill = "n=0; while [ $n -lt 60 ]; do n=$((n+1)); head -c 2000000 /dev/zero > f$n; sleep 0.05; done; sleep 15";
+    let home = Home::with(vec![exec(bomb), exec(fill), exec("rm -f f*; echo clean"), Turn::text("done")]).await;
+    let config = std::fs::read_to_string(home.tb().join("config.toml")).unwrap();
+    home.config(&format!("{config}[sandbox]\nprocesses = 60\ndisk = \"40MiB\"\n"));
+    home.run(&["run", "take all"]).await.exits(0);
+    let requests = home.model.as_ref().unwrap().requests();
+    let bodies: Vec<String> = requests.iter().map(|request| request.body.to_string()).collect();
+    assert!(bodies[1].contains("ended by the limit `processes`"), "{}", bodies[1]);
+    assert!(bodies[2].contains("ended by the limit `disk`"), "{}", bodies[2]);
+    // Whoever is over the limit may still make room.
+    assert!(bodies[3].contains("clean"), "{}", bodies[3]);
+}
+
 /// An edit of a protected file asks; nobody there means exit 4, and the answer is bound to the bytes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_protected_file_is_asked_for() {

@@ -4,17 +4,21 @@
 //! single check of it held.
 
 use super::super::Shop;
+use super::super::apparmor::INSTALL;
 use super::report::{Finding, Group, broken};
 use crate::clock::{SystemClock, SystemEntropy};
-use crate::config::Config;
 use crate::config::options::Network;
+use crate::config::{self, Config};
 use crate::egress;
 use crate::wire;
 use std::sync::Arc;
+use tinkerbell_core::amount;
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::port::Level;
+use tinkerbell_core::port::{Level, Limits};
 use tinkerbell_executor::{Check, HostSandbox, LevelChoice, Report, WorkspaceChoice, landlock_abi};
 
+/// Says whether AppArmor gives user namespaces by profile only.
+const RESTRICTED: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
 /// The oldest Landlock that fences enough.
 const LEAST_ABI: i32 = 4;
 
@@ -29,6 +33,7 @@ pub async fn look(shop: &Shop<'_>, config: &Config) -> Group {
     };
     findings.push(network(config));
     findings.push(landlock(landlock_abi()));
+    findings.push(limits(config));
     findings.push(namespaces(|name| std::fs::read_to_string(name).ok()));
     Group { name: "Sandbox", findings }
 }
@@ -79,8 +84,11 @@ fn level(name: &str, checks: &[Check], choice: LevelChoice, is_served: bool) -> 
     let text = format!("{held} of {} checks held", checks.len());
     let line = |check: &Check| format!("{} {}: {}", if check.passed { "held  " } else { "FAILED" }, check.name, check.text);
     let lines = |passed| checks.iter().filter(|check| check.passed == passed).map(line).collect();
-    let fix = if name == "full" {
-        "allow user namespaces: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0 user.max_user_namespaces=15000"
+    let is_profiled = std::fs::read_to_string(RESTRICTED).is_ok_and(|text| text.trim() == "1");
+    let fix = if name == "full" && is_profiled {
+        INSTALL
+    } else if name == "full" {
+        "allow user namespaces: sudo sysctl user.max_user_namespaces=15000 (in a container: --security-opt seccomp=unconfined)"
     } else {
         "use a kernel with Landlock ABI 4 (6.7 or newer) and `landlock` in its lsm= list"
     };
@@ -100,6 +108,20 @@ fn network(config: &Config) -> Finding {
         Network::Host => Finding::look("network", text, "list the hosts that are needed instead: [egress] presets, [[egress.host]]"),
         Network::None | Network::Proxy => Finding::good("network", text),
     }
+}
+
+/// What each command may use on this host.
+fn limits(config: &Config) -> Finding {
+    match config::sandbox_limits(config, tinkerbell_executor::host_memory()) {
+        Ok(limits) => Finding::good("limits of a command", said(&limits)),
+        Err(fault) => broken("limits of a command", &fault),
+    }
+}
+
+fn said(limits: &Limits) -> String {
+    let size = |bytes: Option<u64>| bytes.map_or("any".to_owned(), amount::bytes);
+    let most = limits.processes.map_or("any".to_owned(), |most| most.to_string());
+    format!("memory {}, processes {most}, disk {} per task", size(limits.memory_bytes), size(limits.disk_bytes))
 }
 
 fn landlock(abi: i32) -> Finding {
@@ -127,8 +149,12 @@ fn namespaces(read: impl Fn(&str) -> Option<String>) -> Finding {
             "sudo sysctl kernel.unprivileged_userns_clone=1",
         );
     }
-    if number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
-        return Finding::look(name, "restricted by AppArmor", "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0");
+    if number(RESTRICTED) == Some(1) {
+        return Finding::look(
+            name,
+            "given by AppArmor only to programs with a profile; the checks of level full say whether this one has it",
+            INSTALL,
+        );
     }
     match number("/proc/sys/user/max_user_namespaces") {
         Some(most) => Finding::good(name, format!("allowed, at most {most}")),

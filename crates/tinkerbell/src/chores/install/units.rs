@@ -35,6 +35,7 @@ Restart=on-failure
 RestartSec=1
 KillMode=process
 Delegate=yes
+DelegateSubgroup=daemon
 OOMPolicy=continue
 WatchdogSec=60
 TimeoutStartSec=90
