@@ -121,9 +121,25 @@ fn check_dir(dir: &Path) -> Result<(), Fault> {
     if facts.uid() != own_uid() {
         return Err(foreign(dir, facts.uid()));
     }
+    check_above(dir)?;
     if facts.mode() & 0o077 != 0 {
         let closed = fs::set_permissions(dir, fs::Permissions::from_mode(0o700));
         closed.map_err(|error| unusable(dir, &format!("is open to other users and can not be closed: {error}")))?;
+    }
+    Ok(())
+}
+
+/// A directory above that anybody may write to lets anybody put another one in our place, unless it is
+/// sticky as `/tmp` is.
+fn check_above(dir: &Path) -> Result<(), Fault> {
+    let real = fs::canonicalize(dir).map_err(|error| unusable(dir, &format!("can not be read: {error}")))?;
+    for above in real.ancestors().skip(1) {
+        let facts = fs::metadata(above).map_err(|error| unusable(above, &format!("can not be read: {error}")))?;
+        if facts.mode() & 0o002 != 0 && facts.mode() & 0o1000 == 0 {
+            return Err(unusable(dir, &format!("lies below {}, where every user may write", above.display()))
+                .hint(format!("chmod o-w {}", above.display()))
+                .hint("or choose another place: export TINKERBELL_HOME=/path"));
+        }
     }
     Ok(())
 }
@@ -235,6 +251,26 @@ mod tests {
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
         bind(&dir.join("s")).await.unwrap();
         assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[tokio::test]
+    async fn a_place_that_others_could_swap_is_refused() {
+        let root = temp();
+        let above = root.path().join("shared");
+        fs::create_dir(&above).unwrap();
+        let path = above.join("run/s");
+        for (mode, is_fit) in [(0o777, false), (0o1777, true), (0o755, true)] {
+            fs::set_permissions(&above, fs::Permissions::from_mode(mode)).unwrap();
+            let bound = bind(&path).await;
+            assert_eq!(bound.is_ok(), is_fit, "{mode:o}");
+            if let Err(fault) = bound {
+                assert!(fault.message.contains("every user may write"), "{}", fault.message);
+                assert_eq!(
+                    connect(&path).await.unwrap_err().code.0,
+                    if path.parent().unwrap().exists() { "TB-API-003" } else { "TB-API-001" }
+                );
+            }
+        }
     }
 
     #[tokio::test]

@@ -3,8 +3,6 @@
 //! Knows nothing of requests. Invariant: the peer's user id comes from the kernel, and at most
 //! [`HARD_LIMIT`] connections are open at once.
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 const SOFT_LIMIT: usize = 256;
 /// Beyond this many, the next ones wait in the kernel's queue: answering costs a descriptor too.
 const HARD_LIMIT: usize = 320;
+/// Connections of users other than the owner, root included; beyond it they are cut.
+const STRANGERS: usize = 16;
 /// How long a client that was let in may take to speak when the door closes.
 const HEAR: Duration = Duration::from_secs(2);
 
@@ -36,6 +36,9 @@ pub(super) struct Peer {
 pub(super) struct Door {
     listener: UnixListener,
     slots: Arc<Semaphore>,
+    /// Room for users other than the owner.
+    strangers: Arc<Semaphore>,
+    owner: u32,
     clients: Arc<AtomicUsize>,
     /// Connections that have not said a word yet.
     unheard: Arc<watch::Sender<usize>>,
@@ -43,9 +46,10 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) fn new(listener: UnixListener, clients: Arc<AtomicUsize>, stop: CancellationToken) -> Self {
+    pub(super) fn new(listener: UnixListener, clients: Arc<AtomicUsize>, stop: CancellationToken, owner: u32) -> Self {
         let (unheard, _) = watch::channel(0);
-        Self { listener, slots: Arc::new(Semaphore::new(HARD_LIMIT)), clients, unheard: Arc::new(unheard), stop }
+        let [slots, strangers] = [HARD_LIMIT, STRANGERS].map(|most| Arc::new(Semaphore::new(most)));
+        Self { listener, slots, strangers, owner, clients, unheard: Arc::new(unheard), stop }
     }
 
     /// Completes after the stop, once every client that was let in has been heard: closing on one
@@ -61,11 +65,9 @@ impl Door {
     }
 }
 
-impl Listener for Door {
-    type Io = Visit;
-    type Addr = Peer;
-
-    async fn accept(&mut self) -> (Visit, Peer) {
+impl Door {
+    /// The next connection, once there is room for it. Cancel safe.
+    pub(super) async fn accept(&mut self) -> (Visit, Peer) {
         loop {
             let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
                 // The semaphore is never closed while the door stands.
@@ -81,10 +83,13 @@ impl Listener for Door {
             match accepted {
                 Ok((stream, _)) => {
                     let uid = stream.peer_cred().ok().map(|cred| cred.uid());
+                    let stranger = if uid == Some(self.owner) { None } else { Some(Arc::clone(&self.strangers).try_acquire_owned()) };
+                    // Who is refused anyway takes no room from the owner.
+                    let Ok(stranger) = stranger.transpose() else { continue };
                     let open = self.clients.fetch_add(1, Ordering::Relaxed);
                     self.unheard.send_modify(|count| *count = count.saturating_add(1));
                     let unheard = Some(Unheard(Arc::clone(&self.unheard)));
-                    let visit = Visit { stream, unheard, clients: Arc::clone(&self.clients), _slot: slot };
+                    let visit = Visit { stream, unheard, clients: Arc::clone(&self.clients), _slot: slot, _stranger: stranger };
                     return (visit, Peer { uid, is_crowded: open >= SOFT_LIMIT });
                 }
                 Err(error) => {
@@ -95,16 +100,6 @@ impl Listener for Door {
             }
         }
     }
-
-    fn local_addr(&self) -> io::Result<Peer> {
-        Ok(Peer { uid: None, is_crowded: false })
-    }
-}
-
-impl Connected<IncomingStream<'_, Door>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
-        stream.remote_addr().clone()
-    }
 }
 
 /// One open connection; leaving is counted by dropping it.
@@ -113,6 +108,7 @@ pub(super) struct Visit {
     unheard: Option<Unheard>,
     clients: Arc<AtomicUsize>,
     _slot: OwnedSemaphorePermit,
+    _stranger: Option<OwnedSemaphorePermit>,
 }
 
 /// A connection that has not said a word yet.

@@ -11,6 +11,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 use tinkerbell_core::code::{Fault, exit};
 
 /// A fault as an answer.
@@ -47,17 +48,30 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Asked<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Answer> {
         let headers = request.headers().clone();
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| too_large(&rejection))?;
+        let read = tokio::time::timeout(BODY, Bytes::from_request(request, state)).await.map_err(|_| slow())?;
+        let bytes = read.map_err(|rejection| too_large(&rejection))?;
         require_json(&headers)?;
         Ok(Self(parse(&bytes)?))
     }
 }
 
+/// Longest time for a body.
+const BODY: Duration = Duration::from_secs(10);
+
+fn slow() -> Fault {
+    bad(format!("the request's body did not come within {} s", BODY.as_secs()))
+}
+
+/// A body beyond what is taken.
+pub(super) fn oversize() -> Fault {
+    Fault::new("TB-API-009", exit::USAGE, format!("the request is larger than {} bytes", super::MAX_BODY_BYTES))
+        .hint("put long texts into a file of the repository and name it in the goal")
+}
+
 fn too_large(rejection: &BytesRejection) -> Fault {
     let text = rejection.body_text();
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return Fault::new("TB-API-009", exit::USAGE, format!("the request is larger than {} bytes", super::MAX_BODY_BYTES))
-            .hint("put long texts into a file of the repository and name it in the goal");
+        return oversize();
     }
     bad(format!("the request's body can not be read: {text}"))
 }

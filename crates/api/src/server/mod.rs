@@ -1,11 +1,14 @@
 //! The server: `/v1` resources over a Unix socket.
 //!
 //! Routes and wiring only; handlers stand in `tasks`, streams in `stream`, connections in `accept`.
-//! Invariant: each request's peer was proven to be the daemon's own user before a handler runs.
+//! Invariant: each request passed the table of rights, and was made by no browser, before a handler runs.
 
 mod accept;
 mod answer;
+mod browser;
 mod house;
+mod rights;
+mod serve;
 mod stream;
 mod tasks;
 
@@ -13,11 +16,12 @@ use crate::wire::{HaltView, UpgradeRequest, UpgradeView};
 use accept::{Door, Peer};
 use answer::Answer;
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use futures_util::future::BoxFuture;
+use rights::{Right, Role, right};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -128,32 +132,40 @@ impl ServerState {
 /// # Errors
 /// When the listener breaks.
 pub async fn serve(listener: UnixListener, state: ServerState) -> io::Result<()> {
-    let stop = state.stop.clone();
-    let door = Door::new(listener, Arc::clone(&state.clients), stop);
-    let closing = door.closing();
-    let service = router(state).into_make_service_with_connect_info::<Peer>();
-    axum::serve(door, service).with_graceful_shutdown(closing).await
+    let door = Door::new(listener, Arc::clone(&state.clients), state.stop.clone(), state.uid);
+    serve::serve(door, router(state)).await;
+    Ok(())
+}
+
+/// A resource of the door: its path, and the handlers of its methods.
+type Route = (&'static str, MethodRouter<ServerState>);
+
+/// Every resource; what is not here does not exist. Who may use which stands in `rights`.
+fn routes() -> Vec<Route> {
+    vec![
+        ("/healthz", get(house::health)),
+        ("/readyz", get(house::ready)),
+        ("/version", get(house::version)),
+        ("/v1/daemon", get(house::status)),
+        ("/v1/daemon/stop", post(house::stop)),
+        ("/v1/daemon/upgrade", post(house::upgrade)),
+        ("/v1/daemon/halt", post(house::halt)),
+        ("/v1/daemon/reload", post(house::reload)),
+        ("/v1/env", post(house::environment)),
+        ("/v1/tasks", get(tasks::list).post(tasks::submit)),
+        ("/v1/tasks/{prefix}", get(tasks::show)),
+        ("/v1/tasks/{prefix}/commands", post(tasks::command)),
+        ("/v1/tasks/{prefix}/diff", get(tasks::diff)),
+        ("/v1/tasks/{prefix}/events", get(stream::task)),
+        ("/v1/events", get(stream::all)),
+        ("/v1/approvals", get(tasks::approvals)),
+        ("/v1/blobs/{blob}", get(tasks::blob)),
+    ]
 }
 
 fn router(state: ServerState) -> Router {
-    Router::new()
-        .route("/healthz", get(house::health))
-        .route("/readyz", get(house::ready))
-        .route("/version", get(house::version))
-        .route("/v1/daemon", get(house::status))
-        .route("/v1/daemon/stop", post(house::stop))
-        .route("/v1/daemon/upgrade", post(house::upgrade))
-        .route("/v1/daemon/halt", post(house::halt))
-        .route("/v1/daemon/reload", post(house::reload))
-        .route("/v1/env", post(house::environment))
-        .route("/v1/tasks", get(tasks::list).post(tasks::submit))
-        .route("/v1/tasks/{prefix}", get(tasks::show))
-        .route("/v1/tasks/{prefix}/commands", post(tasks::command))
-        .route("/v1/tasks/{prefix}/diff", get(tasks::diff))
-        .route("/v1/tasks/{prefix}/events", get(stream::task))
-        .route("/v1/events", get(stream::all))
-        .route("/v1/approvals", get(tasks::approvals))
-        .route("/v1/blobs/{blob}", get(tasks::blob))
+    let routes = routes().into_iter().fold(Router::new(), |router, (path, handlers)| router.route(path, handlers));
+    routes
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -161,18 +173,22 @@ fn router(state: ServerState) -> Router {
         .with_state(state)
 }
 
-/// Refuses foreign users and crowds before anything else is looked at.
+/// Refuses foreign users, crowds and browsers before anything else is looked at.
 async fn gate(State(state): State<ServerState>, ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
-    let mut response = match judge(&state, &peer) {
-        Ok(()) => next.run(request).await,
+    let mut response = match judge(&state, &peer, &request) {
+        Ok(Right::Yes) => next.run(request).await,
+        Ok(_) if request.extensions().get::<MatchedPath>().is_some() => not_so(request).await.into_response(),
+        Ok(_) => nothing_here(request).await.into_response(),
         Err(fault) => Answer(fault).into_response(),
     };
     response.headers_mut().insert("tinkerbell-version", axum::http::HeaderValue::from_static(crate::RELEASE));
     response
 }
 
-fn judge(state: &ServerState, peer: &Peer) -> Result<(), Fault> {
-    if peer.uid != Some(state.uid) {
+fn judge(state: &ServerState, peer: &Peer, request: &Request) -> Result<Right, Fault> {
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let right = right(Role::of(peer.uid, state.uid), route, request.method());
+    if right == Right::No {
         let who = peer.uid.map_or_else(|| "an unknown user".to_owned(), |uid| format!("user {uid}"));
         return Err(Fault::new("TB-API-006", exit::NO_AUTH, format!("this daemon belongs to user {} and refuses {who}", state.uid))
             .hint("run `tinkerbell` as the user who started the daemon"));
@@ -182,7 +198,9 @@ fn judge(state: &ServerState, peer: &Peer) -> Result<(), Fault> {
             .hint("close some `attach` or `logs -f`, then try again")
             .transient());
     }
-    Ok(())
+    browser::refuse(request.headers(), request.uri())?;
+    browser::check_body(request.headers(), request.method())?;
+    Ok(right)
 }
 
 async fn nothing_here(request: Request) -> Answer {

@@ -221,7 +221,10 @@ async fn plain_http_is_answered_plainly() {
         ("POST /v1/daemon/stop", "202"),
     ] {
         let mut stream = socket::connect(house.client.path()).await.unwrap();
-        stream.write_all(format!("{ask} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("{ask} HTTP/1.1\r\nHost: tinkerbell\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         let mut answer = String::new();
         soon(stream.read_to_string(&mut answer)).await.unwrap();
         assert!(answer.contains(want), "{ask}: {answer}");
@@ -263,7 +266,7 @@ async fn nobody_is_refused_while_the_socket_changes_hands() {
     stop.cancel();
     let mut late = socket::connect(&path).await.unwrap();
     for stream in [&mut late, &mut early] {
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: tinkerbell\r\nConnection: close\r\n\r\n").await.unwrap();
     }
     let mut answer = String::new();
     soon(early.read_to_string(&mut answer)).await.unwrap();

@@ -5,4 +5,5 @@
 
 mod fake;
 mod golden;
+mod hostile;
 mod journey;

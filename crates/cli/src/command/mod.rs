@@ -52,6 +52,8 @@ pub const CODES: &[&str] = &[
     "TB-API-010",
     "TB-API-011",
     "TB-API-012",
+    "TB-API-013",
+    "TB-API-014",
 ];
 
 /// How long a daemon that stops may take before its place is taken.

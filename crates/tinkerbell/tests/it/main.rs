@@ -19,6 +19,7 @@ mod limits;
 mod llm;
 mod obedient;
 mod overlay;
+mod local_api;
 mod places;
 mod policy;
 mod provider;
