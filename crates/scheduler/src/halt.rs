@@ -54,6 +54,12 @@ impl Engine {
         working(&self.inner).len()
     }
 
+    /// Whether the engine was told that all effects are halted, and not yet that they are no more.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.inner.is_halted()
+    }
+
     /// Takes [`Self::halt`] back: tasks go on. Call it whenever the kill switch is found off.
     pub async fn lift(&self) {
         if !self.inner.halted.swap(false, Ordering::AcqRel) {

@@ -66,7 +66,8 @@ impl Watch {
             if is_halted && !was_halted {
                 tracing::warn!("all effects are halted");
                 self.halt();
-            } else if was_halted && !is_halted {
+            // The engine as well: it may have been told of a mark that came and went between two looks.
+            } else if !is_halted && (was_halted || self.engine.is_halted()) {
                 tracing::warn!("the halt was lifted");
                 let engine = self.engine.clone();
                 // Not waited for: the next look is due.
