@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test | crash | sim | services | bench`.
+//! The project's chores: `cargo xtask test | crash | sim | fuzz | services | bench`.
 //!
 //! A chore is a program for developers: it prints, reads the clock and the environment, and starts
 //! other programs. It is no part of the product, and the product never depends on it. Invariant:
@@ -9,6 +9,7 @@
 mod bench;
 mod crash;
 mod date;
+mod fuzz;
 mod services;
 mod shell;
 mod sim;
@@ -28,6 +29,8 @@ usage: cargo xtask <chore>
                                    real kills, for us and for codex, goose, opencode
   sim [--seed N] [--seconds S] [--base N] [--plant NAME]
                                    the deterministic simulator
+  fuzz [--seconds N] [--target NAME]
+                                   the parsers against libFuzzer, a minute each
   bench [NAME…] [--no-build]       figures for docs/benchmarks.md; without a name: all
 ";
 
@@ -50,6 +53,7 @@ fn dispatch(words: &[&str]) -> anyhow::Result<ExitCode> {
         ["services", rest @ ..] => services::run(rest),
         ["crash", rest @ ..] => crash::run(rest),
         ["sim", rest @ ..] => sim::run(rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         [] | ["help" | "-h" | "--help"] => {
             print!("{USAGE}");

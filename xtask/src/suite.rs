@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{crash, services, shell, sim};
+use crate::{crash, fuzz, services, shell, sim};
 
 /// Kills of the crash matrix; by hand it is run with ten thousand.
 const CRASH_KILLS: u64 = 200;
@@ -17,6 +17,9 @@ const CRASH_KILLS: u64 = 200;
 const SIM_SECONDS: u64 = 60;
 /// … and where somebody waits for the tests while writing.
 const SIM_FAST_SECONDS: u64 = 5;
+
+/// Seconds of each fuzz target; by hand it is a minute.
+const FUZZ_SECONDS: u64 = 5;
 
 /// What to run.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -75,6 +78,7 @@ pub fn run(plan: &Plan) -> Result<ExitCode> {
         ("obedient model", obedient_model),
         ("crash matrix", crash_matrix),
         ("simulation", simulation),
+        ("fuzzing", fuzzing),
         ("licences and bans", licences),
         ("real model", real_model),
     ];
@@ -146,6 +150,17 @@ fn crash_matrix(plan: &Plan) -> Result<Outcome> {
 fn simulation(plan: &Plan) -> Result<Outcome> {
     let seconds = if plan.fast { SIM_FAST_SECONDS } else { SIM_SECONDS };
     Ok(if sim::fresh(seconds)? { Outcome::Passed } else { Outcome::Failed })
+}
+
+fn fuzzing(plan: &Plan) -> Result<Outcome> {
+    if plan.fast {
+        return Ok(Outcome::Skipped("--fast; the same entry functions ran among the tests".into()));
+    }
+    Ok(match fuzz::pass(FUZZ_SECONDS, None)? {
+        fuzz::Ended::Clean => Outcome::Passed,
+        fuzz::Ended::Found => Outcome::Failed,
+        fuzz::Ended::Skipped(why) => Outcome::Skipped(why),
+    })
 }
 
 fn licences(plan: &Plan) -> Result<Outcome> {

@@ -12,6 +12,8 @@ mod disk;
 mod error;
 pub mod format;
 mod groups;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod halt;
 mod host;
 mod keeper;

@@ -4,6 +4,8 @@
 //! a call that no rule settles is asked for, and a file with a mistake changes nothing.
 
 mod grant;
+#[doc(hidden)]
+pub mod fuzz;
 mod judge;
 mod launch;
 mod lint;

@@ -2,6 +2,7 @@
 
 pub mod contract;
 pub mod fake;
+pub mod hammer;
 pub mod keys;
 pub mod llm;
 pub mod memory;

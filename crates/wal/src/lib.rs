@@ -30,6 +30,8 @@ pub mod disk;
 mod error;
 mod flush;
 mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod housekeeping;
 mod index;
 pub mod inspect;

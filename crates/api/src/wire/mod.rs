@@ -6,6 +6,8 @@
 
 pub mod event;
 mod from;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod problem;
 pub mod request;
 pub mod service;

@@ -5,6 +5,8 @@
 //! Invariant: either every edit applies and all changes are returned, or none is and the refusal
 //! quotes the text that the model needs for its next try.
 
+#[doc(hidden)]
+pub mod any;
 mod closest;
 mod engine;
 mod hunks;

@@ -4,6 +4,8 @@
 //! Invariant: a record that one version wrote is readable by every later one.
 
 pub mod format;
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(test)]
 mod tests;
 

@@ -7,6 +7,8 @@
 
 pub(crate) mod convert;
 mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod link;
 mod serve;
 mod socket;
