@@ -71,7 +71,7 @@ impl Plan {
 /// Cargo itself cannot be started.
 pub fn run(plan: &Plan) -> Result<ExitCode> {
     type Step = fn(&Plan) -> Result<Outcome>;
-    let steps: [(&'static str, Step); 8] = [
+    let steps: [(&'static str, Step); 9] = [
         ("formatting", formatting),
         ("lints", lints),
         ("tests and house laws", tests),

@@ -3,9 +3,9 @@
 //! Files are read in `source` and checked in `load`; text of commands is split in `shell`. Invariants:
 //! a call that no rule settles is asked for, and a file with a mistake changes nothing.
 
-mod grant;
 #[doc(hidden)]
 pub mod fuzz;
+mod grant;
 mod judge;
 mod launch;
 mod lint;

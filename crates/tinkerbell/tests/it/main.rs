@@ -20,6 +20,7 @@ mod llm;
 mod obedient;
 mod overlay;
 mod local_api;
+mod obedient;
 mod places;
 mod policy;
 mod provider;
