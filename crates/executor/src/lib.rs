@@ -11,9 +11,9 @@ mod cell;
 mod disk;
 mod error;
 pub mod format;
-mod groups;
 #[doc(hidden)]
 pub mod fuzz;
+mod groups;
 pub mod halt;
 mod host;
 mod keeper;
