@@ -19,7 +19,6 @@ mod limits;
 mod llm;
 mod local_api;
 mod obedient;
-mod obedient;
 mod overlay;
 mod places;
 mod policy;
