@@ -4,6 +4,7 @@
 //! the nearest known one and exit code 2, before anything was touched.
 
 mod keys;
+mod mcp;
 mod policy;
 mod sandbox;
 mod secrets;
@@ -13,6 +14,7 @@ mod wal;
 mod when;
 
 pub use keys::KeysCommand;
+pub use mcp::{McpAdd, McpCommand};
 pub use policy::PolicyCommand;
 pub use sandbox::SandboxCommand;
 pub use secrets::SecretsCommand;
@@ -314,6 +316,9 @@ pub enum Command {
     Sandbox(SandboxCommand),
     /// Show what a repository brings that steers tasks, and trust it (`--yes`: without a question)
     Trust(TrustArgs),
+    /// Servers that offer tools to models (MCP)
+    #[command(subcommand)]
+    Mcp(McpCommand),
     /// The journal
     #[command(subcommand)]
     Wal(WalCommand),

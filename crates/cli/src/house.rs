@@ -153,6 +153,37 @@ pub enum Chore {
         /// As JSON.
         json: bool,
     },
+    /// Add an MCP server to the user's configuration.
+    McpAdd(Box<crate::args::McpAdd>),
+    /// List MCP servers.
+    McpList {
+        /// As JSON.
+        json: bool,
+    },
+    /// Show one MCP server.
+    McpGet {
+        /// Its name.
+        name: String,
+        /// As JSON.
+        json: bool,
+    },
+    /// Remove an MCP server.
+    McpRemove {
+        /// Its name.
+        name: String,
+    },
+    /// Start an MCP server and show what it offers.
+    McpTools {
+        /// Its name.
+        name: String,
+        /// As JSON.
+        json: bool,
+    },
+    /// Agree to what an MCP server is and says.
+    McpApprove {
+        /// Its name.
+        name: String,
+    },
     /// Check policy files.
     PolicyCheck {
         /// Only this one.

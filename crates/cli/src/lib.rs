@@ -13,7 +13,7 @@ mod prompt;
 mod render;
 mod units;
 
-pub use args::{Args, Command, ConfigCommand, DaemonCommand, KeysCommand, Manners, WalCommand, parse};
+pub use args::{Args, Command, ConfigCommand, DaemonCommand, KeysCommand, Manners, McpAdd, McpCommand, WalCommand, parse};
 pub use command::{offline, run};
 pub use house::{Chore, House, Rescue, Surroundings, TrustWish};
 pub use output::{Output, Tone};

@@ -424,6 +424,15 @@ impl Desks {
         })
     }
 
+    /// Remembers that a person agreed to a server's program by typing its command.
+    ///
+    /// # Errors
+    /// When there is no such program, or it can not be written down.
+    pub async fn agree_to_launch(&self, ctx: &ToolContext, server: &Server) -> Result<(), Error> {
+        let launch = self.launch(ctx, server).await?;
+        self.approvals.agree_launch(&server.name, launch_pin(&launch, self.clock.now().wall_ms))
+    }
+
     /// Remembers that a person agreed to what was inspected.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! Pure. Invariant: a server's name has no dot, so that `server.tool` is read in one way only.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 use tinkerbell_core::port::Service;
@@ -11,7 +12,7 @@ use tinkerbell_core::port::Service;
 pub const MOST_NAME: usize = 40;
 
 /// One server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Server {
     /// The operator's name for it.
     pub name: String,
@@ -35,6 +36,17 @@ pub struct Server {
     pub timeout: Duration,
     /// Why it can not be used as it is configured.
     pub fault: Option<String>,
+}
+
+/// Values of variables may be secret, and stay out of every text.
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("name", &self.name)
+            .field("command", &self.command)
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Server {

@@ -17,6 +17,7 @@ mod halt;
 mod handover;
 mod house;
 mod live;
+mod mcp;
 mod memory;
 mod panic;
 mod places;

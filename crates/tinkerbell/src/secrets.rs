@@ -114,7 +114,7 @@ pub fn sources(config: &Config, places: &Places) -> Result<BTreeMap<String, Sour
 
 /// Secrets that stand in the configuration itself: headers that authorise, passwords in addresses.
 fn in_configuration(config: &Config) -> Vec<Named> {
-    let mut found = Vec::new();
+    let mut found = crate::mcp::in_configuration(config);
     for (provider, own) in &config.providers {
         let is_telling = |name: &str| TELLING.iter().any(|part| name.to_ascii_lowercase().contains(part));
         for (header, value) in own.headers.iter().filter(|(name, _)| is_telling(name)) {

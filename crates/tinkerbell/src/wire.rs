@@ -7,6 +7,7 @@ use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::{self, Config, Sources};
 use crate::environment::{Environment, Received};
 use crate::live::Live;
+use crate::mcp;
 use crate::places::Places;
 use crate::policy::Policies;
 use crate::project;
@@ -22,6 +23,7 @@ use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::money::Price;
 use tinkerbell_core::port::{BlobStore, Guard, Journal, Keyring, Model, Runtime, Sandbox, Submission};
 use tinkerbell_executor::{HostSandbox, LevelChoice, NetworkChoice, SandboxOptions, WorkspaceChoice};
+use tinkerbell_plugins::Desks;
 use tinkerbell_router::Router;
 use tinkerbell_scheduler::{Admission, Deps, Engine, Halt, Options};
 use tinkerbell_secret::{Known, Named};
@@ -154,7 +156,7 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources, ground:
     let model: Arc<dyn Model> = CleanModel::new(router, known.clone());
     let runner = AgentRunner::new(AgentDeps {
         model,
-        tools: tools(&sandbox, &blobs),
+        tools: tools(&sandbox, &blobs, &mcp::desks(sandbox.clone(), clock.clone(), places, mcp::of_live(&live, secrets.lookup()))),
         canvas: canvas.clone(),
         landing: canvas.clone(),
         sandbox: sandbox.clone(),
@@ -207,9 +209,9 @@ async fn storage(
     tokio::task::spawn_blocking(open).await.map_err(ended)?
 }
 
-fn tools(sandbox: &Arc<HostSandbox>, blobs: &Arc<dyn BlobStore>) -> Vec<Arc<dyn tinkerbell_core::port::Tool>> {
+fn tools(sandbox: &Arc<HostSandbox>, blobs: &Arc<dyn BlobStore>, desks: &Arc<Desks>) -> Vec<Arc<dyn tinkerbell_core::port::Tool>> {
     let commands = tinkerbell_executor::tools::all(sandbox.clone() as Arc<dyn Sandbox>);
-    commands.into_iter().chain(tinkerbell_canvas::tools::all(blobs.clone())).collect()
+    commands.into_iter().chain(tinkerbell_canvas::tools::all(blobs.clone())).chain(tinkerbell_plugins::all(desks)).collect()
 }
 
 fn engine_options(config: &Config) -> Options {
@@ -264,6 +266,7 @@ fn agent_options(live: &Arc<Live>) -> Arc<dyn Fn() -> AgentOptions + Send + Sync
             project: Arc::new(move |tree, repository| project::of_task(&reading, tree, repository)),
             // A store that can not be read trusts nothing.
             is_trusted: Arc::new(move |repository, digest| looking.holds(repository, digest).unwrap_or(false)),
+            servers: mcp::is_any_on(&live.config()),
             ..AgentOptions::default()
         }
     })

@@ -16,7 +16,7 @@ mod watch;
 pub use offline::offline;
 
 use crate::args::{
-    Args, Command, ConfigCommand, DaemonCommand, Format, KeysCommand, OpCommand, PolicyCommand, SandboxCommand, SecretsCommand, WalCommand,
+    Args, Command, ConfigCommand, DaemonCommand, Format, KeysCommand, McpCommand, OpCommand, PolicyCommand, SandboxCommand, SecretsCommand, WalCommand,
 };
 use crate::house::{Chore, House, Rescue};
 use crate::output::Output;
@@ -158,6 +158,12 @@ fn chore(command: Command) -> Option<Chore> {
         Command::Keys(KeysCommand::Ls { json }) => Chore::KeysLs { json },
         Command::Keys(KeysCommand::RotateRoot) => Chore::KeysRotateRoot,
         Command::Secrets(SecretsCommand::Ls { json }) => Chore::SecretsLs { json },
+        Command::Mcp(McpCommand::Add(wish)) => Chore::McpAdd(wish),
+        Command::Mcp(McpCommand::List { json }) => Chore::McpList { json },
+        Command::Mcp(McpCommand::Get { name, json }) => Chore::McpGet { name, json },
+        Command::Mcp(McpCommand::Remove { name }) => Chore::McpRemove { name },
+        Command::Mcp(McpCommand::Tools { name, json }) => Chore::McpTools { name, json },
+        Command::Mcp(McpCommand::Approve { name }) => Chore::McpApprove { name },
         Command::Policy(PolicyCommand::Check { file }) => Chore::PolicyCheck { file },
         Command::Policy(PolicyCommand::Test { json }) => Chore::PolicyTest { json },
         Command::Policy(PolicyCommand::Explain { command, level, goal, json }) => Chore::PolicyExplain { command, level, goal, json },

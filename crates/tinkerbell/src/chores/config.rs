@@ -124,6 +124,8 @@ fn spelled(path: &str) -> String {
 fn redacted(key: &str, origin: &Origin) -> Origin {
     let value = if key.starts_with("providers.") && key.contains(".headers.") {
         "\"(hidden)\"".to_owned()
+    } else if key.starts_with("mcp_servers.") && key.contains(".env.") {
+        "\"(hidden)\"".to_owned()
     } else if key.starts_with("providers.") && key.ends_with(".base_url") {
         without_password(&origin.value)
     } else {

@@ -12,6 +12,7 @@ mod init;
 pub mod install;
 mod keys;
 mod logs;
+mod mcp;
 mod policy;
 mod repository;
 mod rescue;
@@ -61,6 +62,12 @@ pub async fn run(shop: &Shop<'_>, chore: &Chore, yes: bool, out: &Output) -> Opt
         Chore::KeysLs { json } => keys::ls(shop, *json, out),
         Chore::KeysRotateRoot => keys::rotate_root(shop, out),
         Chore::SecretsLs { json } => secrets::ls(shop, *json, out),
+        Chore::McpAdd(wish) => mcp::add(shop, wish, out).await,
+        Chore::McpList { json } => mcp::list(shop, *json, out),
+        Chore::McpGet { name, json } => mcp::get(shop, name, *json, out),
+        Chore::McpRemove { name } => mcp::remove(shop, name, out),
+        Chore::McpTools { name, json } => mcp::tools(shop, name, *json, out).await,
+        Chore::McpApprove { name } => mcp::approve(shop, name, yes, out).await,
         Chore::PolicyCheck { file } => policy::check(shop, file.as_deref(), out),
         Chore::PolicyTest { json } => policy::test(shop, *json, out),
         Chore::PolicyExplain { command, level, goal, json } => {

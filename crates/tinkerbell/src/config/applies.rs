@@ -15,12 +15,13 @@ pub enum Applies {
 }
 
 /// Each key or section, by the beginning of its dotted path.
-const TABLE: [(&str, Applies); 14] = [
+const TABLE: [(&str, Applies); 15] = [
     ("model", Applies::NextTask),
     ("providers", Applies::Live),
     ("models", Applies::Live),
     ("sandbox", Applies::Restart),
     ("egress", Applies::Restart),
+    ("mcp_servers", Applies::Live),
     ("workspace", Applies::Restart),
     ("limits", Applies::NextTask),
     ("scheduler", Applies::Restart),

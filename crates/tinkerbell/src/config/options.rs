@@ -8,6 +8,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tinkerbell_egress::options::Egress;
+use tinkerbell_plugins::options::McpServer;
 use tinkerbell_router::options::{Model, Provider};
 
 /// The whole configuration.
@@ -24,6 +25,8 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// Hosts that commands may reach.
     pub egress: Egress,
+    /// MCP servers by name.
+    pub mcp_servers: BTreeMap<String, McpServer>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, SecretSource>,
     /// Keys that seal journal and blobs, and what is hidden by its looks.
@@ -221,7 +224,7 @@ const fn key(path: &'static str, meaning: &'static str) -> Key {
 }
 
 /// All keys.
-pub const KEYS: [Key; 46] = [
+pub const KEYS: [Key; 56] = [
     key("model", "default model, provider/model"),
     key("providers.*.wire", "openai | openai-responses | anthropic | gemini | ollama | replay"),
     key("providers.*.base_url", "where it listens"),
@@ -245,6 +248,16 @@ pub const KEYS: [Key; 46] = [
     key("sandbox.disk", "disk that a task's commands may take, e.g. \"20GiB\""),
     key("egress.presets", "registries that commands may read: cargo, npm, pip, go, git"),
     key("egress.host", "hosts that commands may reach, one [[egress.host]] each (docs/egress.md)"),
+    key("mcp_servers.*.command", "program and arguments of an MCP server"),
+    key("mcp_servers.*.env.*", "a variable that the server gets"),
+    key("mcp_servers.*.network", "inherit | none | host"),
+    key("mcp_servers.*.reads", "whether it sees the worktree; true"),
+    key("mcp_servers.*.writes", "whether it may write the worktree; false"),
+    key("mcp_servers.*.read", "further paths that it may read"),
+    key("mcp_servers.*.tools", "the tools that are offered; all when left out"),
+    key("mcp_servers.*.read_only", "tools that change nothing, by your word; called without asking"),
+    key("mcp_servers.*.timeout", "longest time for one answer, e.g. \"60s\""),
+    key("mcp_servers.*.enabled", "whether it is used; true"),
     key("secrets.*.file", "file of mode 600 that holds the secret"),
     key("secrets.*.env", "variable that holds the secret"),
     key("security.patterns", "on | off: hide what looks like a secret from providers and from the log"),

@@ -18,6 +18,7 @@ mod home;
 mod limits;
 mod llm;
 mod local_api;
+mod mcp;
 mod obedient;
 mod overlay;
 mod places;

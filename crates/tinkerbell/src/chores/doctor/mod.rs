@@ -6,6 +6,7 @@
 mod host;
 mod installation;
 mod keys;
+mod mcp;
 mod models;
 mod project;
 mod report;
@@ -58,6 +59,7 @@ async fn examine(shop: &Shop<'_>, offline: bool) -> Report {
         models,
         repository,
         project::rules(shop),
+        mcp::look(shop, &config),
         sandbox,
         host::look(shop),
     ];
