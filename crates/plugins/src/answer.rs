@@ -12,6 +12,9 @@ use tinkerbell_core::text::fold_output;
 /// # Errors
 /// Why the result can not be read.
 pub fn read(name: &str, raw: &str) -> Result<(String, bool), String> {
+    if !raw.trim_start().starts_with('{') {
+        return Err("its result is no object".to_owned());
+    }
     let result: CallResult<'_> = serde_json::from_str(raw).map_err(|error| format!("its result is malformed: {error}"))?;
     if result.kind.as_deref().is_some_and(|kind| kind != "complete") {
         return Err("it wants more input before it answers, which is not supported".to_owned());

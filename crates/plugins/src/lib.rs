@@ -8,6 +8,8 @@
 
 mod answer;
 mod begin;
+#[cfg(test)]
+mod bench;
 mod desk;
 mod error;
 pub mod format;

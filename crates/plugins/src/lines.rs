@@ -24,7 +24,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Takes bytes; gives the lines that are whole now, at most one of them too long.
+    /// Takes bytes; gives the lines that are whole now and not empty.
     pub fn push(&mut self, mut bytes: &[u8]) -> Vec<Piece> {
         let mut found = Vec::new();
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
@@ -40,7 +40,10 @@ impl Lines {
             }
             let mut whole = std::mem::take(&mut self.open);
             whole.extend_from_slice(line);
-            found.push(Piece::Line(whole));
+            // Blank lines mean nothing, and could be many.
+            if !whole.is_empty() {
+                found.push(Piece::Line(whole));
+            }
         }
         if self.skips {
             return found;
@@ -77,7 +80,7 @@ mod tests {
         for step in 1..text.len() {
             let mut lines = Lines::default();
             let found: Vec<Piece> = text.chunks(step).flat_map(|chunk| lines.push(chunk)).collect();
-            let expected: Vec<Piece> = [&b"one"[..], b"", b"two"].map(|line| Piece::Line(line.to_vec())).into();
+            let expected: Vec<Piece> = [&b"one"[..], b"two"].map(|line| Piece::Line(line.to_vec())).into();
             assert_eq!((found, lines.rest()), (expected, &b"three"[..]), "{step}");
         }
     }

@@ -250,3 +250,6 @@ fn answer(message: &Incoming<'_>) -> Option<Answer> {
         (None, None) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

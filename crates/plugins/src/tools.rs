@@ -86,7 +86,9 @@ impl Tool for Use {
         let Some((server, tool)) = serde_json::from_str::<wire::Use>(args).ok().and_then(|args| split(&args.tool)) else {
             return plan(EffectClass::Pure, None);
         };
-        let read_only = self.0.server(&server).is_ok_and(|server| server.read_only.contains(&tool));
+        // A server that is not there does nothing: the call says so, and nobody is asked.
+        let Some(known) = self.0.servers().into_iter().find(|known| known.name == server) else { return plan(EffectClass::Pure, None) };
+        let read_only = known.read_only.contains(&tool);
         // The keeper knows what became of a call; only when it is lost, the class decides.
         let fallback = if read_only { Fallback::Pure } else { Fallback::Unsafe };
         plan(EffectClass::Adoptable(fallback), Some(McpCall { server, tool, read_only }))

@@ -1,10 +1,11 @@
 //! Walls: what a hostile command tries from the shell, and what an honest one needs.
 
 use crate::both;
-use crate::house::*;
+use crate::house::{self, *};
 use std::net::TcpListener;
 use tinkerbell_core::clock::Clock;
-use tinkerbell_core::port::{Level, Sandbox};
+use tinkerbell_core::port::{ExecSpec, Level, Sandbox, Service};
+use tinkerbell_core::words::{RunId, SERVICE_SEQ};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_self_test_reports_each_check() {
@@ -207,4 +208,57 @@ both!(alternates_of_a_repository_open_no_directory, house, {
     std::fs::write(house.root().join("git/objects/info/alternates"), format!("{}\n{}\n", private.display(), store.display())).unwrap();
     let (output, _) = house.run(1, &format!("cat {}/s; cat {}/pack/p", private.display(), store.display())).await;
     assert!(output.contains("shared") && !output.contains("canary"), "{output}");
+});
+
+/// A service of this number: a shell that reads its orders from standard input.
+fn service(house: &House, seq: u32, (reads, writes): (bool, bool)) -> ExecSpec {
+    let argv = vec!["/bin/sh".to_owned()];
+    let service = Service { name: format!("s{seq}"), argv, reads, writes, ..Service::default() };
+    ExecSpec { service: Some(service), ..house.spec(SERVICE_SEQ + seq, "") }
+}
+
+async fn orders(house: &House, spec: ExecSpec, text: &str) -> String {
+    let unit = house.sandbox.start(spec).await.unwrap();
+    unit.stdin(1, text.to_owned().into()).await.unwrap();
+    unit.stdin(2, Vec::new().into()).await.unwrap();
+    end(unit.as_ref()).await;
+    house::text(unit.as_ref()).await
+}
+
+both!(a_service_gets_what_it_was_granted_and_no_more, house, {
+    std::fs::write(house.tree().join("file"), "of the tree\n").unwrap();
+    house.run(1, "echo of-commands > $HOME/mine").await;
+    let outside = house.root().join("outside");
+    std::fs::write(&outside, "outside-canary").unwrap();
+    let tree = house.tree().display().to_string();
+    let tries = format!(
+        "cat {tree}/file; echo x > {tree}/made && echo BROKE write; cat {} && echo BROKE read; cat $HOME/mine ../../home/mine && echo BROKE home; echo own > $HOME/own && cat $HOME/own; pwd",
+        outside.display()
+    );
+    let reading = orders(&house, service(&house, 1, (true, false)), &tries).await;
+    assert!(reading.contains("of the tree") && reading.contains("own\n") && !reading.contains("BROKE"), "{reading}");
+    let blind = orders(&house, service(&house, 2, (false, false)), &tries).await;
+    assert!(!blind.contains("of the tree") && blind.contains("own\n") && !blind.contains("BROKE"), "{blind}");
+    let writing =
+        orders(&house, service(&house, 3, (true, true)), &format!("echo written > {tree}/by-service; echo x > {tree}/AGENTS.md")).await;
+    assert_eq!(std::fs::read_to_string(house.tree().join("by-service")).unwrap(), "written\n", "{writing}");
+    assert!(!house.tree().join("made").exists());
+    assert!(!reading.contains("outside-canary") && !blind.contains("outside-canary"));
+});
+
+both!(errors_of_a_service_stand_behind_its_output, house, {
+    let flood = "echo one; head -c 3000000 /dev/zero | tr '\\0' e >&2; echo the end >&2; echo two\n";
+    let output = orders(&house, service(&house, 1, (true, false)), flood).await;
+    assert!(output.starts_with("one\ntwo\n\n") && output.ends_with("eee\nthe end\n") || output.ends_with("ethe end\n"), "{}", output.len());
+    assert!(output.len() < 5_000, "{} bytes are kept", output.len());
+});
+
+both!(a_service_lives_while_its_task_has_something_under_way, house, {
+    let spec = service(&house, 1, (true, false));
+    let run = spec.run;
+    house.sandbox.start(spec).await.unwrap();
+    let open = RunId { seq: 5, ..run };
+    assert!(house.sandbox.sweep(vec![open]).await.unwrap().is_empty());
+    let reaped = house.sandbox.sweep(Vec::new()).await.unwrap();
+    assert_eq!(reaped.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [run]);
 });

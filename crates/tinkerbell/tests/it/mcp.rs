@@ -149,7 +149,7 @@ async fn words_that_change_during_a_task_are_seen_at_the_next_call() {
     let turns = vec![call("count", json!({})), call("echo", json!({"text": "again"})), Turn::text("done")];
     let home = agreed(turns, "").await;
     let task = home.submit(&["use it"]).await;
-    until("the first call is under way", || running(&home).len() > 1).await;
+    counted(&home, 1).await;
     says(&home, "Something else.");
     home.run(&["wait", &task]).await.exits(4);
     assert!(question(&home).await.1.contains("Something else."));
@@ -279,18 +279,22 @@ async fn a_server_that_misbehaves_costs_a_call_and_nothing_else() {
         ("nothing", "it has no tool `nothing`"),
         ("echo", "heard last"),
     ];
-    let mut turns: Vec<Turn> = cases.iter().map(|(tool, _)| call(tool, json!({"text": "last"}))).collect();
+    // A good call after each: it finds a server that works, and keeps the loop guard quiet.
+    let good = |at: usize| call("echo", json!({ "text": format!("again {at}") }));
+    let mut turns: Vec<Turn> =
+        cases.iter().enumerate().flat_map(|(at, (tool, _))| [call(tool, json!({"text": "last"})), good(at)]).collect();
     turns.push(Turn::text("done"));
     let home = agreed(turns, "timeout = \"3s\"").await;
     home.run(&["daemon", "start"]).await.exits(0);
     let before = peak_kib(home.pid().await);
     let task = home.submit(&["use it"]).await;
-    home.run(&["wait", &task]).await.exits(0);
+    let out = home.run(&["wait", &task]).await;
+    assert_eq!(out.code, 0, "{}", home.run(&["logs", &task]).await.stdout);
     let said = requests(&home);
     for (at, (tool, expected)) in cases.iter().enumerate() {
         // The request after the call holds its result, and those before.
-        let request = &said[at + 1];
-        assert!(request.contains(expected), "{tool}: {request}");
+        assert!(said[2 * at + 1].contains(expected), "{tool}: {}", said[2 * at + 1]);
+        assert!(said[2 * at + 2].contains(&format!("heard again {at}")), "after {tool}: {}", said[2 * at + 2]);
     }
     let grown = peak_kib(home.pid().await).saturating_sub(before);
     eprintln!("the daemon's peak grew by {grown} KiB");
