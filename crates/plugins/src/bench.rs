@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use std::sync::Arc;
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::port::{Chunk, Ended, ExecSpec, Found, Level, Sandbox, Unit, UnitState, Until};
+use tinkerbell_core::port::{Chunk, Ended, ExecSpec, Found, Level, Sandbox, Unit, UnitState, Until, Used};
 use tinkerbell_core::words::{RunId, SERVICE_SEQ, Seq, TaskId};
 use tinkerbell_testkit::fake::FakeClock;
 
@@ -94,6 +94,9 @@ impl Sandbox for NoSandbox {
     }
     fn stop(&self, _task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         ready(())
+    }
+    fn used(&self, _task: TaskId) -> BoxFuture<'_, Result<Used, Fault>> {
+        ready(Used::default())
     }
     fn remove(&self, _task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         ready(())

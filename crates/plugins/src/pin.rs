@@ -217,7 +217,7 @@ mod tests {
         let place = dir.path().canonicalize().unwrap();
         std::fs::write(place.join("serve"), "").unwrap();
         let why = |command: &[&str]| {
-            Launch::of(&server(command), place.to_str().unwrap(), (&[place.clone()], &Sums::default())).unwrap_err().to_string()
+            Launch::of(&server(command), place.to_str().unwrap(), (std::slice::from_ref(&place), &Sums::default())).unwrap_err().to_string()
         };
         assert!(why(&[]).contains("`command` is empty"));
         assert!(why(&["serve"]).contains("no program `serve`"), "it is not executable");

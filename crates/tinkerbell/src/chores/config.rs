@@ -122,9 +122,8 @@ fn spelled(path: &str) -> String {
 }
 
 fn redacted(key: &str, origin: &Origin) -> Origin {
-    let value = if key.starts_with("providers.") && key.contains(".headers.") {
-        "\"(hidden)\"".to_owned()
-    } else if key.starts_with("mcp_servers.") && key.contains(".env.") {
+    let holds_values = |section: &str, table: &str| key.starts_with(section) && key.contains(table);
+    let value = if holds_values("providers.", ".headers.") || holds_values("mcp_servers.", ".env.") {
         "\"(hidden)\"".to_owned()
     } else if key.starts_with("providers.") && key.ends_with(".base_url") {
         without_password(&origin.value)

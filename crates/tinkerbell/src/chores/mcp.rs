@@ -345,6 +345,8 @@ impl Looker {
             max_output_tokens: 10_000,
             env: vec![("PATH".to_owned(), path)],
             live: Sink::default(),
+            limits: tinkerbell_core::port::Limits::default(),
+            approved: None,
         };
         Ok(Self { desks, context, tree, config, lookup: secrets.lookup() })
     }
