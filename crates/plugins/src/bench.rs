@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use std::sync::Arc;
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::port::{Chunk, Ended, ExecSpec, Found, Level, Sandbox, Unit, UnitState, Until, Used};
+use tinkerbell_core::port::{Chunk, Ended, ExecSpec, Found, Level, Sandbox, Traffic, Unit, UnitState, Until, Used};
 use tinkerbell_core::words::{RunId, SERVICE_SEQ, Seq, TaskId};
 use tinkerbell_testkit::fake::FakeClock;
 
@@ -65,8 +65,8 @@ impl Unit for Writer {
     fn stdin(&self, _number: u64, _bytes: Bytes) -> BoxFuture<'_, Result<(), Fault>> {
         ready(())
     }
-    fn shown(&self, _seq: Seq, _end: Option<u64>) -> BoxFuture<'_, Result<u64, Fault>> {
-        ready(0)
+    fn shown(&self, _seq: Seq, _end: Option<u64>) -> BoxFuture<'_, Result<(u64, Traffic), Fault>> {
+        ready((0, Traffic::default()))
     }
     fn signal(&self, _signal: i32) -> BoxFuture<'_, Result<(), Fault>> {
         ready(())
