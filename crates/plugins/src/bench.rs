@@ -4,7 +4,8 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use std::sync::Arc;
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::port::{Chunk, Ended, ExecSpec, Found, Level, Sandbox, Traffic, Unit, UnitState, Until, Used};
+use tinkerbell_core::port::{Chunk, Ended, ExecSpec, Found, Level, Sandbox, Unit, UnitState, Until, Used};
+use tinkerbell_core::tool::Traffic;
 use tinkerbell_core::words::{RunId, SERVICE_SEQ, Seq, TaskId};
 use tinkerbell_testkit::fake::FakeClock;
 

@@ -99,7 +99,7 @@ pub fn in_configuration(config: &Config) -> Vec<Named> {
     let is_secret = |name: &str| SECRET_WORDS.iter().any(|word| name.to_ascii_uppercase().contains(word));
     let all = config.mcp_servers.values().flat_map(|server| &server.env);
     let own = all.filter(|(name, value)| is_secret(name) && !value.starts_with(SECRET));
-    own.map(|(name, value)| (name.clone(), Secret::shared(value.as_str()))).collect()
+    own.map(|(name, value)| (name.clone(), Secret::shared(value.clone()))).collect()
 }
 
 /// Names of the servers that a repository brings along. They are never started.
