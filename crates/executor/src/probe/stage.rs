@@ -60,7 +60,9 @@ pub async fn run(sandbox: &HostSandbox, extent: Extent) -> Result<Report, Error>
 /// Attacks one level; what hinders the attack is a failed check.
 async fn checks(sandbox: &HostSandbox, proven: Proven) -> Vec<Check> {
     let task = TaskId(sandbox.entropy.id());
-    let base = sandbox.options.cache_dir.join(format!("probe-{task}"));
+    // Where worktrees are: not every file system can hold a layer.
+    let place = if proven.overlay { &sandbox.options.homes_dir } else { &sandbox.options.cache_dir };
+    let base = place.join(format!("probe-{task}"));
     let checks = match attack(sandbox, proven, RunId { task, seq: 1 }, &base).await {
         Ok(checks) => checks,
         Err(error) => vec![Check { name: "start".into(), passed: false, text: error.to_string() }],

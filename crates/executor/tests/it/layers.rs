@@ -149,11 +149,15 @@ async fn by_default_the_check_alone_gets_a_layer() {
     let Some(house) = House::layered().await else { return };
     let options = SandboxOptions { workspace: WorkspaceChoice::Auto, ..house.options.clone() };
     let sandbox = daemon(&options);
-    let mut check = house.spec(1, "echo x > by-check");
+    std::fs::create_dir_all(house.tree().join("target/deep")).unwrap();
+    std::fs::write(bulky_list(&house.workspace).unwrap(), b"target\0").unwrap();
+    let mut check = house.spec(1, "rm -rf target && mkdir target && echo x > by-check");
     check.env.push((tinkerbell_core::port::CHECK.into(), "1".into()));
     for spec in [check, house.spec(2, "echo x > by-command")] {
-        end(sandbox.start(spec).await.unwrap().as_ref()).await;
+        let ended = end(sandbox.start(spec).await.unwrap().as_ref()).await;
+        assert_eq!(ended.code, Some(0));
     }
+    assert!(house.tree().join("target/deep").exists());
     assert!(!house.tree().join("by-check").exists() && house.tree().join("by-command").exists());
     assert!(layer(&house, 1).join(CHECK).exists() && !layer(&house, 2).exists());
 }

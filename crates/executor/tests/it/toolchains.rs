@@ -32,6 +32,48 @@ both!(cargo_builds_a_crate_without_dependencies, house, {
     assert!(output.contains("Hello, world!") || output.contains("none"), "{output}");
 });
 
+/// Programs that are missing here are told, not tested.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn honest_builds_work_in_a_layer() {
+    let Some(house) = House::layered().await else { return };
+    for (path, text) in [
+        ("c/Cargo.toml", "[package]\nname = \"probe\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n"),
+        ("c/src/lib.rs", "#[test]\nfn it_works() { assert_eq!(1 + 1, 2); }\n"),
+        ("g/go.mod", "module probe\n\ngo 1.20\n"),
+        ("g/main.go", "package main\n\nfunc main() { println(\"go\") }\n"),
+        (
+            "n/package.json",
+            "{\"name\":\"probe\",\"version\":\"1.0.0\",\"scripts\":{\"build\":\"rm -rf dist && mkdir dist && node -e 1 > dist/x\"}}\n",
+        ),
+        ("p/test_it.py", "def test_it():\n    assert 1 + 1 == 2\n"),
+        ("m/Makefile", "all: x.o\n\t@echo made\nx.o: x.c\n\tcp x.c x.o\nclean:\n\trm -rf x.o out && mkdir out\n"),
+        ("m/x.c", "int x;\n"),
+    ] {
+        let path = house.tree().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let builds = [
+        ("cargo --version", "cd c && cargo test --quiet && touch src/lib.rs && cargo build && cargo clean && cargo build"),
+        ("go version", "cd g && go build -o probe . && ./probe && go vet ./..."),
+        ("npm --version", "cd n && npm run build && npm run build && npm install --no-audit --no-fund"),
+        ("python3 -m pytest --version", "cd p && python3 -m pytest -q && python3 -m pytest -q"),
+        ("python3 -m venv --help", "cd p && python3 -m venv --without-pip .venv && .venv/bin/python -c 'print(1)'"),
+        ("make --version", "cd m && make && touch x.c && make && make clean all"),
+        (
+            "git --version",
+            "mkdir r && cd r && git init -q . && git -c user.name=a -c user.email=b commit -q --allow-empty -m one && git log",
+        ),
+    ];
+    for (seq, (probe, build)) in builds.iter().enumerate() {
+        let command = format!("{probe} > /dev/null 2>&1 || {{ echo MISSING; exit 0; }}; set -e; {build}");
+        let (output, code) = run(&house, 1 + seq as u32, &command).await;
+        eprintln!("{probe}: {}", if output.contains("MISSING") { "not here" } else { "works" });
+        assert_eq!(code, Some(0), "{build}: {output}");
+    }
+    assert!(!house.tree().join("c/target").exists() && !house.tree().join("m/x.o").exists());
+}
+
 both!(python_node_and_git_answer, house, {
     let ask = |name: &str, rest: &str| format!("command -v {name} > /dev/null || exit 0; {name} {rest}");
     for (seq, command) in
