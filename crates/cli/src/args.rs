@@ -15,7 +15,7 @@ mod when;
 
 pub use keys::KeysCommand;
 pub use mcp::{McpAdd, McpCommand};
-pub use policy::PolicyCommand;
+pub use policy::{GrantsCommand, PolicyCommand};
 pub use sandbox::SandboxCommand;
 pub use secrets::SecretsCommand;
 pub use service::DaemonCommand;
@@ -259,18 +259,38 @@ pub enum Command {
     /// Approve what a task asks for, or answer its question
     Approve {
         /// TASK, or TASK/NUMBER as `inbox` shows it
-        id: String,
+        #[arg(required_unless_present = "rule")]
+        id: Option<String>,
         /// The answer to a question
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", conflicts_with_all = ["all_like", "rule", "scope"])]
         answer: Option<String>,
+        /// How far it reaches; beyond `once` where the question offers it
+        #[arg(long = "for", default_value = "once", value_parser = PossibleValuesParser::new(["once", "task", "project", "user"]), value_name = "once|task|project|user", hide_possible_values = true)]
+        scope: String,
+        /// All questions of all tasks that ask for the same
+        #[arg(long, requires = "id")]
+        all_like: bool,
+        /// All that this rule of the policy asks about
+        #[arg(long, value_name = "RULE", conflicts_with = "id")]
+        rule: Option<String>,
     },
     /// Deny what a task asks for
     Deny {
         /// TASK, or TASK/NUMBER as `inbox` shows it
-        id: String,
+        #[arg(required_unless_present_any = ["rule", "all"])]
+        id: Option<String>,
         /// Why; the model reads it
         #[arg(long, value_name = "TEXT")]
         why: Option<String>,
+        /// All questions of all tasks that ask for the same
+        #[arg(long, requires = "id")]
+        all_like: bool,
+        /// All that this rule of the policy asks about
+        #[arg(long, value_name = "RULE", conflicts_with = "id")]
+        rule: Option<String>,
+        /// All that wait
+        #[arg(long, conflicts_with_all = ["id", "rule"])]
+        all: bool,
     },
     /// List what waits for you
     Inbox {

@@ -3,6 +3,7 @@
 //! Narrow on purpose: all that only talks to the daemon is done here with the client. Invariant:
 //! the command line itself reads neither environment nor configuration.
 
+use crate::notify::Notify;
 use crate::output::Output;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -32,6 +33,8 @@ pub struct Surroundings {
     pub env: BTreeMap<String, String>,
     /// A fresh random text: the key of a submission.
     pub key: String,
+    /// How this terminal calls a person back.
+    pub notify: Notify,
 }
 
 /// Work that belongs to the roof.
@@ -209,6 +212,18 @@ pub enum Chore {
     PolicyShow,
     /// Print the AppArmor profile.
     Apparmor,
+    /// List what was allowed for more than one time.
+    PolicyGrants {
+        /// As JSON.
+        json: bool,
+    },
+    /// Take a grant back.
+    PolicyRevoke {
+        /// Its name.
+        id: String,
+    },
+    /// File what a person allowed for a project or for everything.
+    Grant(Granting),
     /// Say what a repository brings, and trust it or not.
     Trust {
         /// A directory in the repository; the current one when left out.
@@ -239,6 +254,25 @@ pub enum TrustWish {
     Revoke,
     /// A task is about to be given: show and ask only when something is not trusted, and go on anyway.
     BeforeRun,
+}
+
+/// What a person allowed for more than one time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Granting {
+    /// Its name.
+    pub id: String,
+    /// The first words of the commands.
+    pub argv: Vec<String>,
+    /// Options that may follow.
+    pub options: Vec<String>,
+    /// The command that it was made for.
+    pub example: String,
+    /// Holds until then, milliseconds since the epoch.
+    pub expires_ms: u64,
+    /// The repository that it is for; `None` for all of the user's.
+    pub project: Option<String>,
+    /// The question that was answered with it, as `TASK/NUMBER`.
+    pub asked: String,
 }
 
 /// What to do with damaged sessions of other agents.

@@ -7,6 +7,7 @@
 mod args;
 mod command;
 mod house;
+mod notify;
 mod output;
 mod pages;
 mod prompt;
@@ -15,7 +16,8 @@ mod units;
 
 pub use args::{Args, Command, ConfigCommand, DaemonCommand, KeysCommand, Manners, McpAdd, McpCommand, WalCommand, parse};
 pub use command::{offline, run};
-pub use house::{Chore, House, Rescue, Surroundings, TrustWish};
+pub use house::{Chore, Granting, House, Rescue, Surroundings, TrustWish};
+pub use notify::{Call, Notify};
 pub use output::{Output, Tone};
 pub use render::fault::fault as render_fault;
 pub use render::visible;

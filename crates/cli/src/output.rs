@@ -153,6 +153,14 @@ impl Output {
         write(&self.talk, format!("{line}\n").as_bytes()).ok();
     }
 
+    /// Sends a sequence that calls a person, where a terminal would show it and somebody may be asked.
+    pub fn call(&self, sequence: &str) {
+        if self.can_ask && !self.is_quiet && !sequence.is_empty() {
+            // A terminal that is gone calls nobody.
+            write(&self.talk, sequence.as_bytes()).ok();
+        }
+    }
+
     /// Whether stdout was closed by its reader: there is no point in going on.
     #[must_use]
     pub fn is_closed(&self) -> bool {

@@ -20,7 +20,7 @@ use futures_util::future::BoxFuture;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tinkerbell_api::Client;
-use tinkerbell_cli::{Chore, House, Output, Surroundings};
+use tinkerbell_cli::{Chore, House, Notify, Output, Surroundings};
 use tinkerbell_core::clock::Entropy as _;
 use tinkerbell_core::code::{Fault, exit};
 
@@ -140,8 +140,10 @@ impl House for Roof {
 
     fn surroundings(&self) -> Surroundings {
         // A mistake in the configuration is told by `connect`; here it only means the built-in names.
+        let mut is_called = true;
         let options = self.places().and_then(|places| {
             let loaded = config::load(&self.sources(&places), &self.env)?;
+            is_called = loaded.config.ui.notify == config::options::Wanted::Auto;
             let further = crate::secrets::variables(&loaded.config).into_iter().chain(crate::egress::credentials(&loaded.config));
             Ok((wire::router_options(&loaded.config, &places), further.collect::<Vec<_>>()))
         });
@@ -152,6 +154,7 @@ impl House for Roof {
             exe: self.exe.clone(),
             env: self.env.for_request(&more).into_iter().collect(),
             key: format!("{:032x}", crate::clock::SystemEntropy.id()),
+            notify: if is_called { Notify::of(|name| self.env.get(name).map(str::to_owned)) } else { Notify::default() },
         }
     }
 

@@ -263,6 +263,8 @@ fn agent_options(live: &Arc<Live>) -> Arc<dyn Fn() -> AgentOptions + Send + Sync
         let (reading, looking) = (store.clone(), store.clone());
         AgentOptions {
             verify: live.config().verify.command,
+            // What can not be read was refused at the submission; then a day holds.
+            question_lasts_ms: config::question_lasts_ms(&live.config()).unwrap_or_default(),
             project: Arc::new(move |tree, repository| project::of_task(&reading, tree, repository)),
             // A store that can not be read trusts nothing.
             is_trusted: Arc::new(move |repository, digest| looking.holds(repository, digest).unwrap_or(false)),
@@ -301,6 +303,7 @@ async fn admit(with: &Admitting, mut submission: Submission) -> Result<Submissio
     // A goal may hold what the repository's own configuration holds.
     with.guard.look_at(&root_of(&submission.cwd).join(".git"));
     submission = clean_submission(submission, &with.secrets.known);
+    config::question_lasts_ms(&config)?;
     if submission.model.is_empty() {
         submission.model = choose_model(&router_options(&config, live.places()), with.secrets.lookup()).await?;
     }

@@ -212,6 +212,7 @@ pub(super) async fn approvals(State(state): State<ServerState>) -> Result<Json<V
             short: found.task.id.short(digits(found)),
             goal: found.task.submitted.goal.clone(),
             time: wire::timestamp(approval.at_ms),
+            repository: found.task.workspace().map(|workspace| workspace.repo.display().to_string()).unwrap_or_default(),
             question: wire::asked(&approval.asked),
         })
     });

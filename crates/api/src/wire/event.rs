@@ -362,7 +362,7 @@ pub struct FileChange {
 }
 
 /// A person is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ApprovalRequested {
     /// Number within the task, from 1.
     pub id: u32,
@@ -393,6 +393,10 @@ pub struct ApprovalRequested {
     /// What may be allowed beyond this one time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer: Option<Offer>,
+    /// What in title, body and options may mislead whoever reads them: characters that act on a terminal,
+    /// change the direction of text or show nothing, and letters that look like others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<String>,
 }
 
 /// A name and a value that an approval is bound to.

@@ -406,7 +406,12 @@ fn question(asked: &event::ApprovalAsked) -> ApprovalRequested {
         facts: asked.facts.iter().map(|fact| Fact { name: fact.name.clone(), value: fact.value.clone() }).collect(),
         rules: asked.rules.clone(),
         offer: asked.offer.as_ref().map(offer),
+        marks: marks([asked.title.as_str(), &asked.body].into_iter().chain(asked.options.iter().map(String::as_str))),
     }
+}
+
+fn marks<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
+    tinkerbell_core::marks::marks(&texts.collect::<Vec<_>>().join("\n"))
 }
 
 fn offer(granted: &event::Granted) -> Offer {

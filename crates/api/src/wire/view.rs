@@ -175,6 +175,9 @@ pub struct ApprovalView {
     pub goal: String,
     /// When it was asked, RFC 3339.
     pub time: String,
+    /// The repository in which the task works; empty before it has begun.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub repository: String,
     /// The question.
     pub question: ApprovalRequested,
 }

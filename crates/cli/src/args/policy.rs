@@ -1,6 +1,6 @@
 //! Words about the policy.
 //!
-//! Only the grammar. Invariant: none of these commands changes anything.
+//! Only the grammar. Invariant: none of these commands changes anything but `grants revoke`.
 
 use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
@@ -36,4 +36,24 @@ pub enum PolicyCommand {
     },
     /// Print the built-in file
     Show,
+    /// List what you allowed for more than one time (`approve --for`), or take it back
+    #[command(args_conflicts_with_subcommands = true)]
+    Grants {
+        /// What to do instead of listing
+        #[command(subcommand)]
+        what: Option<GrantsCommand>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Commands about what was allowed for more than one time.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum GrantsCommand {
+    /// Take a grant back; what it allowed is asked for again
+    Revoke {
+        /// Its name, as the list shows it
+        id: String,
+    },
 }

@@ -1,15 +1,19 @@
 //! Questions: the inbox, answers, and asking on the terminal.
 //!
-//! Invariant: nothing is approved that was not shown whole, and the safe choice is the one that
-//! an accidental Enter takes.
+//! Invariant: nothing is approved that was not shown whole or could not be, and the safe choice is the
+//! one that an accidental Enter takes.
 
 use super::Desk;
 use crate::args::Format;
+use crate::house::{Chore, Granting};
 use crate::output::Tone;
 use crate::prompt::Asker;
-use crate::render::{one_line, table, visible};
+use crate::render::{one_line, question, table, visible};
+use std::collections::BTreeSet;
 use std::io;
-use tinkerbell_api::wire::{ApprovalRequested, CommandRequest};
+use std::sync::Arc;
+use tinkerbell_api::Client;
+use tinkerbell_api::wire::{ApprovalRequested, ApprovalView, CommandRequest, Offer, millis};
 use tinkerbell_core::code::{Fault, exit};
 
 /// What a person said.
@@ -21,6 +25,8 @@ pub enum Reply {
         approve: bool,
         /// The text.
         text: String,
+        /// How far it reaches: empty for once, `task`, `project`, `user`.
+        scope: String,
     },
     /// Not now.
     Later,
@@ -33,10 +39,16 @@ pub fn prompt(asker: Asker, asked: &ApprovalRequested) -> Reply {
     let answered = match (asked.kind.as_str(), asked.options.is_empty()) {
         ("answer", true) => free(asker),
         ("answer", false) => chosen(asker, &asked.options),
-        ("unknown", _) => decided(asker, ["run it again", "go on without it"]),
-        _ => decided(asker, ["approve", "deny"]),
+        ("unknown", _) => decided(asker, ["run it again", "go on without it"], None),
+        _ => decided(asker, ["approve", "deny"], asked.offer.as_ref()),
     };
     answered.unwrap_or(Reply::Interrupted)
+}
+
+/// Asks whether the rest of a long question is to be shown; `None` for an interruption.
+pub fn more(asker: Asker, left: &usize) -> Option<bool> {
+    let choices = [format!("show the next of {left} pages"), "decide later".to_owned()];
+    asker.choose("There is more of it", &choices, 0).ok().map(|choice| choice == Some(0))
 }
 
 /// Asks what to do about a reached limit; the number of the choice.
@@ -45,22 +57,32 @@ pub fn budget(asker: Asker, text: &str) -> Option<usize> {
     asker.choose(&one_line(text, 160), &choices, 2).ok().flatten()
 }
 
-fn decided(asker: Asker, words: [&str; 2]) -> io::Result<Reply> {
+fn decided(asker: Asker, words: [&str; 2], offer: Option<&Offer>) -> io::Result<Reply> {
     let [yes, no] = words.map(str::to_owned);
-    let choice = asker.choose("Your decision", &[yes, no, "decide later".to_owned()], 2)?;
-    Ok(match choice {
-        Some(0) => Reply::Given { approve: true, text: String::new() },
-        Some(1) => Reply::Given { approve: false, text: String::new() },
+    let mut choices = vec![yes, no, "decide later".to_owned()];
+    if let Some(offer) = offer {
+        let begins = question::line(&offer.argv.join(" "), 60);
+        choices.push(format!("approve `{begins} …` for the rest of this task"));
+        choices.push(format!("approve `{begins} …` in this project for 30 days"));
+    }
+    let given = |approve, scope: &str| Reply::Given { approve, text: String::new(), scope: scope.to_owned() };
+    Ok(match asker.choose("Your decision", &choices, 2)? {
+        Some(0) => given(true, ""),
+        Some(1) => given(false, ""),
+        Some(3) => given(true, "task"),
+        Some(4) => given(true, "project"),
         _ => Reply::Later,
     })
 }
 
 fn chosen(asker: Asker, options: &[String]) -> io::Result<Reply> {
-    let mut items: Vec<String> = options.iter().map(|option| one_line(option, 160)).collect();
+    let mut items: Vec<String> = options.iter().map(|option| question::line(option, 160)).collect();
     items.push("other…".to_owned());
     items.push("answer later".to_owned());
     match asker.choose("Your answer", &items, items.len().saturating_sub(1))? {
-        Some(at) if at < options.len() => Ok(Reply::Given { approve: true, text: options.get(at).cloned().unwrap_or_default() }),
+        Some(at) if at < options.len() => {
+            Ok(Reply::Given { approve: true, text: options.get(at).cloned().unwrap_or_default(), scope: String::new() })
+        }
         Some(at) if at == options.len() => free(asker),
         _ => Ok(Reply::Later),
     }
@@ -68,7 +90,7 @@ fn chosen(asker: Asker, options: &[String]) -> io::Result<Reply> {
 
 fn free(asker: Asker) -> io::Result<Reply> {
     let text = asker.text("Your answer (empty: later)", "")?;
-    Ok(if text.trim().is_empty() { Reply::Later } else { Reply::Given { approve: true, text } })
+    Ok(if text.trim().is_empty() { Reply::Later } else { Reply::Given { approve: true, text, scope: String::new() } })
 }
 
 /// `inbox`: what waits for the user.
@@ -79,43 +101,161 @@ pub async fn inbox(desk: &Desk, format: Format) -> Result<u8, Fault> {
         Format::Name => open.iter().for_each(|view| desk.out.data(&format!("{}/{}", view.short, view.question.id))),
         Format::Table if open.is_empty() => desk.out.talk("nothing waits for you"),
         Format::Table => {
-            table::approvals(&open).iter().for_each(|line| desk.out.data(line));
+            let rows = table::approvals(&open);
+            rows.iter().for_each(|line| desk.out.data(line));
             desk.out.talk("tinkerbell inspect TASK shows a question whole; tinkerbell approve ID, tinkerbell deny ID answer it");
+            if rows.len() <= open.len() {
+                desk.out.talk("tinkerbell approve --all-like ID answers all that are equal");
+            }
         }
     }
     Ok(exit::DONE)
 }
 
+/// What `approve` and `deny` are told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// TASK or TASK/NUMBER.
+    pub id: Option<String>,
+    /// Approve or deny.
+    pub approve: bool,
+    /// The answer, or why not.
+    pub text: String,
+    /// `once`, `task`, `project`, `user`.
+    pub scope: String,
+    /// All that ask for the same.
+    pub is_like: bool,
+    /// All that this rule asks about.
+    pub rule: Option<String>,
+}
+
 /// `approve` and `deny`.
-pub async fn answer(desk: &Desk, id: &str, approve: bool, text: String) -> Result<u8, Fault> {
-    let (prefix, number) = split(id)?;
+pub async fn answer(desk: &Desk, wish: &Wish) -> Result<u8, Fault> {
     let client = desk.client().await?;
-    let task = client.task(prefix).await?;
-    let open: Vec<_> = client.approvals().await?.into_iter().filter(|view| view.task == task.id).collect();
-    let found = open.iter().find(|view| number.is_none_or(|number| view.question.id == number));
-    let Some(view) = found else {
-        return Err(
-            Fault::new("TB-CLI-008", exit::USAGE, format!("task {} has no such open question", task.short)).hint("tinkerbell inbox")
-        );
+    let open = client.approvals().await?;
+    let chosen = match &wish.id {
+        Some(id) => vec![one(&client, &open, id).await?],
+        None => open.iter().filter(|view| concerns(view, wish)).cloned().collect(),
     };
-    let question = &view.question;
-    if question.kind == "answer" && approve && text.is_empty() {
-        show(desk, question);
-        return Err(Fault::new("TB-CLI-008", exit::USAGE, "this is a question, not an approval")
-            .hint(format!("tinkerbell approve {}/{} --answer TEXT", view.short, question.id)));
+    let is_batch = wish.id.is_none() || wish.is_like;
+    let mut all = chosen.clone();
+    if let Some(first) = chosen.first().filter(|first| wish.is_like && !first.question.like.is_empty()) {
+        all.extend(open.into_iter().filter(|view| {
+            view.question.like == first.question.like && (&view.task, view.question.id) != (&first.task, first.question.id)
+        }));
     }
-    let digest = question.digest.clone();
-    let request = CommandRequest::Answer { id: question.id, approve, text, digest, scope: String::new() };
-    let said = client.command(&task.id, &request).await?;
-    desk.out.data(&visible(&said));
-    Ok(exit::DONE)
+    if all.is_empty() {
+        desk.out.talk("nothing of that waits for you");
+        return Ok(exit::DONE);
+    }
+    if let [view] = all.as_slice()
+        && view.question.kind == "answer"
+        && wish.approve
+        && wish.text.is_empty()
+    {
+        show(desk, &view.question);
+        return Err(Fault::new("TB-CLI-008", exit::USAGE, "this is a question, not an approval")
+            .hint(format!("tinkerbell approve {}/{} --answer TEXT", view.short, view.question.id)));
+    }
+    if is_batch && wish.approve {
+        let mut shown = BTreeSet::new();
+        all.iter().filter(|view| shown.insert(view.question.like.clone())).for_each(|view| show(desk, &view.question));
+    }
+    let mut done = exit::DONE;
+    for view in &all {
+        match give(desk, &client, view, wish).await {
+            Ok(said) if is_batch => desk.out.data(&format!("{}/{} {}", view.short, view.question.id, visible(&said))),
+            Ok(said) => desk.out.data(&visible(&said)),
+            // One that was answered meanwhile keeps the others from nothing.
+            Err(fault) if is_batch => done = desk.fail(&fault),
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(done)
+}
+
+/// Whether a batch is about this question. Only what a yes or no decides is approved in a batch.
+fn concerns(view: &ApprovalView, wish: &Wish) -> bool {
+    let is_decision = !wish.approve || view.question.kind == "approval";
+    is_decision && wish.rule.as_ref().is_none_or(|rule| view.question.rules.contains(rule))
+}
+
+async fn one(client: &Client, open: &[ApprovalView], id: &str) -> Result<ApprovalView, Fault> {
+    let (prefix, number) = split(id)?;
+    let task = client.task(prefix).await?;
+    let found = open.iter().find(|view| view.task == task.id && number.is_none_or(|number| view.question.id == number));
+    found.cloned().ok_or_else(|| {
+        Fault::new("TB-CLI-008", exit::USAGE, format!("task {} has no such open question", task.short)).hint("tinkerbell inbox")
+    })
+}
+
+async fn give(desk: &Desk, client: &Client, view: &ApprovalView, wish: &Wish) -> Result<String, Fault> {
+    let question = &view.question;
+    if wish.approve {
+        grant(desk, client, view, &wish.scope).await?;
+    }
+    let (digest, scope) = (question.digest.clone(), if wish.approve { wish.scope.clone() } else { String::new() });
+    let request = CommandRequest::Answer { id: question.id, approve: wish.approve, text: wish.text.clone(), digest, scope };
+    client.command(&view.task, &request).await
+}
+
+/// Files what reaches beyond the task, before the answer: a grant that is filed and not used does no harm,
+/// and is listed.
+pub async fn grant(desk: &Desk, client: &Client, view: &ApprovalView, scope: &str) -> Result<(), Fault> {
+    if !matches!(scope, "project" | "user") {
+        return Ok(());
+    }
+    let Some(offer) = &view.question.offer else {
+        return Err(Fault::new("TB-APPROVE-002", exit::USAGE, "this can only be approved once")
+            .hint(format!("tinkerbell approve {}/{}", view.short, view.question.id)));
+    };
+    let wish = Granting {
+        id: offer.id.clone(),
+        argv: offer.argv.clone(),
+        options: offer.options.clone(),
+        example: offer.example.clone(),
+        expires_ms: millis(&offer.expires).unwrap_or_default(),
+        project: (scope == "project").then(|| view.repository.clone()),
+        asked: format!("{}/{}", view.short, view.question.id),
+    };
+    desk.house.chore(Chore::Grant(wish), Arc::clone(&desk.out)).await?;
+    client.reload().await.map(drop)
+}
+
+/// `policy grants revoke`.
+pub async fn revoke(desk: &Desk, id: String) -> Result<u8, Fault> {
+    let done = desk.house.chore(Chore::PolicyRevoke { id }, Arc::clone(&desk.out)).await?;
+    // A daemon that runs hears of it at once; one that does not reads the file when it starts.
+    if let Ok(client) = desk.house.connect(false).await {
+        client.reload().await?;
+    }
+    Ok(done)
+}
+
+/// Shows a question on stderr: whole, where it is no longer than a page; else its first page and where the
+/// rest stands.
+pub fn show(desk: &Desk, asked: &ApprovalRequested) {
+    head(desk, asked);
+    let pages = question::pages(asked);
+    pages.first().into_iter().flatten().for_each(|row| desk.out.error(&format!("    {row}")));
+    foot(desk, asked);
+    question::missing(&pages, "TASK").iter().for_each(|line| desk.out.error(&desk.out.on_talk(Tone::Look, line)));
 }
 
 /// Shows a question whole, on stderr.
-pub fn show(desk: &Desk, question: &ApprovalRequested) {
-    desk.out.error(&desk.out.on_talk(Tone::Look, &one_line(&question.title, 200)));
-    visible(&question.body).lines().for_each(|line| desk.out.error(&format!("    {line}")));
-    question.options.iter().for_each(|option| desk.out.error(&format!("    - {}", one_line(option, 160))));
+pub fn show_whole(desk: &Desk, asked: &ApprovalRequested) {
+    head(desk, asked);
+    question::pages(asked).iter().flatten().for_each(|row| desk.out.error(&format!("    {row}")));
+    foot(desk, asked);
+}
+
+fn head(desk: &Desk, asked: &ApprovalRequested) {
+    desk.out.error(&desk.out.on_talk(Tone::Look, &question::line(&asked.title, 400)));
+}
+
+fn foot(desk: &Desk, asked: &ApprovalRequested) {
+    asked.options.iter().for_each(|option| desk.out.error(&format!("    - {}", question::line(option, 160))));
+    question::notes(asked).iter().for_each(|note| desk.out.error(&format!("  {note}")));
 }
 
 /// `TASK` or `TASK/NUMBER`.

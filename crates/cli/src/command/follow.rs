@@ -8,6 +8,7 @@ use super::watch::{Glimpse, Watch};
 use super::{Desk, local};
 use crate::output::Tone;
 use crate::prompt::Asker;
+use crate::render::question;
 use crate::render::screen::Screen;
 use std::sync::Arc;
 use tinkerbell_api::wire::{ApprovalRequested, Caps, CommandRequest, Halt, ResultBody};
@@ -97,6 +98,7 @@ impl Follow {
     async fn decide(&mut self) -> Result<Option<Ending>, Fault> {
         if let Some(result) = self.watch.standing.ended() {
             let unseen = self.screen.unseen(&result.text).to_owned();
+            self.desk.call(&format!("task {}: {}", self.short, result.status));
             return Ok(Some(Ending::Result { result: Box::new(result.clone()), unseen, signal: self.signalled }));
         }
         // After a signal the end is on its way; nobody is asked any more.
@@ -116,19 +118,48 @@ impl Follow {
     async fn ask(&mut self, halt: Halt) -> Result<Option<Ending>, Fault> {
         let Some(asked) = self.watch.standing.asked.clone() else { return Ok(None) };
         let (id, digest) = (asked.id, asked.digest.clone());
+        self.desk.call(&format!("task {} waits for you: {}", self.short, asked.title));
         if self.json {
-            // As an event it is hard to read; nothing is approved that was not shown whole.
+            // As an event it is hard to read.
             ask::show(&self.desk, &asked);
         }
-        match self.prompt(ask::prompt, asked).await? {
-            Reply::Given { approve, text } => {
-                let request = CommandRequest::Answer { id, approve, text, digest, scope: String::new() };
+        let later = Ok(Some(if self.is_owner { Ending::Halted(halt) } else { Ending::Detached }));
+        // Nothing is approved that was not shown whole.
+        let pages = question::pages(&asked);
+        for (at, page) in pages.iter().enumerate().skip(1) {
+            match self.prompt(ask::more, pages.len().saturating_sub(at)).await? {
+                Some(true) => page.iter().for_each(|row| self.desk.out.error(&format!("    {row}"))),
+                Some(false) => return later,
+                None => return Ok(None),
+            }
+        }
+        match self.prompt(ask::prompt, asked.clone()).await? {
+            Reply::Given { approve, text, scope } => {
+                if let Err(fault) = self.file(asked, &scope).await {
+                    self.screen.say(Tone::Bad, &crate::render::one_line(&fault.message, 200));
+                    return Ok(None);
+                }
+                let request = CommandRequest::Answer { id, approve, text, digest, scope };
                 self.command(&request).await;
                 self.watch.standing.halted = None;
                 Ok(None)
             }
-            Reply::Later => Ok(Some(if self.is_owner { Ending::Halted(halt) } else { Ending::Detached })),
+            Reply::Later => later,
             Reply::Interrupted => Ok(None),
+        }
+    }
+
+    /// Files what reaches beyond the task.
+    async fn file(&self, asked: ApprovalRequested, scope: &str) -> Result<(), Fault> {
+        if !matches!(scope, "project" | "user") {
+            return Ok(());
+        }
+        let open = self.watch.client.approvals().await?;
+        let view = open.iter().find(|view| view.task == self.watch.task && view.question.id == asked.id);
+        match view {
+            Some(view) => ask::grant(&self.desk, &self.watch.client, view, scope).await,
+            // Somebody else was faster; the answer says so.
+            None => Ok(()),
         }
     }
 

@@ -16,7 +16,7 @@ mod watch;
 pub use offline::offline;
 
 use crate::args::{
-    Args, Command, ConfigCommand, DaemonCommand, Format, KeysCommand, McpCommand, OpCommand, PolicyCommand, SandboxCommand, SecretsCommand,
+    Args, Command, ConfigCommand, DaemonCommand, Format, GrantsCommand, KeysCommand, McpCommand, OpCommand, PolicyCommand, SandboxCommand, SecretsCommand,
     WalCommand,
 };
 use crate::house::{Chore, House, Rescue};
@@ -112,8 +112,15 @@ async fn dispatch(desk: &Desk, command: Command) -> Result<u8, Fault> {
         Command::Redo { task } => ops::redo(desk, &task).await,
         Command::Restore { task, op } => ops::restore(desk, &task, op).await,
         Command::Op(OpCommand::Log { task, json }) => ops::log(desk, &task, json).await,
-        Command::Approve { id, answer } => ask::answer(desk, &id, true, answer.unwrap_or_default()).await,
-        Command::Deny { id, why } => ask::answer(desk, &id, false, why.unwrap_or_default()).await,
+        Command::Approve { id, answer, scope, all_like, rule } => {
+            let wish = ask::Wish { id, approve: true, text: answer.unwrap_or_default(), scope, is_like: all_like, rule };
+            ask::answer(desk, &wish).await
+        }
+        Command::Deny { id, why, all_like, rule, all: _ } => {
+            let text = why.unwrap_or_default();
+            ask::answer(desk, &ask::Wish { id, approve: false, text, scope: String::new(), is_like: all_like, rule }).await
+        }
+        Command::Policy(PolicyCommand::Grants { what: Some(GrantsCommand::Revoke { id }), json: _ }) => ask::revoke(desk, id).await,
         Command::Inbox { output, json } => ask::inbox(desk, format(output, json)).await,
         Command::Daemon(DaemonCommand::Status { json }) => daemon::status(desk, json).await,
         Command::Daemon(DaemonCommand::Stop) => daemon::stop(desk).await,
@@ -170,6 +177,7 @@ fn chore(command: Command) -> Option<Chore> {
         Command::Policy(PolicyCommand::Explain { command, level, goal, json }) => Chore::PolicyExplain { command, level, goal, json },
         Command::Policy(PolicyCommand::Show) => Chore::PolicyShow,
         Command::Sandbox(SandboxCommand::Apparmor) => Chore::Apparmor,
+        Command::Policy(PolicyCommand::Grants { what: None, json }) => Chore::PolicyGrants { json },
         Command::Trust(args) => Chore::Trust { wish: args.wish(), dir: args.dir },
         Command::Rescue { files, transcript, repair, json, max_bytes } => {
             Chore::Rescue(Rescue { files, transcript, repair, json, max_bytes })
@@ -199,6 +207,11 @@ impl Desk {
         // One that never goes is told by the next call.
         tokio::time::timeout(LEAVE_WAIT, gone).await.ok();
         self.house.connect(true).await
+    }
+
+    /// Calls a person back to this terminal.
+    fn call(&self, text: &str) {
+        self.out.call(&self.house.surroundings().notify.bytes(text));
     }
 
     fn fail(&self, problem: &Fault) -> u8 {

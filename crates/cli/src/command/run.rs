@@ -248,7 +248,8 @@ async fn halted(desk: &Desk, halt: &Halt, task: &str, short: &str, json: bool) -
     Err(fault)
 }
 
-fn halt_fault(halt: &Halt, id: &str, short: &str, is_question: bool) -> Fault {
+/// The way on for a task that stands still.
+pub fn halt_fault(halt: &Halt, id: &str, short: &str, is_question: bool) -> Fault {
     let why = one_line(&halt.text, 300);
     match halt.why.as_str() {
         "person" => {

@@ -2,6 +2,8 @@
 //!
 //! Nothing is changed, but for words. Invariant: what they print is data, on stdout.
 
+use super::follow::question_id;
+use super::run::halt_fault;
 use super::watch::{Glimpse, Watch};
 use super::{Desk, ask};
 use crate::args::Format;
@@ -68,7 +70,7 @@ pub async fn inspect(desk: &Desk, task: &str, json: bool) -> Result<u8, Fault> {
         section(desk, "result", visible(&result.text).lines().map(str::to_owned).collect());
     }
     if let Some(asked) = &view.waiting {
-        ask::show(desk, asked);
+        ask::show_whole(desk, asked);
         desk.out.talk(&format!("tinkerbell approve {0}/{1}   tinkerbell deny {0}/{1}", view.short, asked.id));
     }
     Ok(exit::DONE)
@@ -207,6 +209,11 @@ async fn until_end(desk: &Desk, client: Client, view: &TaskView) -> Result<u8, F
         // task by hand will let it go on by hand.
         let is_alone = desk.is_no_input || !desk.out.can_ask();
         if let Some(halt) = watch.halt().await?.filter(|halt| is_alone && halt.why != "user") {
+            if halt.why == "person" {
+                let asked = watch.standing.asked.as_ref();
+                let id = question_id(&view.short, asked);
+                return Err(halt_fault(&halt, &id, &view.short, asked.is_some_and(|asked| asked.kind == "answer")));
+            }
             return Ok(match halt.why.as_str() {
                 "budget" => exit::BUDGET,
                 "key" => exit::NO_AUTH,

@@ -250,6 +250,7 @@ impl House for Roof {
             exe: "/bin/tinkerbell".into(),
             env: [("PATH".to_owned(), "/bin".to_owned())].into(),
             key: "k1".into(),
+            notify: Default::default(),
         }
     }
     fn chore(&self, chore: Chore, _: Arc<Output>) -> BoxFuture<'_, Result<u8, Fault>> {

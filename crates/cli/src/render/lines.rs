@@ -4,7 +4,7 @@
 //! in words whether it went well; signs and colours only repeat it.
 
 use super::table::minute;
-use super::{diff, one_line, table, visible};
+use super::{diff, one_line, question, table, visible};
 use crate::output::Tone;
 use crate::units;
 use tinkerbell_api::wire::{ApprovalRequested, Body, Connection, Envelope, Halt, ItemCompleted, ItemKind, PlanUpdated, ResultBody};
@@ -95,7 +95,7 @@ pub fn lines(envelope: &Envelope, depth: Depth) -> Vec<Line> {
         }
         Body::PlanUpdated(plan) => plan_lines(plan, signs),
         Body::ItemCompleted(item) => item_lines(item, depth, signs),
-        Body::ApprovalRequested(asked) => question_lines(asked, signs),
+        Body::ApprovalRequested(asked) => question_lines(asked, &envelope.task, signs),
         Body::ApprovalResolved(resolved) => {
             let word = match (resolved.approved, resolved.lapsed.as_deref()) {
                 (true, _) => "approved",
@@ -215,10 +215,13 @@ fn tail(text: &str) -> Vec<Line> {
 }
 
 /// A question with exactly what would happen.
-fn question_lines(asked: &ApprovalRequested, signs: Signs) -> Vec<Line> {
-    let mut out = vec![Line::new(Tone::Look, signs.ask, one_line(&asked.title, WIDE))];
-    out.extend(visible(&asked.body).lines().map(Line::more));
-    out.extend(asked.options.iter().map(|option| Line::more(&format!("- {}", one_line(option, WIDE)))));
+fn question_lines(asked: &ApprovalRequested, task: &str, signs: Signs) -> Vec<Line> {
+    let mut out = vec![Line::new(Tone::Look, signs.ask, question::line(&asked.title, 400))];
+    let pages = question::pages(asked);
+    out.extend(pages.first().into_iter().flatten().map(|row| Line::more(row)));
+    out.extend(question::missing(&pages, task.get(..8).unwrap_or(task)).iter().map(|line| Line::more(line)));
+    out.extend(asked.options.iter().map(|option| Line::more(&format!("- {}", question::line(option, WIDE)))));
+    out.extend(question::notes(asked).iter().map(|note| Line::more(note)));
     out
 }
 
@@ -233,7 +236,10 @@ fn halt_line(halt: &Halt, signs: Signs) -> Line {
         "halt" => "halted",
         _ => "paused",
     };
-    let until = halt.until.as_deref().filter(|_| halt.why != "disk").map(|until| format!(" (goes on by itself at {})", minute(until)));
+    let until = halt.until.as_deref().filter(|_| halt.why != "disk").map(|until| match halt.why.as_str() {
+        "person" => format!(" (unanswered it counts as denied from {} on)", minute(until)),
+        _ => format!(" (goes on by itself at {})", minute(until)),
+    });
     let text = one_line(&halt.text, WIDE) + &until.unwrap_or_default();
     Line::new(Tone::Look, signs.halt, if text.is_empty() { why.to_owned() } else { format!("{why}: {text}") })
 }

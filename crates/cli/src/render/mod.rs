@@ -6,6 +6,7 @@
 pub mod diff;
 pub mod fault;
 pub mod lines;
+pub mod question;
 pub mod screen;
 pub mod table;
 

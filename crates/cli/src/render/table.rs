@@ -2,7 +2,7 @@
 //!
 //! Pure. Invariant: no cell contains a line feed, so one row is one line.
 
-use super::one_line;
+use super::{one_line, question};
 use crate::units::brief;
 use tinkerbell_api::wire::{ApprovalView, OpView, TaskView};
 use tinkerbell_core::money::NanoUsd;
@@ -77,14 +77,24 @@ pub fn minute(time: &str) -> String {
 /// Open questions.
 #[must_use]
 pub fn approvals(open: &[ApprovalView]) -> Vec<String> {
-    let rows: Vec<Vec<String>> = open
-        .iter()
-        .map(|view| {
+    // Equal questions are one row; those of older releases say of none that it is equal.
+    let mut groups: Vec<(&ApprovalView, usize)> = Vec::new();
+    for view in open {
+        match groups.iter_mut().find(|(first, _)| !view.question.like.is_empty() && first.question.like == view.question.like) {
+            Some((_, more)) => *more += 1,
+            None => groups.push((view, 0)),
+        }
+    }
+    let rows: Vec<Vec<String>> = groups
+        .into_iter()
+        .map(|(view, more)| {
+            let more = if more == 0 { String::new() } else { format!(" +{more}") };
+            let warned = if view.question.marks.is_empty() { "" } else { "! " };
             vec![
-                format!("{}/{}", view.short, view.question.id),
+                format!("{}/{}{more}", view.short, view.question.id),
                 minute(&view.time),
                 view.question.kind.clone(),
-                one_line(&view.question.title, 80),
+                format!("{warned}{}", question::line(&view.question.title, 80)),
             ]
         })
         .collect();

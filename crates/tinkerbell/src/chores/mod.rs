@@ -7,6 +7,7 @@
 pub mod apparmor;
 mod config;
 mod doctor;
+mod grants;
 mod halt;
 mod init;
 pub mod install;
@@ -75,6 +76,9 @@ pub async fn run(shop: &Shop<'_>, chore: &Chore, yes: bool, out: &Output) -> Opt
         }
         Chore::PolicyShow => policy::show(out),
         Chore::Apparmor => apparmor::show(out),
+        Chore::PolicyGrants { json } => grants::list(shop, *json, out),
+        Chore::PolicyRevoke { id } => grants::revoke(shop, id, out),
+        Chore::Grant(wish) => grants::add(shop, wish, out),
         Chore::Trust { dir, wish } => trust::trust(shop, dir.as_deref(), (*wish, yes), out),
         Chore::Rescue(wish) => rescue::rescue(shop, wish, out),
         Chore::WalStat { json } => wal::stat(shop, *json, out),

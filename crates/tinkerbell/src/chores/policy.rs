@@ -4,13 +4,16 @@
 //! nothing is run and nothing is changed.
 
 use super::{Shop, repository};
+use crate::clock::SystemClock;
 use crate::config;
 use crate::policy;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use tinkerbell_cli::{Output, render_fault, visible};
+use tinkerbell_core::clock::Clock as _;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::port::{Grounds, Level};
+use tinkerbell_security::grants;
 use tinkerbell_security::policy::{self as rules, Call, Decision, Layer, Programs, Reason, RuleSet, Verdict, Weighing, Weight};
 
 /// One layer's file, read.
@@ -122,6 +125,11 @@ pub fn explain(shop: &Shop<'_>, command: &str, wish: Wish<'_>, out: &Output) -> 
     let programs = Programs::of(shop.env.get("PATH").unwrap_or_default(), root(shop).into_iter().collect());
     let call = Call { tool: "exec", mcp: None, runs: true, level: Some(level), writes: &[], deletes: 0 };
     let mut verdict = rules::judge(&call, Some(command), &sets.iter().collect::<Vec<_>>(), Some(&programs));
+    let places = policy::places(shop.sources);
+    let repository = root(shop).map(|root| root.canonicalize().unwrap_or(root)).unwrap_or_default();
+    let filed = grants::read(&places.grants(), places.uid)?;
+    let held: Vec<_> = filed.iter().filter_map(|one| one.held(&repository)).collect();
+    rules::relax(&mut verdict, command, &held, (Some(&programs), SystemClock.now().wall_ms));
     // A broken configuration is told elsewhere; without one nothing is reached.
     let reaches = config::load(shop.sources, shop.env).is_ok_and(|loaded| policy::reaches(&loaded.config));
     let grounds = Grounds { words: [wish.goal.to_owned()].into(), ..Grounds::default() };

@@ -30,6 +30,8 @@ const TABLE: [(&str, Applies); 15] = [
     ("security.patterns", Applies::Live),
     ("verify", Applies::NextTask),
     ("journal", Applies::Restart),
+    ("approvals", Applies::Live),
+    ("ui", Applies::Live),
     ("version", Applies::Live),
 ];
 

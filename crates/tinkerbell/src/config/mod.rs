@@ -64,6 +64,18 @@ pub fn duration_ms(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| format!("`{text}` is too long"))
 }
 
+/// How long a question waits for an answer, in milliseconds; `None` for a day.
+///
+/// # Errors
+/// `TB-CONFIG-004` when the configured time can not be read.
+pub fn question_lasts_ms(config: &Config) -> Result<Option<u64>, Fault> {
+    let bad = |why: String| {
+        Fault::new("TB-CONFIG-004", exit::CONFIG, format!("approvals.expires: {why}"))
+            .hint("tinkerbell config show --origin   names the file and line")
+    };
+    config.approvals.expires.as_deref().map(duration_ms).transpose().map_err(bad)
+}
+
 /// The limits of a task: what was asked for, else what is configured, else the defaults.
 ///
 /// # Errors

@@ -41,6 +41,37 @@ pub struct Config {
     pub journal: Journal,
     /// Who may work, and how many tasks are taken.
     pub scheduler: Scheduler,
+    /// Questions to a person.
+    pub approvals: Approvals,
+    /// Manners of the command line.
+    pub ui: Ui,
+}
+
+/// Questions to a person. User configuration only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Approvals {
+    /// How long a question waits, and an approval may be unused, e.g. `"24h"`.
+    pub expires: Option<String>,
+}
+
+/// Manners of the command line. User configuration only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Ui {
+    /// Whether a terminal calls when a task asks or ends.
+    pub notify: Wanted,
+}
+
+/// Whether something is wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Wanted {
+    /// Where the terminal can do it.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// Where commands run. User configuration only.
@@ -224,7 +255,7 @@ const fn key(path: &'static str, meaning: &'static str) -> Key {
 }
 
 /// All keys.
-pub const KEYS: [Key; 56] = [
+pub const KEYS: [Key; 58] = [
     key("model", "default model, provider/model"),
     key("providers.*.wire", "openai | openai-responses | anthropic | gemini | ollama | replay"),
     key("providers.*.base_url", "where it listens"),
@@ -273,6 +304,8 @@ pub const KEYS: [Key; 56] = [
     key("limits.max_processes", "processes and threads of a command at once"),
     key("limits.max_memory", "memory of a command at once, e.g. \"4GiB\""),
     key("verify.command", "the check that decides whether a task is done"),
+    key("approvals.expires", "how long a question waits for an answer, e.g. \"24h\""),
+    key("ui.notify", "auto | off: bell and notice when a task asks or ends"),
     key("scheduler.running", "tasks that work at the same time"),
     key("scheduler.open", "open tasks that are accepted"),
     key("scheduler.per_tenant", "open tasks of one user that are accepted"),

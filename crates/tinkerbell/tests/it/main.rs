@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
+mod approvals;
 mod attack;
 mod bad_input;
 mod canary;
