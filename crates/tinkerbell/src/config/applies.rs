@@ -15,7 +15,7 @@ pub enum Applies {
 }
 
 /// Each key or section, by the beginning of its dotted path.
-const TABLE: [(&str, Applies); 15] = [
+const TABLE: [(&str, Applies); 17] = [
     ("model", Applies::NextTask),
     ("providers", Applies::Live),
     ("models", Applies::Live),
