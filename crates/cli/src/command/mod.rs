@@ -16,8 +16,8 @@ mod watch;
 pub use offline::offline;
 
 use crate::args::{
-    Args, Command, ConfigCommand, DaemonCommand, Format, GrantsCommand, KeysCommand, McpCommand, OpCommand, PolicyCommand, SandboxCommand, SecretsCommand,
-    WalCommand,
+    Args, Command, ConfigCommand, DaemonCommand, Format, GrantsCommand, KeysCommand, McpCommand, OpCommand, PolicyCommand, SandboxCommand,
+    SecretsCommand, WalCommand,
 };
 use crate::house::{Chore, House, Rescue};
 use crate::output::Output;
