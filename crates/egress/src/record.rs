@@ -177,6 +177,10 @@ impl Drop for Record {
         connection.at_ms = self.begin.wall_ms;
         connection.open_ms = now.mono_ms.saturating_sub(self.begin.mono_ms);
         connection.methods = state.methods.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        if connection.allowed && connection.why.is_empty() {
+            // A tunnel in which nothing was asked for, or nothing that is allowed.
+            connection.why = "nothing was passed".to_owned();
+        }
         connection.up_bytes = *self.up.get_mut();
         connection.down_bytes = *self.down.get_mut();
         self.log.write(&connection);

@@ -90,7 +90,8 @@ impl Tls {
             Host::Address(address) => address.to_string(),
         };
         let mut params = CertificateParams::new(vec![name]).map_err(|error| error.to_string())?;
-        params.distinguished_name.push(DnType::CommonName, "Tinkerbell, for one command");
+        // Another subject than the authority's: where both are the same, programs take it for self-signed.
+        params.distinguished_name.push(DnType::CommonName, "Tinkerbell, for one host");
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;

@@ -182,6 +182,74 @@ async fn a_command_sees_a_placeholder_and_its_host_the_value() {
     }
 }
 
+/// A host that speaks TLS, with a certificate by an authority whose file is given back.
+async fn sealed(dir: &std::path::Path) -> (u16, Arc<Mutex<Vec<String>>>, std::path::PathBuf) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let file = dir.join("authority.pem");
+    std::fs::write(&file, params.self_signed(&root_key).unwrap().pem()).unwrap();
+    let leaf = CertificateParams::new(vec!["127.0.0.2".to_owned()]).unwrap().signed_by(&key, &Issuer::new(params, root_key)).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = config.with_no_client_auth().with_single_cert(vec![leaf.der().clone()], der).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let noted = heard.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut text = Vec::new();
+            while !text.windows(4).any(|four| four == b"\r\n\r\n") && stream.read_buf(&mut text).await.is_ok_and(|count| count > 0) {}
+            noted.lock().unwrap().push(String::from_utf8_lossy(&text).into_owned());
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n").await.ok();
+            stream.shutdown().await.ok();
+        }
+    });
+    (port, heard, file)
+}
+
+/// Ordinary programs take the proxy's certificate, and what they ask within TLS is judged.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_within_tls_are_judged_for_ordinary_programs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, heard, authority) = sealed(dir.path()).await;
+    let at = format!("https://127.0.0.2:{port}");
+    let text = format!(
+        "python3 -c \"import urllib.request as u; print('python', u.urlopen('{at}/ok').read())\"; \
+         if command -v curl >/dev/null; then \
+         curl -sS {at}/ok; curl -sS -X PUT -d x {at}/ok; curl -sS {at}/secret; curl -sS -k --noproxy '*' {at}/ok; fi; \
+         if command -v git >/dev/null; then git ls-remote {at}/ok/repo.git 2>&1; fi; true"
+    );
+    let config = format!(
+        "[[egress.host]]\nname = \"127.0.0.2\"\nports = [{port}]\nmethods = [\"GET\"]\npaths = [\"/ok\"]\ncredential = \"API_TOKEN\"\nheader = \"X-Token: {{}}\"\n"
+    );
+    let home = home(vec![exec(&text), Turn::text("done")], &config).await;
+    let mut command = home.command(&["run", "fetch"]);
+    command.env("API_TOKEN", "sealed-value").env("SSL_CERT_FILE", authority);
+    if !is_given(&finish(command, &["run"]).await) {
+        return;
+    }
+    let said = last_request(&home);
+    assert!(said.contains("python b'hello") && !said.contains("Traceback"), "{said}");
+    assert!(!said.contains("sealed-value"), "{said}");
+    let heard = heard.lock().unwrap().clone();
+    assert!(heard.iter().all(|one| one.starts_with("GET /ok") && one.contains("x-token: sealed-value\r\n")), "{heard:?}");
+    if said.contains("hello\\nhello") || said.contains("no rule allows PUT") {
+        assert!(said.contains("no rule allows PUT /ok") && said.contains("no rule allows GET /secret"), "{said}");
+    }
+    let found = connections(&home).await;
+    let allowed: Vec<&Value> = found.iter().filter(|one| one["allowed"] == true).collect();
+    assert!(allowed.iter().all(|one| one["scheme"] == "connect"), "{found:?}");
+    assert!(allowed.iter().any(|one| one["why"] == "egress.host 127.0.0.2" && one["address"] == "127.0.0.2"), "{found:?}");
+}
+
 /// The proxy belongs to the keeper: it serves on while no daemon lives, and what it wrote down is told
 /// once by the one that comes back.
 #[tokio::test(flavor = "multi_thread")]
