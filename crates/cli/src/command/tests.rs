@@ -425,6 +425,7 @@ async fn a_run_that_nobody_can_answer_leaves_its_task_paused() {
             2 · x  (local/qwen)
             2 ? edit AGENTS.md (protected)
             2     +be \x1b[31mbold
+            2     ! contains control characters: U+001B
             2 ‖ waits for you: edit AGENTS.md
             2 error[TB-CLI-003]: task 7f3a2c waits for you: edit AGENTS.md
             2   tinkerbell approve 7f3a2c/1
@@ -433,11 +434,16 @@ async fn a_run_that_nobody_can_answer_leaves_its_task_paused() {
             2   tinkerbell explain TB-CLI-003              (exit code 4)
             $ inbox  → 0
             1 ID        ASKED              KIND      QUESTION
-            1 7f3a2c/1  2026-11-20 09:14Z  approval  edit AGENTS.md (protected)
+            1 7f3a2c/1  2026-11-20 09:14Z  approval  ! edit AGENTS.md (protected)
             2 tinkerbell inspect TASK shows a question whole; tinkerbell approve ID, tinkerbell deny ID answer it
             $ inbox -o name  → 0
             1 7f3a2c/1
             $ wait 7f3 --no-input  → 4
+            2 error[TB-CLI-003]: task 7f3a2c waits for you: edit AGENTS.md
+            2   tinkerbell approve 7f3a2c/1
+            2   tinkerbell deny 7f3a2c/1
+            2   tinkerbell attach 7f3a2c
+            2   tinkerbell explain TB-CLI-003              (exit code 4)
             $ ps  → 0
             1 TASK    STATUS     PRIORITY  UPDATED            STEPS  COST   MODEL       GOAL
             1 7f3a2c  needs-you  normal    2026-11-20 09:14Z  0      $0.00  local/qwen  x
@@ -446,7 +452,7 @@ async fn a_run_that_nobody_can_answer_leaves_its_task_paused() {
             2   tinkerbell inbox
             2   tinkerbell explain TB-CLI-008              (exit code 2)
             $ approve 7f3a2c/1  → 0
-            1 Answer(Given { id: 1, yes: true, text: "", uid: 0, digest: "d", scope: "" })
+            1 Answer(Given { id: 1, yes: true, text: "", uid: 0, digest: "d", scope: "once" })
             $ wait 7f3a2c  → 0
             $ approve 7f3a2c  → 2
             2 error[TB-CLI-008]: task 7f3a2c has no such open question
@@ -700,7 +706,7 @@ async fn bad_input_is_refused_with_what_to_do() {
             2   tinkerbell explain TB-CLI-001              (exit code 2)
             $ explain TB-API-999  → 2
             2 error[TB-CLI-007]: there is no error code `TB-API-999`
-            2   known are TB-API-001, TB-API-002, TB-API-003, TB-API-004, TB-API-005, TB-API-006, TB-API-007, TB-API-008, TB-API-009, TB-API-010, TB-API-011, TB-API-012
+            2   known are TB-API-001, TB-API-002, TB-API-003, TB-API-004, TB-API-005, TB-API-006, TB-API-007, TB-API-008, TB-API-009, TB-API-010, TB-API-011, TB-API-012, TB-API-013, TB-API-014
             2   tinkerbell explain TB-CLI-007              (exit code 2)
             $ explain x  → 2
             2 error[TB-CLI-007]: there is no error code `x`
