@@ -12,6 +12,7 @@ mod service;
 mod trust;
 mod wal;
 mod when;
+mod yolo;
 
 pub use keys::KeysCommand;
 pub use mcp::{McpAdd, McpCommand};
@@ -22,6 +23,7 @@ pub use service::DaemonCommand;
 pub use trust::TrustArgs;
 pub use wal::WalCommand;
 pub use when::{PRIORITIES, When};
+pub use yolo::Yolo;
 
 use crate::units;
 use clap::builder::PossibleValuesParser;
@@ -444,6 +446,9 @@ pub struct RunArgs {
     /// When and how urgently.
     #[command(flatten)]
     pub when: When,
+    /// Whether anybody is asked.
+    #[command(flatten)]
+    pub yolo: Yolo,
     /// Limits.
     #[command(flatten)]
     pub limits: Limits,

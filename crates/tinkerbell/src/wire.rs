@@ -317,6 +317,10 @@ async fn admit(with: &Admitting, mut submission: Submission) -> Result<Submissio
             .hint(how_to_give(name))
             .hint("or name another variable: [providers.NAME] api_key_env = \"MY_KEY\""));
     }
+    if submission.waiver.is_none() {
+        let (place, now_ms) = (live.places().config.display().to_string(), SystemClock.now().wall_ms);
+        submission.waiver = config::waiver(&config.approvals, &place, submission.uid, now_ms)?;
+    }
     let config = tightened(config, &submission.cwd)?;
     submission.host = target.card.host.clone();
     submission.caps = config::caps(&config, &submission.caps, is_priced(target.card.price), &submission.model)?;

@@ -31,7 +31,7 @@ pub(super) async fn submit(
     Asked(request): Asked<SubmitRequest>,
 ) -> Result<(StatusCode, Json<Submitted>), Answer> {
     let key = idempotency_key(&headers)?;
-    let submission = submission(&request, key, peer.uid.unwrap_or(state.uid))?;
+    let submission = submission(&request, key, peer.uid.unwrap_or(state.uid), state.clock.now().wall_ms)?;
     state.daemon.environment(named(request.env));
     let (task, lsn) = state.runtime.submit(submission).await?;
     let short = task.short(find(&state, &task.to_string()).await.map_or(SHORT_DIGITS, |found| digits(&found)));
@@ -47,7 +47,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Fault> {
     Ok(Some(text.to_owned()))
 }
 
-fn submission(request: &SubmitRequest, key: Option<String>, uid: u32) -> Result<Submission, Fault> {
+fn submission(request: &SubmitRequest, key: Option<String>, uid: u32, now_ms: u64) -> Result<Submission, Fault> {
     let cwd = PathBuf::from(&request.cwd);
     if request.goal.trim().is_empty() {
         return Err(bad("`goal` is empty".to_owned()).hint("say what is to be done"));
@@ -68,6 +68,12 @@ fn submission(request: &SubmitRequest, key: Option<String>, uid: u32) -> Result<
         priority: request.priority.as_deref().map(priority).transpose()?.unwrap_or_default(),
         delay_ms: request.after_ms,
         not_before_ms: request.not_before.as_deref().map(moment).transpose()?,
+        waiver: request.yolo.as_ref().map(|yolo| event::Waiver {
+            owner: uid,
+            reason: yolo.reason.clone(),
+            source: "command line".to_owned(),
+            until_ms: now_ms.saturating_add(yolo.for_ms),
+        }),
         ..Submission::default()
     })
 }
@@ -126,6 +132,9 @@ fn view(found: &Listed, now_ms: u64) -> TaskView {
     let mut view = wire::task_view(&found.task, found.task.id.short(digits(found)));
     if let (Some(paused), Some(timer)) = (&mut view.paused, &found.task.timer) {
         paused.wait_ms = Some(timer.due_wall_ms.saturating_sub(now_ms));
+    }
+    if !found.task.is_unasked(now_ms) {
+        view.yolo = None;
     }
     view
 }

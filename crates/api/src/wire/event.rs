@@ -114,6 +114,22 @@ pub struct TaskStarted {
     pub base: Option<String>,
     /// Whether nobody can be asked while it runs.
     pub no_input: bool,
+    /// That nobody is asked for approvals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yolo: Option<YoloView>,
+}
+
+/// That nobody is asked for approvals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct YoloView {
+    /// User id of who said so.
+    pub owner: u32,
+    /// Why.
+    pub reason: String,
+    /// `command line`, or the configuration file.
+    pub source: String,
+    /// Until when, RFC 3339.
+    pub until: String,
 }
 
 /// Why a task stands still.
@@ -189,6 +205,9 @@ pub struct ItemStarted {
     /// The command, where it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
+    /// Whether nobody would have been asked for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub yolo: bool,
 }
 
 /// Progress of an item.
@@ -316,6 +335,9 @@ pub struct ItemCompleted {
     /// The error's code, where it failed for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// Why a person would have been asked, where nobody was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waived: Option<String>,
 }
 
 /// Connections of a command that differ in nothing but size and time.

@@ -6,7 +6,7 @@
 
 use super::event::{
     ApprovalRequested, ApprovalResolved, Body, Caps, Connection, Delta, Envelope, Fact, FileChange, Granted, Halt, ItemCompleted, ItemKind,
-    ItemStarted, ItemUpdated, Offer, Operation, PlanStep, PlanUpdated, ResultBody, ResultError, TaskStarted, ToolUse, Usage,
+    ItemStarted, ItemUpdated, Offer, Operation, PlanStep, PlanUpdated, ResultBody, ResultError, TaskStarted, ToolUse, Usage, YoloView,
 };
 use super::view::{OpView, PausedView, TaskView};
 use std::collections::BTreeMap;
@@ -140,7 +140,14 @@ fn task_started(submitted: &event::Submitted) -> TaskStarted {
         verify: submitted.verify.clone(),
         base: submitted.base.clone(),
         no_input: submitted.no_input,
+        yolo: yolo(submitted),
     }
+}
+
+fn yolo(submitted: &event::Submitted) -> Option<YoloView> {
+    let waiver = submitted.waiver.as_ref()?;
+    let (reason, source) = (waiver.reason.clone(), waiver.source.clone());
+    Some(YoloView { owner: waiver.owner, reason, source, until: timestamp(waiver.until_ms) })
 }
 
 fn caps(caps: &event::Caps) -> Caps {
@@ -157,8 +164,16 @@ fn caps(caps: &event::Caps) -> Caps {
 }
 
 fn item_started(intent: &event::Intent) -> Option<ItemStarted> {
-    let mut item =
-        ItemStarted { item: intent.seq, kind: ItemKind::ToolCall, title: String::new(), step: None, tool: None, args: None, command: None };
+    let mut item = ItemStarted {
+        item: intent.seq,
+        kind: ItemKind::ToolCall,
+        title: String::new(),
+        step: None,
+        tool: None,
+        args: None,
+        command: None,
+        yolo: intent.yolo,
+    };
     match intent.action.as_ref()? {
         Action::Prepare(_) => (item.kind, item.title) = (ItemKind::Workspace, "make the workspace".to_owned()),
         Action::Ask(ask) => {
@@ -233,6 +248,7 @@ fn blank(kind: ItemKind) -> ItemCompleted {
         commit: None,
         notes: Vec::new(),
         code: None,
+        waived: None,
     }
 }
 
@@ -312,6 +328,7 @@ fn result_item(seq: u32, result: &event::ResultSeen, facts: &Facts) -> ItemCompl
     item.connections = connections(&result.connections);
     item.files = files(&result.files);
     item.full = BlobRef::from_bytes(&result.full).map(|blob| blob.to_string());
+    item.waived = filled(&result.waived);
     item
 }
 
@@ -481,6 +498,7 @@ pub fn task_view(task: &Task, short: String) -> TaskView {
         disk_bytes: task.disk_bytes,
         caps: caps(&task.caps),
         no_input: task.submitted.no_input,
+        yolo: yolo(&task.submitted),
         priority: task.priority.name().to_owned(),
         paused: paused(task),
         waiting: task.waiting_for().map(|approval| question(&approval.asked)),

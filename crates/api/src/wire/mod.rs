@@ -15,12 +15,12 @@ pub mod view;
 
 pub use event::{
     ApprovalRequested, ApprovalResolved, Body, Caps, Connection, Delta, Envelope, Fact, FileChange, Granted, Halt, ItemCompleted, ItemKind,
-    ItemStarted, ItemUpdated, Offer, Operation, PlanStep, PlanUpdated, ResultBody, ResultError, TaskStarted, ToolUse, Usage,
+    ItemStarted, ItemUpdated, Offer, Operation, PlanStep, PlanUpdated, ResultBody, ResultError, TaskStarted, ToolUse, Usage, YoloView,
 };
 pub use from::{Facts, envelope, live, millis, task_view, timestamp};
 pub(crate) use from::{asked, files};
 pub use problem::Problem;
-pub use request::{CommandRequest, EnvironmentRequest, SubmitRequest};
+pub use request::{CommandRequest, EnvironmentRequest, SubmitRequest, YoloRequest};
 pub use service::{HaltView, UpgradeRequest, UpgradeView};
 pub use view::{ApprovalView, DaemonView, DiffView, OpView, PausedView, Said, Submitted, TaskList, TaskView, VersionView};
 

@@ -44,6 +44,20 @@ pub struct SubmitRequest {
     /// PATH, locale and provider variables; kept in memory only.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// That nobody is to be asked for approvals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yolo: Option<YoloRequest>,
+}
+
+/// That nobody is to be asked for approvals, for a while.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct YoloRequest {
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+    /// For how long from now, in milliseconds.
+    pub for_ms: u64,
 }
 
 impl fmt::Debug for SubmitRequest {

@@ -2,7 +2,7 @@
 //!
 //! Snapshots of a fold at one moment. Invariant: ids are whole; `short` is for people only.
 
-use super::event::{ApprovalRequested, Caps, FileChange, PlanStep, ResultBody, Usage};
+use super::event::{ApprovalRequested, Caps, FileChange, PlanStep, ResultBody, Usage, YoloView};
 use super::service::UpgradeView;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,9 @@ pub struct TaskView {
     pub caps: Caps,
     /// Whether nobody can be asked.
     pub no_input: bool,
+    /// That nobody is asked for approvals, while that holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yolo: Option<YoloView>,
     /// `interactive`, `normal`, `batch` or `maintenance`.
     #[serde(default)]
     pub priority: String,

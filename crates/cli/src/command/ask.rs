@@ -8,6 +8,7 @@ use crate::args::Format;
 use crate::house::{Chore, Granting};
 use crate::output::Tone;
 use crate::prompt::Asker;
+use crate::render::lines::banner;
 use crate::render::{one_line, question, table, visible};
 use std::collections::BTreeSet;
 use std::io;
@@ -15,6 +16,9 @@ use std::sync::Arc;
 use tinkerbell_api::Client;
 use tinkerbell_api::wire::{ApprovalRequested, ApprovalView, CommandRequest, Offer, millis};
 use tinkerbell_core::code::{Fault, exit};
+
+/// Open tasks that are looked through for those that ask nobody.
+const TASKS: u32 = 100;
 
 /// What a person said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +99,14 @@ fn free(asker: Asker) -> io::Result<Reply> {
 
 /// `inbox`: what waits for the user.
 pub async fn inbox(desk: &Desk, format: Format) -> Result<u8, Fault> {
-    let open = desk.client().await?.approvals().await?;
+    let client = desk.client().await?;
+    let open = client.approvals().await?;
+    if format == Format::Table {
+        let unasked = client.tasks(true, TASKS, None).await?.tasks;
+        for (view, yolo) in unasked.iter().filter_map(|view| Some((view, view.yolo.as_ref()?))) {
+            desk.out.talk(&desk.out.on_talk(Tone::Bad, &format!("{} {}", view.short, banner(yolo))));
+        }
+    }
     match format {
         Format::Json => desk.json(&open)?,
         Format::Name => open.iter().for_each(|view| desk.out.data(&format!("{}/{}", view.short, view.question.id))),

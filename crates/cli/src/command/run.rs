@@ -6,7 +6,7 @@
 use super::follow::{Ending, Follow, INTERRUPTED, question_id};
 use super::watch::Watch;
 use super::{Desk, is_lost, local};
-use crate::args::{Limits, RunArgs, When};
+use crate::args::{Limits, RunArgs, When, Yolo};
 use crate::house::{Chore, TrustWish};
 use crate::output::Tone;
 use crate::render::lines::signs;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tinkerbell_api::Client;
-use tinkerbell_api::wire::{Caps, Halt, ResultBody, ResultError, SubmitRequest, Submitted, TaskView, Usage};
+use tinkerbell_api::wire::{Caps, Halt, ResultBody, ResultError, SubmitRequest, Submitted, TaskView, Usage, YoloRequest};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::words::Priority;
 
@@ -42,6 +42,7 @@ pub async fn run(desk: &Desk, args: RunArgs) -> Result<u8, Fault> {
         after_ms: delay(&args.when),
         not_before: args.when.not_before.clone().filter(|text| units::duration(text).is_err()),
         env: around.env,
+        yolo: yolo(&args.yolo),
     };
     if !request.no_input && desk.out.can_ask() {
         let chore = Chore::Trust { dir: Some(cwd.clone()), wish: TrustWish::BeforeRun };
@@ -182,6 +183,15 @@ fn piped() -> Result<String, Fault> {
         return Err(bad("it is longer than 900 KiB").hint("put it into a file of the repository and name the file in the prompt"));
     }
     Ok(text)
+}
+
+/// How long nobody is asked when no time is named.
+const YOLO: Duration = Duration::from_secs(24 * 3_600);
+
+/// That nobody is to be asked, as the daemon takes it.
+fn yolo(given: &Yolo) -> Option<YoloRequest> {
+    let for_ms = millis(given.yolo_for.unwrap_or(YOLO));
+    given.yolo.then(|| YoloRequest { reason: given.reason.clone().unwrap_or_default(), for_ms })
 }
 
 /// Limits as the daemon takes them.

@@ -8,7 +8,7 @@ use super::watch::{Glimpse, Watch};
 use super::{Desk, ask};
 use crate::args::Format;
 use crate::output::Tone;
-use crate::render::lines::{Depth, lines};
+use crate::render::lines::{Depth, banner, lines};
 use crate::render::{diff, one_line, table, visible};
 use std::time::Duration;
 use tinkerbell_api::Client;
@@ -104,6 +104,7 @@ fn facts(view: &TaskView) -> Vec<(&'static str, String)> {
     let line = |text: &str| one_line(text, 300);
     let mut facts =
         vec![("task", view.id.clone()), ("status", table::state(view)), ("goal", line(&view.goal)), ("model", line(&view.model))];
+    facts.extend(view.yolo.as_ref().map(|yolo| ("yolo", banner(yolo))));
     if let Some(paused) = &view.paused {
         facts.push(("paused", line(&format!("{}: {}", paused.why, paused.text))));
         facts.extend(paused.until.as_ref().map(|until| ("until", table::minute(until))));

@@ -7,7 +7,7 @@ use super::table::minute;
 use super::{diff, one_line, question, table, visible};
 use crate::output::Tone;
 use crate::units;
-use tinkerbell_api::wire::{ApprovalRequested, Body, Connection, Envelope, Halt, ItemCompleted, ItemKind, PlanUpdated, ResultBody};
+use tinkerbell_api::wire::{ApprovalRequested, Body, Connection, Envelope, Halt, ItemCompleted, ItemKind, PlanUpdated, ResultBody, YoloView};
 
 /// Longest summary on one line.
 const WIDE: usize = 160;
@@ -91,7 +91,9 @@ pub fn lines(envelope: &Envelope, depth: Depth) -> Vec<Line> {
     match &envelope.body {
         Body::TaskStarted(started) => {
             let text = format!("{}  {}", one_line(&started.goal, WIDE), one_line(&format!("({})", started.model), 60));
-            vec![Line::new(Tone::Strong, signs.dot, text)]
+            let mut out = vec![Line::new(Tone::Strong, signs.dot, text)];
+            out.extend(started.yolo.as_ref().map(|yolo| Line::new(Tone::Bad, signs.ask, banner(yolo))));
+            out
         }
         Body::PlanUpdated(plan) => plan_lines(plan, signs),
         Body::ItemCompleted(item) => item_lines(item, depth, signs),
@@ -115,6 +117,13 @@ pub fn lines(envelope: &Envelope, depth: Depth) -> Vec<Line> {
         // An operation's item says the same and more.
         Body::ItemStarted(_) | Body::ItemUpdated(_) | Body::Operation(_) => Vec::new(),
     }
+}
+
+/// That nobody is asked, for every view of a task.
+#[must_use]
+pub fn banner(yolo: &YoloView) -> String {
+    let reason = if yolo.reason.is_empty() { "no reason was given" } else { &yolo.reason };
+    format!("YOLO: nobody is asked for approvals until {} ({}; {})", minute(&yolo.until), one_line(reason, 80), one_line(&yolo.source, 60))
 }
 
 fn plan_lines(plan: &PlanUpdated, signs: Signs) -> Vec<Line> {
@@ -148,6 +157,7 @@ fn item_lines(item: &ItemCompleted, depth: Depth, signs: Signs) -> Vec<Line> {
     let notes = if item.code.is_some() { &[] } else { item.notes.as_slice() };
     out.extend(notes.iter().map(|note| Line::more(&one_line(note, WIDE))));
     out.extend(network_lines(&item.connections));
+    out.extend(item.waived.iter().map(|why| Line::more(&format!("YOLO, not asked: {}", one_line(why, WIDE)))));
     if depth.outputs {
         out.extend(visible(&item.text).lines().map(Line::more));
     } else if !item.ok && matches!(item.kind, ItemKind::Command | ItemKind::Verification) {

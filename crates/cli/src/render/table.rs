@@ -29,7 +29,7 @@ pub fn tasks(tasks: &[TaskView]) -> Vec<String> {
         .map(|task| {
             vec![
                 task.short.clone(),
-                state(task),
+                if task.yolo.is_some() { format!("{} YOLO", state(task)) } else { state(task) },
                 one_line(&task.priority, 12),
                 minute(&task.updated),
                 task.steps.to_string(),

@@ -231,6 +231,22 @@ mod tests {
         assert_eq!((value["decision"].as_str(), value["commands"][0]["reasons"][0]["layer"].as_str()), (Some("ask"), Some("project")));
     }
 
+    /// The machine's file, in a scratch root: it is root's, and the user's file softens nothing of it.
+    #[test]
+    fn the_organisations_file_stands_above_the_users() {
+        let (bench, heard) = (Bench::new(), Heard::new());
+        bench.write("etc/policy.toml", RULE);
+        bench.write("home/policy.toml", &RULE.replace("forbid", "allow"));
+        let judged = explain(&bench.shop(), "git push", Wish { level: "full", goal: "git push", json: false }, &heard.out);
+        if rustix::process::getuid().is_root() {
+            assert_eq!(judged, Ok(exit::DONE));
+            let said = bench.plain(&heard.data());
+            assert!(said.starts_with("forbid: people push (rule `no-push` of the organisation policy)\n"), "{said}");
+        } else {
+            assert_eq!(judged.unwrap_err().code.0, "TB-POLICY-002");
+        }
+    }
+
     #[test]
     fn mistakes_are_told_with_their_line_whatever_the_layer() {
         let (bench, heard) = (Bench::new(), Heard::new());

@@ -11,11 +11,13 @@ pub mod options;
 mod project;
 #[cfg(test)]
 mod tests;
+mod waiver;
 
 pub use applies::{Applies, applies};
 pub use load::{Loaded, Origin, Sources, load};
 pub use options::Config;
 pub use project::{PROJECT_FILE, ProjectFile, read_project};
+pub use waiver::waiver;
 
 #[cfg(test)]
 use load::Layer;

@@ -33,6 +33,8 @@ pub struct Config {
     pub security: Security,
     /// What a task's worktree holds.
     pub workspace: Workspace,
+    /// Whether anybody is asked for approvals.
+    pub approvals: Approvals,
     /// Default limits of a task.
     pub limits: Limits,
     /// The check that decides whether a task is done.
@@ -186,6 +188,29 @@ pub enum Ignored {
     Keep,
 }
 
+/// Whether anybody is asked for approvals. User configuration only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Approvals {
+    /// Whether a person is asked at all.
+    pub mode: Asking,
+    /// Why nobody is asked.
+    pub reason: Option<String>,
+    /// Until when nobody is asked, e.g. `2026-12-01T07:00:00Z`.
+    pub until: Option<String>,
+}
+
+/// Whether a person is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Asking {
+    /// Whenever the policy says so.
+    #[default]
+    Policy,
+    /// Never, within the floor, until a moment and for a reason.
+    Never,
+}
+
 /// Default limits of a task.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -295,6 +320,9 @@ pub const KEYS: [Key; 58] = [
     key("security.root_key", "file with the root key; keep it apart from backups of the data"),
     key("workspace.carry", "ignored files and directories that a task takes with it"),
     key("workspace.ignored", "skip | keep"),
+    key("approvals.mode", "policy | never (nobody is asked; needs reason and until)"),
+    key("approvals.reason", "why nobody is asked"),
+    key("approvals.until", "until when nobody is asked, RFC 3339"),
     key("limits.budget", "money per task, e.g. \"5usd\""),
     key("limits.max_steps", "model calls per task"),
     key("limits.max_tokens", "tokens per task"),

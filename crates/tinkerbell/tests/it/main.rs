@@ -33,3 +33,4 @@ mod torture;
 mod trust;
 mod undo;
 mod upgrade;
+mod yolo;

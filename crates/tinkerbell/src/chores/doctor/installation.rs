@@ -7,6 +7,7 @@ use super::super::config::meanings;
 use super::super::repository;
 use super::super::text::{size, span};
 use super::report::{Finding, Group, broken};
+use crate::clock::SystemClock;
 use crate::config::{self, Loaded};
 use crate::halt;
 use crate::project;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tinkerbell_api::Client;
 use tinkerbell_api::wire::DaemonView;
+use tinkerbell_core::clock::Clock as _;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::effect::HALT_MARK;
 use tinkerbell_router::courier::{CourierState, courier_state};
@@ -246,6 +248,7 @@ pub fn configuration(shop: &Shop<'_>, loaded: &Result<Loaded, Fault>) -> Group {
             findings.push(Finding::good("layers", text).with_more(origins));
             findings.extend(loaded.warnings.iter().map(|text| Finding::look("layers", text, "tinkerbell config validate")));
             findings.extend(meanings(shop, &loaded.config).iter().map(|fault| broken("values", fault)));
+            findings.extend(unasked(shop, loaded));
         }
     }
     findings.push(match crate::policy::places(shop.sources).read() {
@@ -260,6 +263,18 @@ pub fn configuration(shop: &Shop<'_>, loaded: &Result<Loaded, Fault>) -> Group {
         findings.push(project_files(shop, &root).unwrap_or_else(|fault| broken("project", &fault)));
     }
     Group { name: "Configuration", findings }
+}
+
+/// That the configuration wants nobody asked, while it does.
+fn unasked(shop: &Shop<'_>, loaded: &Loaded) -> Option<Finding> {
+    let (place, now_ms) = (shop.places.config.display().to_string(), SystemClock.now().wall_ms);
+    let waiver = match config::waiver(&loaded.config.approvals, &place, 0, now_ms) {
+        Ok(waiver) => waiver?,
+        Err(fault) => return Some(broken("approvals", &fault)),
+    };
+    let until = tinkerbell_api::wire::timestamp(waiver.until_ms);
+    let text = format!("YOLO: nobody is asked for approvals until {until} ({})", waiver.reason);
+    Some(Finding::look("approvals", text, "take `[approvals] mode = \"never\"` out of the configuration"))
 }
 
 /// What the repository brings, and whether it counts.
