@@ -7,7 +7,9 @@ use super::table::minute;
 use super::{diff, one_line, question, table, visible};
 use crate::output::Tone;
 use crate::units;
-use tinkerbell_api::wire::{ApprovalRequested, Body, Connection, Envelope, Halt, ItemCompleted, ItemKind, PlanUpdated, ResultBody, YoloView};
+use tinkerbell_api::wire::{
+    ApprovalRequested, Body, Connection, Envelope, Halt, ItemCompleted, ItemKind, PlanUpdated, ResultBody, YoloView,
+};
 
 /// Longest summary on one line.
 const WIDE: usize = 160;

@@ -23,7 +23,6 @@ const TABLE: [(&str, Applies); 17] = [
     ("egress", Applies::Restart),
     ("mcp_servers", Applies::Live),
     ("workspace", Applies::Restart),
-    ("approvals", Applies::NextTask),
     ("limits", Applies::NextTask),
     ("scheduler", Applies::Restart),
     ("secrets", Applies::Live),

@@ -33,8 +33,6 @@ pub struct Config {
     pub security: Security,
     /// What a task's worktree holds.
     pub workspace: Workspace,
-    /// Whether anybody is asked for approvals.
-    pub approvals: Approvals,
     /// Default limits of a task.
     pub limits: Limits,
     /// The check that decides whether a task is done.
@@ -55,6 +53,12 @@ pub struct Config {
 pub struct Approvals {
     /// How long a question waits, and an approval may be unused, e.g. `"24h"`.
     pub expires: Option<String>,
+    /// Whether a person is asked at all.
+    pub mode: Asking,
+    /// Why nobody is asked.
+    pub reason: Option<String>,
+    /// Until when nobody is asked, e.g. `2026-12-01T07:00:00Z`.
+    pub until: Option<String>,
 }
 
 /// Manners of the command line. User configuration only.
@@ -188,18 +192,6 @@ pub enum Ignored {
     Keep,
 }
 
-/// Whether anybody is asked for approvals. User configuration only.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Approvals {
-    /// Whether a person is asked at all.
-    pub mode: Asking,
-    /// Why nobody is asked.
-    pub reason: Option<String>,
-    /// Until when nobody is asked, e.g. `2026-12-01T07:00:00Z`.
-    pub until: Option<String>,
-}
-
 /// Whether a person is asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -280,7 +272,7 @@ const fn key(path: &'static str, meaning: &'static str) -> Key {
 }
 
 /// All keys.
-pub const KEYS: [Key; 58] = [
+pub const KEYS: [Key; 61] = [
     key("model", "default model, provider/model"),
     key("providers.*.wire", "openai | openai-responses | anthropic | gemini | ollama | replay"),
     key("providers.*.base_url", "where it listens"),

@@ -32,7 +32,7 @@ mod tests {
     #[test]
     fn never_needs_a_reason_and_an_end_and_ends_by_itself() {
         let said = |mode, reason: Option<&str>, until: Option<&str>, now_ms| {
-            let approvals = Approvals { mode, reason: reason.map(str::to_owned), until: until.map(str::to_owned) };
+            let approvals = Approvals { mode, reason: reason.map(str::to_owned), until: until.map(str::to_owned), ..Approvals::default() };
             waiver(&approvals, "c.toml", 7, now_ms).map(|waiver| waiver.map(|waiver| waiver.until_ms)).map_err(|fault| fault.code.0)
         };
         let end = Some("1970-01-01T00:00:09Z");
