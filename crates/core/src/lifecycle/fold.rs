@@ -107,8 +107,7 @@ impl Task {
                     self.wake(placed.at_ms);
                 }
             }
-            Event::Granted(granted) if granted.scope == "task" => self.grants.push(granted.clone()),
-            Event::Granted(_) => {}
+            Event::Granted(granted) => self.grants.extend((granted.scope == "task").then(|| granted.clone())),
             Event::OpDone(done) => {
                 if matches!(done.kind.as_str(), "undo" | "redo" | "restore") && !done.commit.is_empty() {
                     self.tip.clone_from(&done.commit);
