@@ -271,10 +271,9 @@ impl<'a> Apply<'a> {
             }
         }
         self.into(at, entry)?;
-        let bits = entry.up.st_mode & 0o777;
-        if !is_there || entry.low.as_ref().is_some_and(|low| low.st_mode & 0o777 != bits) {
-            rustix::fs::chmodat(dir, entry.name, Mode::from_raw_mode(bits), AtFlags::empty()).map_err(self.fail("set mode", entry.path))?;
-        }
+        // Whatever it was on the way here: to be entered it may have been opened.
+        let bits = Mode::from_raw_mode(entry.up.st_mode & 0o777);
+        rustix::fs::chmodat(dir, entry.name, bits, AtFlags::empty()).map_err(self.fail("set mode", entry.path))?;
         Ok(())
     }
 
@@ -286,11 +285,10 @@ impl<'a> Apply<'a> {
         if is_copied(at.up, entry.name) || raises(&entry.up) {
             return Ok(false);
         }
-        {
-            let up = self.open_up(at.up, entry)?;
-            if !judge::is_clean(up.fd(), entry.path, at.depth + 1, view).map_err(self.fail("look at", entry.path))? {
-                return Ok(false);
-            }
+        // Held until it has moved: who may not write to a directory may not move it either.
+        let up = self.open_up(at.up, entry)?;
+        if !judge::is_clean(up.fd(), entry.path, at.depth + 1, view).map_err(self.fail("look at", entry.path))? {
+            return Ok(false);
         }
         judge::strip(at.up, entry.name);
         rustix::fs::renameat(at.up, entry.name, dir, entry.name).map_err(self.fail("move", entry.path))?;
