@@ -10,7 +10,7 @@ mod listing;
 mod storage;
 
 pub use canvas::{Applied, Canvas, Checkpoint, Difference, LandSpec, Landed, Landing, MicroCommit, OpenSpec, Opened};
-pub use limits::{Ended, Limits, Used};
+pub use limits::{Ended, Limits, Meter, Used};
 pub use listing::{ListQuery, Listed, Listing};
 pub use storage::{
     Appended, BlobStore, Compaction, Journal, JournalState, KEY_DESTROYED, Keyring, Needed, NewRecord, Record, Room, SealKey,
@@ -226,7 +226,7 @@ pub enum Found {
 }
 
 /// Where commands run.
-pub trait Sandbox: Send + Sync {
+pub trait Sandbox: Meter {
     /// The level that a command would get now, proven by attack.
     ///
     /// # Errors
@@ -250,8 +250,6 @@ pub trait Sandbox: Send + Sync {
     fn stop(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>>;
     /// Kills what lives and removes the task's spools and private homes.
     fn remove(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>>;
-    /// What all commands of the task have used until now, those that still run included.
-    fn used(&self, task: TaskId) -> BoxFuture<'_, Result<Used, Fault>>;
 }
 
 // ---------------------------------------------------------------- guard

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tinkerbell_core::approval::Bound;
 use tinkerbell_core::clock::{Clock, Entropy};
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::port::{ExecSpec, Found, Level, Limits, Sandbox, Unit, Used};
+use tinkerbell_core::port::{ExecSpec, Found, Level, Limits, Meter, Sandbox, Unit, Used};
 use tinkerbell_core::words::{RunId, TaskId};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
@@ -306,6 +306,13 @@ impl HostSandbox {
     }
 }
 
+impl Meter for HostSandbox {
+    fn used(&self, task: TaskId) -> BoxFuture<'_, Result<Used, Fault>> {
+        let private = self.options.homes_dir.join(task.to_string());
+        Box::pin(async move { Ok(blocking(move || Ok(Ledger::of(&private).total())).await?) })
+    }
+}
+
 impl Sandbox for HostSandbox {
     fn level(&self) -> BoxFuture<'_, Result<Level, Fault>> {
         Box::pin(async move { Ok(self.proven().await?.level) })
@@ -349,11 +356,6 @@ impl Sandbox for HostSandbox {
 
     fn remove(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async move { Ok(self.remove_task(task).await?) })
-    }
-
-    fn used(&self, task: TaskId) -> BoxFuture<'_, Result<Used, Fault>> {
-        let private = self.options.homes_dir.join(task.to_string());
-        Box::pin(async move { Ok(blocking(move || Ok(Ledger::of(&private).total())).await?) })
     }
 }
 

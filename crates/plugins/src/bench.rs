@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use std::sync::Arc;
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::port::{Chunk, Ended, ExecSpec, Found, Level, Sandbox, Unit, UnitState, Until, Used};
+use tinkerbell_core::port::{Chunk, Ended, ExecSpec, Found, Level, Meter, Sandbox, Unit, UnitState, Until, Used};
 use tinkerbell_core::tool::Traffic;
 use tinkerbell_core::words::{RunId, SERVICE_SEQ, Seq, TaskId};
 use tinkerbell_testkit::fake::FakeClock;
@@ -80,6 +80,12 @@ impl Unit for Writer {
 /// A sandbox in which nothing ever ran.
 pub struct NoSandbox;
 
+impl Meter for NoSandbox {
+    fn used(&self, _task: TaskId) -> BoxFuture<'_, Result<Used, Fault>> {
+        ready(Used::default())
+    }
+}
+
 impl Sandbox for NoSandbox {
     fn level(&self) -> BoxFuture<'_, Result<Level, Fault>> {
         ready(Level::Full)
@@ -95,9 +101,6 @@ impl Sandbox for NoSandbox {
     }
     fn stop(&self, _task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         ready(())
-    }
-    fn used(&self, _task: TaskId) -> BoxFuture<'_, Result<Used, Fault>> {
-        ready(Used::default())
     }
     fn remove(&self, _task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         ready(())

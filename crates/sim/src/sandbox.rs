@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tinkerbell_core::clock::Clock as _;
 use tinkerbell_core::code::{Fault, exit};
-use tinkerbell_core::port::{Chunk, ExecSpec, Found, Level, Sandbox, Unit, UnitState, Until, Used};
+use tinkerbell_core::port::{Chunk, ExecSpec, Found, Level, Meter, Sandbox, Unit, UnitState, Until, Used};
 use tinkerbell_core::tool::Traffic;
 use tinkerbell_core::words::{RunId, Seq, TaskId};
 use tinkerbell_executor::verdict::{Sweep, Verdict};
@@ -141,6 +141,13 @@ impl SimSandbox {
     }
 }
 
+impl Meter for SimSandbox {
+    fn used(&self, _task: TaskId) -> BoxFuture<'_, Result<Used, Fault>> {
+        // A simulated command costs nothing.
+        async { Ok(Used::default()) }.boxed()
+    }
+}
+
 impl Sandbox for SimSandbox {
     fn level(&self) -> BoxFuture<'_, Result<Level, Fault>> {
         async { Ok(Level::Full) }.boxed()
@@ -171,11 +178,6 @@ impl Sandbox for SimSandbox {
             Ok(())
         }
         .boxed()
-    }
-
-    fn used(&self, _task: TaskId) -> BoxFuture<'_, Result<Used, Fault>> {
-        // A simulated command costs nothing.
-        async { Ok(Used::default()) }.boxed()
     }
 
     fn remove(&self, task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {

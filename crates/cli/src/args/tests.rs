@@ -2,6 +2,7 @@
 
 use super::*;
 use expect_test::expect_file;
+use tinkerbell_core::money::NanoUsd;
 
 fn read(line: &[&str]) -> Result<Args, clap::Error> {
     let argv = std::iter::once("tinkerbell").chain(line.iter().copied()).map(OsString::from).collect();

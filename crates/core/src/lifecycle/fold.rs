@@ -4,7 +4,7 @@
 //! truth and a fold must not fail on it. Invariant: no decision is taken here.
 
 use super::{Allowance, Approval, OP_SEQ, OpLog, Status, Task};
-use crate::event::{Action, Event, Intent, Observation, Observed, Placed, Prepared, Settled, Signal, Submitted};
+use crate::event::{Action, Event, Intent, Observation, Observed, Placed, Prepared, Reserved, Settled, Signal, Submitted};
 use crate::money::{NanoUsd, Usage};
 use crate::words::{Lsn, Priority, TaskId, Workspace};
 use bytes::Bytes;
@@ -81,12 +81,7 @@ impl Task {
             Event::Started(started) => self.begin(placed.at_ms, started.generation),
             Event::Intent(intent) => self.intend(placed.lsn, intent),
             Event::Observed(observed) => self.observe(observed),
-            Event::Reserved(held) => {
-                self.held.insert(held.seq, (NanoUsd(held.nano_usd), held.tokens));
-                if held.cpu_ms.or(held.disk_bytes).is_some() {
-                    self.allowed.insert(held.seq, Allowance { cpu_ms: held.cpu_ms, disk_bytes: held.disk_bytes });
-                }
-            }
+            Event::Reserved(held) => self.reserve(held),
             Event::Settled(settled) => self.settle(settled),
             Event::Released(released) => {
                 self.held.remove(&released.seq);
@@ -209,6 +204,13 @@ impl Task {
                 self.tip.clone_from(&made.commit);
             }
             _ => {}
+        }
+    }
+
+    fn reserve(&mut self, held: &Reserved) {
+        self.held.insert(held.seq, (NanoUsd(held.nano_usd), held.tokens));
+        if held.cpu_ms.or(held.disk_bytes).is_some() {
+            self.allowed.insert(held.seq, Allowance { cpu_ms: held.cpu_ms, disk_bytes: held.disk_bytes });
         }
     }
 

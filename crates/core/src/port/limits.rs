@@ -3,6 +3,10 @@
 //! Plain numbers that ports carry; who enforces and counts them stands elsewhere. Invariant: of two
 //! limits the tighter one holds.
 
+use crate::code::Fault;
+use crate::words::TaskId;
+use futures_core::future::BoxFuture;
+
 /// What a command may use, with everything that it starts; `None` where nothing limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
@@ -44,6 +48,12 @@ pub struct Used {
     pub processes: u64,
     /// Bytes by which the task's worktree and private directories have grown since its first command.
     pub disk_bytes: u64,
+}
+
+/// What commands use, counted.
+pub trait Meter: Send + Sync {
+    /// What all commands of the task have used until now, those that still run included.
+    fn used(&self, task: TaskId) -> BoxFuture<'_, Result<Used, Fault>>;
 }
 
 /// The end of a command, as its keeper wrote it.

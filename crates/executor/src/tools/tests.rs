@@ -131,6 +131,12 @@ fn signals_have_names_and_numbers() {
 
 struct NoSandbox;
 
+impl tinkerbell_core::port::Meter for NoSandbox {
+    fn used(&self, _task: TaskId) -> BoxFuture<'_, Result<Used, Fault>> {
+        Box::pin(async { Ok(Used::default()) })
+    }
+}
+
 impl Sandbox for NoSandbox {
     fn level(&self) -> BoxFuture<'_, Result<tinkerbell_core::port::Level, Fault>> {
         Box::pin(async { Err(Fault::new("TB-SANDBOX-001", 1, "none")) })
@@ -146,9 +152,6 @@ impl Sandbox for NoSandbox {
     }
     fn stop(&self, _task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async { Ok(()) })
-    }
-    fn used(&self, _task: TaskId) -> BoxFuture<'_, Result<Used, Fault>> {
-        Box::pin(async { Ok(Used::default()) })
     }
     fn remove(&self, _task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async { Ok(()) })

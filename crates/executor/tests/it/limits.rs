@@ -9,7 +9,7 @@ use crate::house::*;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tinkerbell_core::port::{Ended, Level, Limits, Sandbox};
+use tinkerbell_core::port::{Ended, Level, Limits, Meter as _, Sandbox};
 use tinkerbell_executor::{HostSandbox, SandboxOptions};
 
 const MIB: u64 = 1 << 20;

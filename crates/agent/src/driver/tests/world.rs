@@ -410,6 +410,12 @@ impl Unit for Gate {
     }
 }
 
+impl Meter for World {
+    fn used(&self, _task: TaskId) -> BoxFuture<'_, Result<Used, Fault>> {
+        Box::pin(async move { Ok(Used::default()) })
+    }
+}
+
 impl Sandbox for World {
     fn level(&self) -> BoxFuture<'_, Result<Level, Fault>> {
         Box::pin(async move { Ok(Level::Full) })
@@ -442,10 +448,6 @@ impl Sandbox for World {
 
     fn remove(&self, _task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async move { Ok(()) })
-    }
-
-    fn used(&self, _task: TaskId) -> BoxFuture<'_, Result<Used, Fault>> {
-        Box::pin(async move { Ok(Used::default()) })
     }
 }
 
