@@ -140,7 +140,7 @@ impl Queue {
     }
 
     /// Members that hold a slot.
-    #[must_use]
+    #[cfg(test)]
     pub const fn running(&self) -> usize {
         self.running
     }
