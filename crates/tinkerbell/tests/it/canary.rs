@@ -147,8 +147,7 @@ fn forms(canary: &str) -> Vec<String> {
         .map(|b| if b.is_ascii_alphanumeric() || b == b'-' { char::from(b).to_string() } else { format!("%{b:02X}") })
         .collect();
     let json = json!(canary).to_string();
-    let mut all =
-        vec![canary.to_owned(), hex(false), hex(true), url.replace('%', "%"), url.to_lowercase(), json.trim_matches('"').to_owned()];
+    let mut all = vec![canary.to_owned(), hex(false), hex(true), url.clone(), url.to_lowercase(), json.trim_matches('"').to_owned()];
     for before in ["", "x", "xx"] {
         // Groups whose bits are all the canary's.
         let text = base64(format!("{before}{canary}").as_bytes());
