@@ -19,7 +19,7 @@ mod metered;
 mod operate;
 mod past;
 pub mod questions;
-mod queue;
+pub mod queue;
 mod record;
 mod replay;
 mod rest;

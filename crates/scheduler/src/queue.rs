@@ -140,7 +140,7 @@ impl Queue {
     }
 
     /// Members that hold a slot.
-    #[cfg(test)]
+    #[must_use]
     pub const fn running(&self) -> usize {
         self.running
     }

@@ -89,7 +89,21 @@ const MODES: &[(i64, u8)] = &[
     (libc::SYS_fchmod, 1),
     (libc::SYS_fchmodat, 2),
     (FCHMODAT2, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, 1),
+    (libc::SYS_mknodat, 2),
 ];
+
+/// Calls that may make a file, with the places of flags and mode.
+const OPENS: &[(i64, u8, u8)] = &[
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, 1, 2),
+    (libc::SYS_openat, 2, 3),
+];
+/// The bit of `O_TMPFILE` that no other flag has.
+const UNNAMED: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
 
 /// Compiles the filters, in the order in which they are to be installed.
 pub fn programs(sockets: Sockets, guarded: &[i32]) -> Result<Vec<BpfProgram>, Broken> {
@@ -99,10 +113,10 @@ pub fn programs(sockets: Sockets, guarded: &[i32]) -> Result<Vec<BpfProgram>, Br
         rules.insert(*number, Vec::new());
     }
     add_conditions(&mut rules, sockets, guarded).at("seccomp: rules")?;
-    // The flags of `clone3` stand behind a pointer: with "no such call" the C library falls back
-    // to `clone`, whose flags can be read.
-    let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    let mut programs = vec![compile(rules, eperm)?, compile(clone3, libc::ENOSYS.cast_unsigned())?];
+    // The flags of `clone3` and the mode of `openat2` stand behind a pointer: with "no such call"
+    // programs fall back to `clone` and `openat`, which can be read.
+    let hidden = BTreeMap::from([(libc::SYS_clone3, Vec::new()), (libc::SYS_openat2, Vec::new())]);
+    let mut programs = vec![compile(rules, eperm)?, compile(hidden, libc::ENOSYS.cast_unsigned())?];
     if cfg!(target_arch = "x86_64") {
         programs.push(refuse_x32(eperm));
     }
@@ -127,10 +141,16 @@ fn add_conditions(rules: &mut BTreeMap<i64, Vec<SeccompRule>>, sockets: Sockets,
     }
     // A setuid program that a command of user 0 leaves behind would raise whoever finds it, and
     // Landlock up to ABI 7 does not stop a `chmod` outside the workspace.
-    for (call, argument) in MODES {
-        for bit in [libc::S_ISUID, libc::S_ISGID] {
-            let bit = u64::from(bit);
+    for bit in [libc::S_ISUID, libc::S_ISGID].map(u64::from) {
+        for (call, argument) in MODES {
             rules.entry(*call).or_default().push(SeccompRule::new(vec![is(*argument, Op::MaskedEq(bit), bit)?])?);
+        }
+        // Without one of these flags the mode means nothing, and holds whatever stood there.
+        for flag in [libc::O_CREAT, UNNAMED].map(|flag| u64::from(flag.cast_unsigned())) {
+            for (call, flags, mode) in OPENS {
+                let both = vec![is(*flags, Op::MaskedEq(flag), flag)?, is(*mode, Op::MaskedEq(bit), bit)?];
+                rules.entry(*call).or_default().push(SeccompRule::new(both)?);
+            }
         }
     }
     match sockets {
