@@ -546,7 +546,7 @@ fn advise(error: &mut clap::Error) {
         "-c" => "`-c` means something else in every tool; settings are overridden with `--set key=value`",
         "-y" => "`-y` means `yes` to some and `everything is allowed` to others; say `--yes`",
         "--yolo" | "--dangerously-skip-permissions" | "--full-auto" => {
-            "there is no such switch: commands run in a sandbox and need no approval; `[sandbox]` in the configuration says more"
+            "commands run in a sandbox and need no approval; `run --yolo` turns the questions that are left into consent for a while"
         }
         "--max-turns" => "say `--max-steps`",
         "--dir" | "--cwd" | "--directory" => "say `--cd DIR`",

@@ -119,7 +119,7 @@ fn wrong_lines_are_refused_with_what_was_meant() {
         (&["run", "--max-wall-time", "soon", "x"], "is not a duration"),
         (&["run", "-c", "model=x", "y"], "--set key=value"),
         (&["run", "-y", "x"], "--yes"),
-        (&["run", "--yolo", "x"], "sandbox"),
+        (&["run", "--full-auto", "x"], "sandbox"),
         (&["run", "--max-turns", "3", "x"], "--max-steps"),
         (&["ps", "--set", "novalue"], "limits.max_steps=50"),
         (&["land", "a"], "--squash"),

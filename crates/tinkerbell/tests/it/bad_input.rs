@@ -19,7 +19,7 @@ async fn unknown_options_and_commands_are_usage_errors_with_a_guess() {
         (&["rnu"], "run"),
         (&["inspekt", "x"], "inspect"),
         (&["run", "-c", "a=b", "go"], "--set"),
-        (&["run", "--yolo", "go"], "sandbox"),
+        (&["run", "--full-auto", "go"], "sandbox"),
         (&["run", "--budget", "much", "go"], "2usd"),
         (&["run", "--max-wall-time", "soon", "go"], "90s"),
         (&["daemon", "strat"], "start"),

@@ -49,7 +49,9 @@ fn systemd_understands_the_units() {
         command.args([kind, "--man=no", "--generators=no", "--recursive-errors=no", "verify"]).args(&names);
         let Ok(done) = command.env("XDG_RUNTIME_DIR", dir.path()).output() else { return };
         let said = String::from_utf8_lossy(&done.stderr);
-        let ours: Vec<&str> = said.lines().filter(|line| line.contains("tinkerbell.")).collect();
+        // Which a systemd before 254 does not know, says so, and goes on without.
+        let is_newer = |line: &str| line.contains("Unknown key") && line.contains("DelegateSubgroup");
+        let ours: Vec<&str> = said.lines().filter(|line| line.contains("tinkerbell.") && !is_newer(line)).collect();
         assert!(done.status.success() && ours.is_empty(), "{kind}: {said}");
     }
 }
