@@ -100,7 +100,8 @@ impl Groups {
         // Version 2 first: what it keeps needs no group of version 1.
         trees.sort_by_key(|tree| tree.controllers.len().min(1));
         for tree in trees {
-            let name = format!("tinkerbell-{run}");
+            // Two daemons with data of their own may name a run alike; their keepers differ.
+            let name = format!("tinkerbell-{run}-{}", std::process::id());
             if tree.controllers.is_empty() {
                 groups.make_unified(&parent(&tree.own).join(name), limits);
             } else {

@@ -103,6 +103,14 @@ impl Engine {
         let _held = self.inner.hold(id).await?.ok_or_else(|| unknown(&id.to_string()))?;
         let gate = self.inner.lock().slots.get(&id).map(|slot| slot.gate.clone()).ok_or_else(|| unknown(&id.to_string()))?;
         let _one_at_a_time = gate.lock().await;
+        let operates = matches!(
+            command,
+            Command::Undo { .. } | Command::Redo | Command::Restore { .. } | Command::Land { .. } | Command::Remove { .. }
+        );
+        if let Some(fault) = (self.inner.deps.halt)().filter(|_| operates) {
+            // Before anything is recorded: the pause for an operation would outlive the halt.
+            return Err(fault);
+        }
         // What an earlier operation left half done comes first: the next one stands on it.
         self.finish_operation(id).await;
         if matches!(command, Command::Undo { .. } | Command::Redo | Command::Restore { .. }) {
