@@ -6,7 +6,6 @@ use std::time::Duration;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::lifecycle::Status;
 use tinkerbell_core::port::{Command, ListQuery, Runtime as _};
-use tinkerbell_core::words::Lsn;
 use tinkerbell_testkit::memory::MemDisk;
 
 const PATIENCE: Duration = Duration::from_secs(5);
