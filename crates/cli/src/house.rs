@@ -212,6 +212,8 @@ pub enum Chore {
     PolicyShow,
     /// Print the AppArmor profile.
     Apparmor,
+    /// Print the profile for macOS.
+    Seatbelt,
     /// List what was allowed for more than one time.
     PolicyGrants {
         /// As JSON.

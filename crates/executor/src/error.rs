@@ -89,6 +89,9 @@ pub enum Error {
     /// Layers were demanded and do not work here.
     #[error("`sandbox.workspace = \"overlay\"` can not be had: {0}")]
     Overlay(String),
+    /// A path has no spelling in a profile of macOS.
+    #[error("no Seatbelt profile can be written: {0}")]
+    Seatbelt(String),
     /// Not a Linux system, or a defect.
     #[error("{0}")]
     Internal(String),
@@ -119,6 +122,7 @@ impl Error {
             Self::Halted => "TB-HALT-001",
             Self::Egress(_) => "TB-EGRESS-001",
             Self::Overlay(_) => "TB-SANDBOX-004",
+            Self::Seatbelt(_) => "TB-SANDBOX-005",
         }
     }
 }
@@ -129,7 +133,7 @@ impl From<Error> for Fault {
             Error::Halted => return Self::halted(error.to_string()),
             Error::NoLevel(_) | Error::Keeper { .. } | Error::Cell { .. } | Error::Unreachable { .. } => exit::UNAVAILABLE,
             Error::Pinned { .. } | Error::Network(_) | Error::Egress(_) | Error::Overlay(_) => exit::CONFIG,
-            Error::Workdir(_) | Error::Refused { .. } | Error::Approval { .. } => exit::FAILED,
+            Error::Workdir(_) | Error::Refused { .. } | Error::Approval { .. } | Error::Seatbelt(_) => exit::FAILED,
             Error::Files { .. } | Error::Internal(_) => exit::INTERNAL,
         };
         let fault = Self::new(error.code(), exit, error.to_string());

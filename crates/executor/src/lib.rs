@@ -25,6 +25,7 @@ mod probe;
 mod process;
 mod profile;
 mod run;
+mod seatbelt;
 mod spool;
 pub mod tools;
 mod traffic;
@@ -38,6 +39,7 @@ pub use groups::host_memory;
 pub use host::HostSandbox;
 pub use options::{LevelChoice, NetworkChoice, SandboxOptions, WayOut, WorkspaceChoice};
 pub use probe::{Check, Report};
+pub use seatbelt::seatbelt;
 
 use std::ffi::OsString;
 

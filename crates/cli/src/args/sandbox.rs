@@ -9,4 +9,6 @@ use clap::Subcommand;
 pub enum SandboxCommand {
     /// Print the AppArmor profile that lets this program make its sandbox, and how to install it
     Apparmor,
+    /// Print the profile that a command in this repository would get on macOS; it is not applied
+    Seatbelt,
 }

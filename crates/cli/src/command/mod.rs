@@ -177,6 +177,7 @@ fn chore(command: Command) -> Option<Chore> {
         Command::Policy(PolicyCommand::Explain { command, level, goal, json }) => Chore::PolicyExplain { command, level, goal, json },
         Command::Policy(PolicyCommand::Show) => Chore::PolicyShow,
         Command::Sandbox(SandboxCommand::Apparmor) => Chore::Apparmor,
+        Command::Sandbox(SandboxCommand::Seatbelt) => Chore::Seatbelt,
         Command::Policy(PolicyCommand::Grants { what: None, json }) => Chore::PolicyGrants { json },
         Command::Trust(args) => Chore::Trust { wish: args.wish(), dir: args.dir },
         Command::Rescue { files, transcript, repair, json, max_bytes } => {

@@ -5,6 +5,7 @@
 
 mod environment;
 mod home;
+mod mac;
 mod reach;
 
 use crate::error::Error;
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 use tinkerbell_core::layer::{UPPER, WORK};
 use tinkerbell_core::port::{CHECK, ExecSpec, Level};
 use tinkerbell_core::protected;
+
+pub use mac::mac;
 
 /// Port on a command's own loopback that leads to its proxy. The network is new for each command, so
 /// the port is always free.
@@ -135,10 +138,7 @@ pub fn build(
 
 fn places(options: &SandboxOptions, spec: &ExecSpec) -> Result<Places, Error> {
     let tree = spec.workspace.tree.canonicalize().map_err(Error::files(&spec.workspace.tree))?;
-    let mut git: Vec<PathBuf> =
-        [&spec.workspace.common_dir, &spec.workspace.git_dir].iter().filter_map(|dir| dir.canonicalize().ok()).collect();
-    let alternates = std::fs::read_to_string(spec.workspace.common_dir.join("objects/info/alternates")).unwrap_or_default();
-    git.extend(alternates.lines().filter_map(|line| Path::new(line).canonicalize().ok()).filter(|dir| is_store(dir)));
+    let git = git_dirs(&spec.workspace.git_dir, &spec.workspace.common_dir);
     let mut private = options.homes_dir.join(spec.run.task.to_string());
     if spec.env.iter().any(|(key, _)| key == CHECK) {
         private.push("check");
@@ -154,6 +154,14 @@ fn places(options: &SandboxOptions, spec: &ExecSpec) -> Result<Places, Error> {
     }
     let canonical = |dir: &PathBuf| dir.canonicalize().map_err(Error::files(dir));
     Ok(Places { tree, access: Access::of(spec), git, private, home: canonical(&home)?, tmp: canonical(&tmp)? })
+}
+
+/// The git directories of a workspace, and the stores of objects that they lean on.
+fn git_dirs(own: &Path, common: &Path) -> Vec<PathBuf> {
+    let mut git: Vec<PathBuf> = [common, own].iter().filter_map(|dir| dir.canonicalize().ok()).collect();
+    let alternates = std::fs::read_to_string(common.join("objects/info/alternates")).unwrap_or_default();
+    git.extend(alternates.lines().filter_map(|line| Path::new(line).canonicalize().ok()).filter(|dir| is_store(dir)));
+    git
 }
 
 /// Whether a directory is a store of git's objects and nothing else: the file that names it may have

@@ -177,7 +177,7 @@ impl Reach {
 }
 
 /// Everything that is never shown, links resolved.
-fn hidden(options: &SandboxOptions, home: Option<&Path>) -> Vec<PathBuf> {
+pub fn hidden(options: &SandboxOptions, home: Option<&Path>) -> Vec<PathBuf> {
     let own = [&options.runs_dir, &options.homes_dir, &options.cache_dir];
     let mut hidden: Vec<PathBuf> = options.hidden.iter().chain(own).cloned().collect();
     hidden.extend(SYSTEM_SECRETS.iter().map(PathBuf::from));
@@ -186,6 +186,12 @@ fn hidden(options: &SandboxOptions, home: Option<&Path>) -> Vec<PathBuf> {
     resolved.sort();
     resolved.dedup();
     resolved
+}
+
+/// Whether a path is one of the system's directories, and not something within.
+#[must_use]
+pub fn is_system(path: &Path) -> bool {
+    SYSTEM.iter().any(|root| path == Path::new(root) || Path::new(root).canonicalize().is_ok_and(|root| root == path))
 }
 
 /// What a PATH entry needs to work: itself, and the root of the toolchain it belongs to.

@@ -17,6 +17,7 @@ mod mcp;
 mod policy;
 mod repository;
 mod rescue;
+mod seatbelt;
 mod secrets;
 pub mod text;
 mod trust;
@@ -76,6 +77,7 @@ pub async fn run(shop: &Shop<'_>, chore: &Chore, yes: bool, out: &Output) -> Opt
         }
         Chore::PolicyShow => policy::show(out),
         Chore::Apparmor => apparmor::show(out),
+        Chore::Seatbelt => seatbelt::show(shop, out).await,
         Chore::PolicyGrants { json } => grants::list(shop, *json, out),
         Chore::PolicyRevoke { id } => grants::revoke(shop, id, out),
         Chore::Grant(wish) => grants::add(shop, wish, out),
