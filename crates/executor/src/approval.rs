@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn whatever_is_exchanged_after_the_approval_is_seen() {
-        let swaps: [(&str, &dyn Fn(&mut Order, &Path)); 13] = [
+        type Swap<'a> = &'a dyn Fn(&mut Order, &Path);
+        let swaps: [(&str, Swap<'_>); 13] = [
             ("argv", &|order, _| order.cell.argv[2].push(' ')),
             ("argv", &|order, _| order.cell.argv[0] = "/bin/bash".to_owned()),
             ("first word", &|_, dir| program(&dir.join("bin/deploy"), "#!/bin/sh\necho other\n")),
