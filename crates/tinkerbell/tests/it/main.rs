@@ -20,6 +20,7 @@ mod limits;
 mod llm;
 mod local_api;
 mod mcp;
+mod missing;
 mod obedient;
 mod overlay;
 mod places;
