@@ -368,12 +368,48 @@ pub fn clear(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     }
 }
 
-/// Removes a directory with all it holds, whatever its modes are.
+/// Directories so deep below the removed one are moved up to it first: a command makes them deeper than
+/// any stack, and than there are descriptors.
+const DEEP: usize = 64;
+
+/// Removes a directory with all it holds, whatever its modes are and however deep it is.
 pub fn clear_dir(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    let root = open_dir(at, name, true)?;
+    rustix::fs::fchmod(&root, Mode::from_raw_mode(0o700))?;
+    let mut moved = 0;
+    loop {
+        let children = names_in(&root)?;
+        if children.is_empty() {
+            return rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR);
+        }
+        for child in children {
+            clear_below((root.as_fd(), root.as_fd()), &child, 1, &mut moved)?;
+        }
+    }
+}
+
+fn clear_below((root, at): (BorrowedFd<'_>, BorrowedFd<'_>), name: &[u8], depth: usize, moved: &mut u64) -> Result<(), Errno> {
+    if !stat_at(at, name)?.is_some_and(|stat| kind_of(&stat) == FileType::Directory) {
+        return unlink_if_there(at, name);
+    }
     let dir = open_dir(at, name, true)?;
     rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o700))?;
-    for child in list(dir.as_fd()).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))? {
-        clear(dir.as_fd(), &child)?;
+    if depth >= DEEP {
+        loop {
+            *moved += 1;
+            let up = format!(".tinkerbell~deep-{moved}");
+            match rustix::fs::renameat_with(at, name, root, up, rustix::fs::RenameFlags::NOREPLACE) {
+                Err(Errno::EXIST) => {}
+                other => return other,
+            }
+        }
+    }
+    for child in names_in(&dir)? {
+        clear_below((root, dir.as_fd()), &child, depth + 1, moved)?;
     }
     rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR)
+}
+
+fn names_in(dir: &OwnedFd) -> Result<Vec<BString>, Errno> {
+    list(dir.as_fd()).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }

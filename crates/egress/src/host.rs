@@ -223,13 +223,11 @@ pub fn special(address: IpAddr) -> Option<&'static str> {
     match canonical(address) {
         IpAddr::V4(v4) => special_v4(v4),
         IpAddr::V6(v6) => {
+            // A wrapping prefix that says nothing of its own; ISATAP's stands below any network's.
+            let is_wrapped = matches!(v6.segments(), [0, 0, 0, 0, ..] | [0x64, 0xff9b, 0, ..] | [0x2002, ..] | [0x2001, 0, ..]);
             let inner = embedded(v6);
-            // What embeds an address is judged by it; the wrapping prefixes themselves are public.
-            match inner.iter().find_map(|v4| special_v4(*v4)) {
-                Some(kind) => Some(kind),
-                None if inner.is_empty() => special_v6(v6),
-                None => None,
-            }
+            let own = if is_wrapped && !inner.is_empty() { None } else { special_v6(v6) };
+            inner.iter().find_map(|v4| special_v4(*v4)).or(own)
         }
     }
 }

@@ -34,11 +34,11 @@ pub fn facts(cell: &Cell) -> Result<Vec<Fact>, Broken> {
     let mut add = |name: &str, value: String| found.push((name.to_owned(), value));
     let path = cell.env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value.as_str());
     let program = cell.argv.first().map_or("", String::as_str);
-    add("program", described(program, path, &cell.workdir)?);
+    add("program", described(program, path, cell)?);
     if let [_, flag, text] = cell.argv.as_slice()
         && flag == "-c"
     {
-        add("first word", described(first_word(text), path, &cell.workdir)?);
+        add("first word", described(first_word(text), path, cell)?);
     }
     let directory = cell.workdir.metadata().at(STEP)?;
     // By number as well: a directory of the same name may be another one.
@@ -99,10 +99,19 @@ fn first_word(text: &str) -> &str {
     if is_plain { word } else { "" }
 }
 
-/// The file that a word means and its digest.
-fn described(word: &str, path: &str, workdir: &Path) -> Result<String, Broken> {
-    let Some(file) = find(word, path, workdir) else { return Ok(format!("`{word}` is no program file")) };
+/// The file that a word means within the cell, and its digest.
+fn described(word: &str, path: &str, cell: &Cell) -> Result<String, Broken> {
+    let Some(file) = find(word, path, cell) else { return Ok(format!("`{word}` is no program file")) };
     let place = file.canonicalize().at(STEP)?;
+    // A link of the cell may lead to where the cell shows something else than the host does.
+    let is_seen = |mount: &Mount| match mount {
+        Mount::Bind { from, .. } => place.starts_with(from),
+        Mount::Overlay { tree, .. } => place.starts_with(tree),
+        Mount::Mask { .. } | Mount::Link { .. } => false,
+    };
+    if !cell.mounts.is_empty() && !cell.mounts.iter().any(is_seen) {
+        return Ok(format!("`{word}` is no program file that can be compared"));
+    }
     let file = File::open(&place).at(format!("{STEP}: `{}`", place.display()))?;
     let length = file.metadata().at(STEP)?.len();
     let (mut hash, mut block, mut left) = (Sha256::new(), vec![0; 1 << 16], file.take(MOST_BYTES));
@@ -117,15 +126,34 @@ fn described(word: &str, path: &str, workdir: &Path) -> Result<String, Broken> {
     Ok(format!("{} {length} bytes sha256:{}", place.display(), hex(&hash.finalize())))
 }
 
-fn find(word: &str, path: &str, workdir: &Path) -> Option<PathBuf> {
+fn find(word: &str, path: &str, cell: &Cell) -> Option<PathBuf> {
+    let workdir = &cell.workdir;
     let is_program = |file: &PathBuf| file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-    if word.is_empty() {
+    // What `..` means after a link only the cell knows.
+    if word.is_empty() || word.split('/').any(|part| part == "..") {
         return None;
     }
     if word.contains('/') {
-        return Some(workdir.join(word)).filter(is_program);
+        return Some(outside(&workdir.join(word), cell)).filter(is_program);
     }
-    path.split(':').map(|dir| workdir.join(dir).join(word)).find(is_program)
+    path.split(':').map(|dir| outside(&workdir.join(dir).join(word), cell)).find(is_program)
+}
+
+/// Where on the host a path of the cell stands: a command has a `/tmp` of its own.
+fn outside(path: &Path, cell: &Cell) -> PathBuf {
+    let deepest = |path: &Path| {
+        // Of equal depth the last one covers the others.
+        cell.mounts.iter().filter(|mount| path.starts_with(mount.place())).max_by_key(|mount| mount.place().components().count())
+    };
+    let moved = |path: &Path, from: &Path, to: &Path| path.strip_prefix(from).map_or_else(|_| path.to_owned(), |rest| to.join(rest));
+    let path = match deepest(path) {
+        Some(Mount::Link { at, target }) => moved(path, at, &Path::new("/").join(target)),
+        _ => path.to_owned(),
+    };
+    match deepest(&path) {
+        Some(Mount::Bind { from, to, .. }) => moved(&path, to, from),
+        _ => path,
+    }
 }
 
 /// The digest of names and values, each led by its length.
@@ -203,6 +231,35 @@ mod tests {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn a_program_is_looked_for_where_the_command_sees_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| dir.path().canonicalize().unwrap().join(name);
+        for name in ["private/tool", "host/tool", "tree/own"] {
+            program(&place(name), &format!("#!/bin/sh\n# {name}\n"));
+        }
+        std::os::unix::fs::symlink(place("host/tool"), place("tree/link")).unwrap();
+        let mut cell = cell(&place("tree"), "");
+        cell.level = CellLevel::Full;
+        let bind = |from: &str, to: &str| Mount::Bind { from: place(from), to: place(to), writable: true };
+        cell.mounts = vec![bind("private", "host"), bind("tree", "tree"), Mount::Link { at: place("var"), target: place("host") }];
+        let digest = |name: &str| hex(&Sha256::digest(std::fs::read(place(name)).unwrap()));
+        let host = place("host/tool").display().to_string();
+        let var = place("var/tool").display().to_string();
+        let up = format!("{}/../host/tool", place("tree").display());
+        for (word, seen) in [
+            (host.as_str(), Some("private/tool")),
+            (&var, Some("private/tool")),
+            ("./own", Some("tree/own")),
+            ("./link", None),
+            (&up, None),
+        ] {
+            let text = described(word, "", &cell).unwrap();
+            assert!(!text.contains(&digest("host/tool")), "{word}: {text}");
+            assert_eq!(seen.is_some_and(|name| text.contains(&digest(name))), seen.is_some(), "{word}: {text}");
+        }
     }
 
     #[test]

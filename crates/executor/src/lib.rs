@@ -24,6 +24,7 @@ mod pass;
 mod probe;
 mod process;
 mod profile;
+mod remove;
 mod run;
 mod seatbelt;
 mod spool;

@@ -178,7 +178,7 @@ impl Run {
         if self.dir.join("started").exists() {
             return Ok(false);
         }
-        std::fs::remove_dir_all(&self.dir).map_err(Error::files(&self.dir)).map(|()| true)
+        crate::remove::tree(&self.dir).map_err(Error::files(&self.dir)).map(|()| true)
     }
 
     /// Where the output ends that effects before `seq` have shown.

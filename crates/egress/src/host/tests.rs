@@ -117,6 +117,8 @@ fn numbers_are_converted_before_they_are_judged() {
         ("[2001:0:5db8:d822::80ff:fffe]", "2001:0:5db8:d822::80ff:fffe loopback"),
         ("[2001:0:7f00:1::f]", "2001:0:7f00:1::f loopback"),
         ("[2606:4700::5efe:7f00:1]", "2606:4700::5efe:7f00:1 loopback"),
+        ("[fd12::5efe:808:808]", "fd12::5efe:808:808 private"),
+        ("[fe80::5efe:808:808]", "fe80::5efe:808:808 link-local"),
         ("[fe80::1]", "fe80::1 link-local"),
         ("[fec0::1]", "fec0::1 private"),
         ("[fd00:ec2::254]", "fd00:ec2::254 cloud metadata"),

@@ -185,7 +185,7 @@ fn remove_beneath(tree: &Path, relative: &Path) -> std::io::Result<bool> {
     let path = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name);
     match path.symlink_metadata() {
         Err(_) => Ok(false),
-        Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&path).map(|()| true),
+        Ok(meta) if meta.is_dir() => crate::remove::tree(&path).map(|()| true),
         Ok(_) => std::fs::remove_file(&path).map(|()| true),
     }
 }

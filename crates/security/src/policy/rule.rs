@@ -304,12 +304,26 @@ impl Pattern {
     }
 }
 
+/// Whether the names fit a beginning of the parts. Name by name, with all places where the names so far
+/// may end: a repository writes patterns, and trying every way through several `**` would take for ever.
 fn fits(names: &[String], parts: &[String]) -> bool {
-    match names.split_first() {
-        None => true,
-        Some((name, rest)) if name == "**" => (0..=parts.len()).any(|skip| parts.get(skip..).is_some_and(|parts| fits(rest, parts))),
-        Some((name, rest)) => parts.split_first().is_some_and(|(part, parts)| fits_name(name, part) && fits(rest, parts)),
+    let mut ends = vec![false; parts.len() + 1];
+    if let Some(first) = ends.first_mut() {
+        *first = true;
     }
+    for name in names {
+        if name == "**" {
+            let mut open = false;
+            for end in &mut ends {
+                open |= *end;
+                *end = open;
+            }
+            continue;
+        }
+        let one_on = std::iter::once(false).chain(ends.iter().zip(parts).map(|(end, part)| *end && fits_name(name, part)));
+        ends = one_on.collect();
+    }
+    ends.contains(&true)
 }
 
 fn fits_name(pattern: &str, text: &str) -> bool {
@@ -324,4 +338,26 @@ fn fits_name(pattern: &str, text: &str) -> bool {
         }
     }
     last.map_or(rest.is_empty(), |last| rest.ends_with(last))
+}
+
+#[cfg(test)]
+#[test]
+fn many_stars_take_no_longer_than_few() {
+    let names: Vec<String> = "**/a".split('/').cycle().take(64).chain(["z"]).map(str::to_owned).collect();
+    let parts = vec!["a".to_owned(); 60];
+    assert!(!fits(&names, &parts));
+    let words = |text: &str| text.split('/').map(str::to_owned).collect::<Vec<_>>();
+    for (pattern, path, want) in [
+        ("db/**", "db", true),
+        ("db/**", "db/a/b", true),
+        ("**/x", "a/b/x/y", true),
+        ("a/**/b", "a/b", true),
+        ("a/**/b", "a/c/d/b", true),
+        ("a/**/b", "a/c", false),
+        ("a/b", "a", false),
+        ("a/*.sql", "a/7.sql", true),
+        ("**/a/**/b/**", "x/a/y/b", true),
+    ] {
+        assert_eq!(fits(&words(pattern), &words(path)), want, "{pattern} {path}");
+    }
 }
