@@ -89,7 +89,7 @@ fn a_tree_deeper_than_any_stack_is_removed_with_what_forbids_it() {
     std::fs::write(top.join("closed/file"), "x").unwrap();
     std::fs::write(dir.path().join("outside"), "stays").unwrap();
     std::os::unix::fs::symlink(dir.path(), top.join("link")).unwrap();
-    std::fs::set_permissions(top.join("closed"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(top.join("closed"), std::fs::Permissions::from_mode(0o000)).unwrap();
     let mut at = open(CWD, &top).unwrap();
     for _ in 0..3_000 {
         rustix::fs::mkdirat(&at, "d", Mode::RWXU).unwrap();

@@ -52,7 +52,8 @@ fn systemd_understands_the_units() {
         // Which a systemd before 254 does not know, says so, and goes on without.
         let is_newer = |line: &str| line.contains("Unknown key") && line.contains("DelegateSubgroup");
         let ours: Vec<&str> = said.lines().filter(|line| line.contains("tinkerbell.") && !is_newer(line)).collect();
-        assert!(done.status.success() && ours.is_empty(), "{kind}: {said}");
+        let is_only_older = !said.is_empty() && said.lines().all(is_newer);
+        assert!((done.status.success() || is_only_older) && ours.is_empty(), "{kind}: {said}");
     }
 }
 
