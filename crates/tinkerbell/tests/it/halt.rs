@@ -188,7 +188,7 @@ async fn model_calls_end_and_stopped_keepers_tell() {
     let task = home.submit(&["ask"]).await;
     until("the model is asked", || home.asked() == 1).await;
     home.run(&["halt"]).await.exits(0).says("the courier was killed");
-    assert!(!courier(&home));
+    until("the courier is gone", || !courier(&home)).await;
     home.run(&["halt", "--lift"]).await.exits(0);
     home.run(&["wait", &task]).await.exits(0);
     assert_eq!(home.asked(), 2);
