@@ -21,9 +21,11 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <chore>
 
-  test [--fast] [--with llm]       formatting, lints, tests, house laws, licences
+  test [--fast] [--with llm] [--with builds]
+                                   formatting, lints, tests, house laws, licences
   tidy                             the house laws alone (also: cargo test -p xtask)
   services up|down|status llm      the real model for `test --with llm`
+  services up builds               real projects for `test --with builds`
   services up corpora              published injections for the suite's obedient model
   crash [--kills N] [--seed N] [--parallel N] [--peers [--trials N]] [--release]
                                    real kills, for us and for codex, goose, opencode

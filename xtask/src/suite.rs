@@ -28,6 +28,8 @@ pub struct Plan {
     fast: bool,
     /// Also the suite with the real local model.
     llm: bool,
+    /// Also real projects, built inside the sandbox.
+    builds: bool,
 }
 
 enum Outcome {
@@ -53,15 +55,23 @@ impl Plan {
         while let Some(word) = rest.next() {
             match *word {
                 "--fast" => plan.fast = true,
-                "--with" => match rest.next() {
-                    Some(&"llm") => plan.llm = true,
-                    other => bail!("--with knows only `llm`, not `{}`", other.unwrap_or(&"")),
+                "--with" => plan.with(rest.next().copied().unwrap_or(""))?,
+                other => match other.strip_prefix("--with=") {
+                    Some(what) => plan.with(what)?,
+                    None => bail!("`test` does not know `{other}`; it takes --fast, --with llm and --with builds"),
                 },
-                "--with=llm" => plan.llm = true,
-                other => bail!("`test` does not know `{other}`; it takes --fast and --with llm"),
             }
         }
         Ok(plan)
+    }
+
+    fn with(&mut self, what: &str) -> Result<()> {
+        match what {
+            "llm" => self.llm = true,
+            "builds" => self.builds = true,
+            other => bail!("--with knows `llm` and `builds`, not `{other}`"),
+        }
+        Ok(())
     }
 }
 
@@ -71,7 +81,7 @@ impl Plan {
 /// Cargo itself cannot be started.
 pub fn run(plan: &Plan) -> Result<ExitCode> {
     type Step = fn(&Plan) -> Result<Outcome>;
-    let steps: [(&'static str, Step); 9] = [
+    let steps: [(&'static str, Step); 10] = [
         ("formatting", formatting),
         ("lints", lints),
         ("tests and house laws", tests),
@@ -80,6 +90,7 @@ pub fn run(plan: &Plan) -> Result<ExitCode> {
         ("simulation", simulation),
         ("fuzzing", fuzzing),
         ("licences and bans", licences),
+        ("real builds", real_builds),
         ("real model", real_model),
     ];
     let mut reports = Vec::new();
@@ -100,7 +111,7 @@ fn cargo(words: &[&str]) -> Command {
     command.args(words);
     // The suite with the real model is a step of its own; a URL in the environment must not
     // make the ordinary tests depend on that model.
-    command.env_remove(services::LLM_URL).env_remove(services::CORPORA);
+    command.env_remove(services::LLM_URL).env_remove(services::CORPORA).env_remove(services::BUILDS);
     command
 }
 
@@ -174,6 +185,15 @@ fn licences(plan: &Plan) -> Result<Outcome> {
     outcome_of(&mut cargo(&["deny", "--offline", "check", "licenses", "bans", "sources"]))
 }
 
+fn real_builds(plan: &Plan) -> Result<Outcome> {
+    if !plan.builds {
+        return Ok(Outcome::Skipped("not asked for (--with builds)".into()));
+    }
+    let mut command = Command::new(shell::cargo());
+    command.args(["test", "-p", "tinkerbell", "--test", "it", "builds", "--", "--nocapture"]).env(services::BUILDS, services::builds()?);
+    outcome_of(&mut command)
+}
+
 fn real_model(plan: &Plan) -> Result<Outcome> {
     if !plan.llm {
         return Ok(Outcome::Skipped("not asked for (--with llm)".into()));
@@ -208,11 +228,11 @@ mod tests {
 
     #[test]
     fn arguments_are_read_or_refused_by_name() {
-        let check = |words: &[&str], fast, llm| assert_eq!(Plan::parse(words).unwrap(), Plan { fast, llm });
-        check(&[], false, false);
-        check(&["--fast"], true, false);
-        check(&["--with", "llm", "--fast"], true, true);
-        check(&["--with=llm"], false, true);
+        let check = |words: &[&str], fast, llm, builds| assert_eq!(Plan::parse(words).unwrap(), Plan { fast, llm, builds });
+        check(&[], false, false, false);
+        check(&["--fast"], true, false, false);
+        check(&["--with", "llm", "--fast"], true, true, false);
+        check(&["--with=llm", "--with", "builds"], false, true, true);
         for bad in [&["--slow"][..], &["--with"], &["--with", "k8s"]] {
             assert!(Plan::parse(bad).is_err(), "{bad:?}");
         }

@@ -4,6 +4,7 @@
 //! for, checked, cached and never committed. Invariant: a server that cannot be had is reported as
 //! skipped with the reason, never as up.
 
+mod builds;
 mod corpora;
 mod format;
 mod http;
@@ -26,6 +27,9 @@ pub const LLM_MODEL: &str = "TINKERBELL_TEST_LLM_MODEL";
 /// Names the directory of corpora for tests.
 pub const CORPORA: &str = "TINKERBELL_TEST_CORPORA";
 
+/// Names the directory of projects to build.
+pub const BUILDS: &str = "TINKERBELL_TEST_BUILDS";
+
 /// Runs `services <verb> <name>`.
 ///
 /// # Errors
@@ -34,9 +38,10 @@ pub fn run(words: &[&str]) -> Result<ExitCode> {
     match words {
         ["up", "llm", rest @ ..] => llm::up(&home("llm"), llm::Settings::parse(rest)?),
         ["down", "llm"] => llm::down(&home("llm")),
+        ["up", "builds"] => builds::up(&home("builds")),
         ["up", "corpora"] => corpora::up(&home("corpora")),
         ["status"] | ["status", "llm"] => llm::status(&home("llm")),
-        _ => bail!("usage: cargo xtask services up llm [--ctx TOKENS] [--threads N] | up corpora | down llm | status"),
+        _ => bail!("usage: cargo xtask services up llm [--ctx TOKENS] [--threads N] | up corpora | up builds | down llm | status"),
     }
 }
 
@@ -51,6 +56,14 @@ pub fn llm_in_use() -> Option<State> {
 /// A directory can not be written.
 pub fn corpora() -> Result<Result<PathBuf, String>> {
     corpora::fetch(&home("corpora"))
+}
+
+/// The directory of real projects, fetched where they are missing.
+///
+/// # Errors
+/// A directory can not be written.
+pub fn builds() -> Result<PathBuf> {
+    builds::fetch(&home("builds"))
 }
 
 fn home(name: &str) -> PathBuf {

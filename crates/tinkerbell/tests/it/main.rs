@@ -9,6 +9,7 @@
 mod approvals;
 mod attack;
 mod bad_input;
+mod builds;
 mod canary;
 mod courier;
 mod durable;
