@@ -153,6 +153,10 @@ impl Engine {
             if let Command::Answer(given) = command
                 && let Some(late) = late(&slot.task, given.id, self.inner.now_ms())
             {
+                // Wall time has jumped past the end of the question; the clock of its timer has not.
+                drop(self.inner.record_in(&mut world, id, vec![crate::questions::lapse(given.id, "expired")])?);
+                drop(world);
+                self.kick(id);
                 return Err(late);
             }
             let mut decided = decide(&slot.task, command)?;
