@@ -29,7 +29,10 @@ pub fn reload(house: &House, manager: Manager, line: &str) {
 /// Follows the directories of the configuration for as long as it is polled.
 pub async fn follow(house: Arc<House>, manager: Manager, line: impl Fn() -> String) {
     let (told, mut changes) = mpsc::channel(1);
+    let mut changed = false;
     loop {
+        // Held over the wait: dropping it ends the watch. It is made anew after each change, because
+        // a directory may have come that was not there before.
         let watcher = match watch(house.live.sources(), told.clone()) {
             Ok(watcher) => watcher,
             Err(error) => {
@@ -37,19 +40,23 @@ pub async fn follow(house: Arc<House>, manager: Manager, line: impl Fn() -> Stri
                 return;
             }
         };
-        // Held over the wait: dropping it ends the watch. It is made anew after each change, because
-        // a directory may have come that was not there before.
-        let changed = changes.recv().await;
+        // Only now: what changed before there was a watch, at the start too, is read here, and what
+        // changes from here on is heard.
+        if changed {
+            reload(&house, manager, &line());
+        } else {
+            let _rejected = house.reload().is_err();
+        }
+        if changes.recv().await.is_none() {
+            return;
+        }
         for _ in 0..MOST {
             if tokio::time::timeout(QUIET, changes.recv()).await.is_err() {
                 break;
             }
         }
+        changed = true;
         drop(watcher);
-        if changed.is_none() {
-            return;
-        }
-        reload(&house, manager, &line());
     }
 }
 
