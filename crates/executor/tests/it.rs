@@ -12,6 +12,8 @@
     clippy::print_stderr
 )]
 
+#[path = "it/cost.rs"]
+mod cost;
 #[path = "it/house.rs"]
 mod house;
 #[path = "it/keeping.rs"]

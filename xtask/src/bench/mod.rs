@@ -5,6 +5,7 @@
 
 mod child;
 mod house;
+mod safety;
 mod storage;
 mod turns;
 
@@ -33,13 +34,14 @@ struct Bench {
     whole: bool,
 }
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     Bench { name: "cli", about: "CPU time and memory of --version and --help", measure: house::cli, whole: true },
     Bench { name: "daemon", about: "time to ready on an empty home, idle memory", measure: house::daemon, whole: true },
     Bench { name: "loop", about: "CPU per step without model and tools", measure: turns::measure, whole: true },
     Bench { name: "demo", about: "wall and CPU time of `demo --fast`", measure: house::demo, whole: true },
     Bench { name: "wal", about: "journal against the raw disk and SQLite", measure: storage::wal, whole: false },
     Bench { name: "scheduler", about: "turns, wake-ups, a million tasks at rest", measure: storage::scheduler, whole: false },
+    Bench { name: "safety", about: "what sandbox, rules, redaction, proxy and layers cost", measure: safety::measure, whole: true },
 ];
 
 /// Builds the release binary and runs the named benches, or all.

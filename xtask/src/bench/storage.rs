@@ -127,7 +127,11 @@ pub fn scheduler(_: &Path) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn example(package: &str, name: &str) -> Result<PathBuf> {
+/// An example, built in release.
+///
+/// # Errors
+/// It does not build.
+pub fn example(package: &str, name: &str) -> Result<PathBuf> {
     let mut build = Command::new(shell::cargo());
     if !shell::succeeds(build.args(["build", "--release", "--package", package, "--example", name]))? {
         bail!("the release build of {name} failed");
