@@ -203,6 +203,17 @@ pub fn kill_cgroup(path: &str, limit: Duration) -> bool {
     false
 }
 
+/// Removes control groups whose processes were killed, as soon as the kernel has let go of those.
+pub fn remove_groups(groups: &[String]) {
+    let end = mono_ms() + 500;
+    for group in groups {
+        // A group in which something still dies is busy; one that stays is only untidy.
+        while std::fs::remove_dir(group).is_err_and(|error| error.kind() == std::io::ErrorKind::ResourceBusy) && mono_ms() < end {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
 /// What all reaped children used.
 #[must_use]
 #[allow(unsafe_code)]

@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::format::{Lock, Lost, Shown, Spent, Started, Trailer, VERSION, Versioned};
-use crate::process::{boot_id, is_alive, kill_cgroup, kill_until_gone, marked, signal};
+use crate::process::{boot_id, is_alive, kill_cgroup, kill_until_gone, marked, remove_groups, signal};
 use crate::verdict::{Evidence, Verdict};
 use rustix::fs::FlockOperation;
 use rustix::process::Signal;
@@ -132,6 +132,7 @@ impl Run {
     /// # Errors
     /// When something survives.
     pub fn end_processes(&self) -> Result<(), Error> {
+        let mut groups = Vec::new();
         // A keeper that has not begun its command is named by its lock alone.
         if let Some(lock) =
             self.read::<Lock>("lock").ok().flatten().filter(|lock| lock.boot_id == boot_id() && self.is_held().unwrap_or(true))
@@ -147,13 +148,12 @@ impl Run {
             if let Some(cgroup) = &started.cgroup {
                 let _is_gone = kill_cgroup(cgroup, KILL);
             }
-            for group in &started.groups {
-                // What still stands in it is found by its mark below; an empty group is only untidy.
-                std::fs::remove_dir(group).ok();
-            }
             kill_until_gone(KILL, || stages.into_iter().filter(|process| is_alive(*process)).collect());
+            groups = started.groups;
         }
         if kill_until_gone(KILL, || marked(&self.name)) {
+            // Only now they are empty, and nobody else would ever remove them.
+            remove_groups(&groups);
             return Ok(());
         }
         Err(Error::Internal(format!(

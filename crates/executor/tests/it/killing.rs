@@ -108,6 +108,28 @@ both!(a_keeper_killed_at_any_call_runs_its_command_at_most_once, house, {
     assert!(never > 0 && lost > 0 && done > 0, "the kills met too little: {never} {lost} {done}");
 });
 
+both!(a_killed_keeper_leaves_no_control_group, house, {
+    let unit = house.start(1, "echo begun; sleep 60").await;
+    line(unit.as_ref(), "begun").await;
+    let run = house.spec(1, "").run;
+    let started = std::fs::read(house.options.runs_dir.join(run.to_string()).join("started")).unwrap();
+    let started: serde_json::Value = serde_json::from_slice(&started).unwrap();
+    let groups: Vec<PathBuf> = started["groups"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .chain([&started["cgroup"]])
+        .filter_map(|dir| dir.as_str())
+        .map(PathBuf::from)
+        .collect();
+    assert!(groups.iter().all(|dir| dir.is_dir()), "{groups:?}");
+    let keeper = i32::try_from(started["keeper"]["pid"].as_i64().unwrap()).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(keeper).unwrap(), rustix::process::Signal::KILL).unwrap();
+    let state = unit.wait(Until { timeout: LONG, line: None, from: 0 }).await.unwrap();
+    assert!(matches!(state, UnitState::Lost), "{state:?}");
+    assert!(groups.iter().all(|dir| !dir.exists()), "left behind: {groups:?}");
+});
+
 both!(stopping_ends_every_process_however_it_hides, house, {
     let hide = "setsid sh -c 'trap \"\" TERM HUP; nohup sleep 300 & sleep 301 & wait' & (trap '' TERM; sleep 302 & wait) & echo here; wait";
     let mut times = Vec::new();
