@@ -2,10 +2,11 @@
 //!
 //! Reads `.gitignore` files itself, because a command may have put a pipe or a link there, which a
 //! plain open would wait on or follow. Invariant: a path is ignored here exactly when
-//! `git check-ignore --no-index` says so, tracked or not.
+//! `git check-ignore --no-index` says so, tracked or not; patterns that take too long are an error.
 
 use crate::beneath::{self, Root};
 use crate::error::{Error, Result, words};
+use crate::patterns::{Steps, fits};
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::glob::pattern::Case;
 use gix::ignore::search::Ignore as Parse;
@@ -23,6 +24,7 @@ const ROOT: &str = "/r";
 pub struct Ignored {
     search: gix::ignore::Search,
     case: Case,
+    steps: Steps,
 }
 
 impl Ignored {
@@ -38,7 +40,12 @@ impl Ignored {
         let search = gix::ignore::Search::from_git_dir(repo.common_dir(), excludes, &mut Vec::new(), Parse::default())
             .map_err(Error::io("read ignore patterns", repo.common_dir()))?;
         let case = if config.boolean("core.ignoreCase").unwrap_or(false) { Case::Fold } else { Case::Sensitive };
-        Ok(Self { search, case })
+        Ok(Self { search, case, steps: Steps::default() })
+    }
+
+    /// No patterns but those of the directories that are entered.
+    pub fn of_tree() -> Self {
+        Self { search: gix::ignore::Search::default(), case: Case::Sensitive, steps: Steps::default() }
     }
 
     /// Adds the `.gitignore` of a directory, if it is a regular file; `leave` takes it back.
@@ -61,8 +68,22 @@ impl Ignored {
 
     /// Whether the patterns in force name this path. The answer for what lies below an ignored
     /// directory is the caller's: git never looks there.
-    pub fn matches(&self, path: &BStr, is_dir: bool) -> bool {
-        self.search.pattern_matching_relative_path(path, Some(is_dir), self.case).is_some_and(|found| !found.pattern.is_negative())
+    ///
+    /// # Errors
+    /// When the patterns have taken more time than all paths so far are worth.
+    pub fn matches(&mut self, path: &BStr, is_dir: bool) -> Result<bool> {
+        let basename = path.rfind_byte(b'/').map(|at| at + 1);
+        self.steps.path();
+        for list in self.search.patterns.iter().rev() {
+            let Some((path, basename)) = list.strip_base_handle_recompute_basename_pos(path, basename, self.case) else { continue };
+            for pattern in list.patterns.iter().rev().map(|mapping| &mapping.pattern) {
+                self.steps.take(pattern, path)?;
+                if fits(pattern, path, basename, (is_dir, self.case)) {
+                    return Ok(!pattern.is_negative());
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Whether a path, or a directory above it, is ignored by the files that stand below `root` now.
@@ -75,7 +96,7 @@ impl Ignored {
                 here.add(dir.as_bstr(), &root.read(file.as_bstr())?);
             }
             dir = join(dir.as_bstr(), part);
-            if here.matches(dir.as_bstr(), dir.len() < path.len()) {
+            if here.matches(dir.as_bstr(), dir.len() < path.len())? {
                 return Ok(true);
             }
         }

@@ -21,6 +21,7 @@ mod layer;
 mod lineends;
 mod merge;
 mod options;
+mod patterns;
 mod restore;
 mod snapshot;
 mod stale;

@@ -146,7 +146,7 @@ impl Walk<'_> {
 
     fn leaf(&mut self, at: &At<'_>, name: &BString, (path, stat): (BString, Stat), visitor: &mut dyn Visitor) -> Result<bool> {
         let path = path.as_bstr();
-        let ignored = (at.below_ignored || self.ignored.matches(path, false)) && !self.tracked.has(path);
+        let ignored = (at.below_ignored || self.ignored.matches(path, false)?) && !self.tracked.has(path);
         if ignored && !self.keep_ignored && !(self.always)(path) && !self.also.has(path) {
             return Ok(false);
         }
@@ -156,7 +156,7 @@ impl Walk<'_> {
 
     fn directory(&mut self, at: &At<'_>, name: &BString, (path, stat): (BString, Stat), visitor: &mut dyn Visitor) -> Result<bool> {
         let path = path.as_bstr();
-        let ignored = at.below_ignored || self.ignored.matches(path, true);
+        let ignored = at.below_ignored || self.ignored.matches(path, true)?;
         let wanted = !ignored || self.keep_ignored || (self.always)(path);
         if !wanted && !self.tracked.has_below(path) && !self.also.has_below(path) {
             visitor.passed(path);

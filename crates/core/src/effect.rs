@@ -250,6 +250,17 @@ pub enum Past {
     },
 }
 
+impl Past {
+    /// What is told where the beginning of the past is missing.
+    pub const CUT: &str = "Older steps of this task are not kept any more.";
+
+    /// Whether something before it is missing.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        matches!(self, Self::Note { text, from_user: false, .. } if text == Self::CUT)
+    }
+}
+
 /// Progress that is shown but never recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Live {

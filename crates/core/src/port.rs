@@ -278,6 +278,8 @@ pub struct Grounds {
     pub words: Arc<[String]>,
     /// What others wrote and the model has read, newest first: results of tools, rules of the repository.
     pub untrusted: Arc<[String]>,
+    /// Whether more was read than stands there.
+    pub is_cut: bool,
     /// Whether the user gave the deed itself, word for word: then only a rule can forbid it.
     pub is_users: bool,
     /// Whether the user wants nobody asked, as of now.

@@ -192,6 +192,7 @@ mod tests {
             host_network: false,
             proxy_port: None,
             sockets: crate::wire::Sockets::Common,
+            segments: false,
             rules: crate::wire::Rules::default(),
             least_abi: 0,
             guarded_pids: Vec::new(),

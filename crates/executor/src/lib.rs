@@ -19,6 +19,7 @@ mod host;
 mod keeper;
 mod layer;
 mod ledger;
+mod memory;
 mod options;
 mod pass;
 mod probe;

@@ -212,6 +212,9 @@ pub struct Cell {
     pub proxy_port: Option<u16>,
     /// Sockets it may open.
     pub sockets: Sockets,
+    /// Whether it may make segments of shared memory, queues and semaphores of System V.
+    #[serde(default)]
+    pub segments: bool,
     /// Landlock's lists.
     pub rules: Rules,
     /// Least Landlock ABI.

@@ -98,8 +98,7 @@ impl ReadPast {
 
     fn say_cut(&mut self, lsn: Lsn) {
         if !std::mem::replace(&mut self.told, true) {
-            let text = "Older steps of this task are not kept any more.".to_owned();
-            self.items.push(Past::Note { lsn, text, from_user: false });
+            self.items.push(Past::Note { lsn, text: Past::CUT.to_owned(), from_user: false });
         }
     }
 

@@ -1,7 +1,7 @@
 //! Grounds: the user's own words, and what others wrote that the model has read.
 //!
 //! Gathered only for deeds whose judgement may depend on them. Invariant: a text counts as the user's only
-//! if the journal says that the user wrote it, and the work is bounded.
+//! if the journal says that the user wrote it, the work is bounded, and what was left out is said.
 
 use super::stage::Stage;
 use tinkerbell_core::effect::{Past, Stall};
@@ -10,7 +10,7 @@ use tinkerbell_core::port::Grounds;
 use tinkerbell_core::words::Lsn;
 
 /// Most bytes of untrusted text that are looked at, newest first.
-const MOST_BYTES: usize = 2 * 1024 * 1024;
+const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// Fills in words and untrusted texts.
 pub async fn gather(stage: &Stage, grounds: &mut Grounds) -> Result<(), Stall> {
@@ -26,14 +26,19 @@ pub async fn gather(stage: &Stage, grounds: &mut Grounds) -> Result<(), Stall> {
     let mut room = MOST_BYTES;
     let rules = task.prepared.as_ref().map(|prepared| prepared.rules.as_str());
     let texts = rules.into_iter().chain(past.iter().rev().filter_map(read));
-    let untrusted: Vec<String> = texts
-        .map_while(|text| {
-            let kept = text.get(..text.floor_char_boundary(room)).unwrap_or_default();
-            room -= kept.len();
-            (room > 0 || !kept.is_empty()).then(|| kept.to_owned())
-        })
-        .collect();
-    (grounds.words, grounds.untrusted) = (words.into(), untrusted.into());
+    let (mut untrusted, mut is_cut) = (Vec::new(), past.iter().any(Past::is_cut));
+    for text in texts {
+        let kept = text.get(..text.floor_char_boundary(room)).unwrap_or_default();
+        room -= kept.len();
+        is_cut |= kept.len() < text.len();
+        if !kept.is_empty() {
+            untrusted.push(kept.to_owned());
+        }
+        if is_cut && room == 0 {
+            break;
+        }
+    }
+    (grounds.words, grounds.untrusted, grounds.is_cut) = (words.into(), untrusted.into(), is_cut);
     Ok(())
 }
 

@@ -155,7 +155,7 @@ impl<'a> Apply<'a> {
         };
         let kind = Kind::of(&up);
         let is_dir = kind == Kind::Dir || (kind == Kind::Whiteout && low.as_ref().is_some_and(is_directory));
-        let ignored = at.ignored || self.ignored.matches(path, is_dir);
+        let ignored = at.ignored || self.ignored.matches(path, is_dir)?;
         let ignored = ignored && (is_dir || !self.around.tracked.has(path));
         let bulky = at.bulky || (ignored && name.to_str().is_ok_and(is_bulky));
         let entry = Entry { name, path, up, kind, low, ignored, bulky };

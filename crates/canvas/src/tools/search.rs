@@ -1,20 +1,22 @@
 //! `search`: lines that match a pattern, by ripgrep's own crates.
 //!
-//! Respects `.gitignore`, skips binary files, opens each file safely beneath the root. Shows, never
-//! changes. Invariant: bounded per line, per file and in total, and it says what was left out.
+//! Respects `.gitignore`, skips binary files, opens each file and directory safely beneath the root, the
+//! ignore files included. Shows, never changes. Invariant: bounded per line, per file and in total, and it says what was left out.
 
 use super::args::Args;
 use super::report::finish;
-use super::tree::{Found, Links, Tree};
+use super::tree::{Found, Links, Tree, names};
 use super::{Outcome, refused};
 use crate::edit;
+use crate::ignored::Ignored;
 use futures_core::future::BoxFuture;
+use gix::bstr::BStr;
 use grep_matcher::{LineTerminator, Matcher};
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkMatch};
-use ignore::WalkBuilder;
 use ignore::overrides::{Override, OverrideBuilder};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +36,8 @@ const BEFORE_CHARS: usize = 80;
 const FROM_CHARS: usize = 220;
 /// A line longer than this is not held in memory.
 const HEAP_BYTES: usize = 8 << 20;
+/// Deepest nesting that is searched; each level holds a descriptor.
+const DEPTH: usize = 200;
 
 /// The tool.
 pub struct Search {
@@ -185,6 +189,22 @@ struct Findings {
     failed: usize,
 }
 
+/// Where a walk goes.
+struct Way<'a> {
+    below: &'a str,
+    globs: &'a Override,
+    ignored: Option<Ignored>,
+    depth: usize,
+}
+
+impl Way<'_> {
+    /// Whether a path is below what was asked for, or on the way there.
+    fn leads(&self, rel: &str) -> bool {
+        let holds = |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        self.below.is_empty() || holds(self.below, rel) || holds(rel, self.below)
+    }
+}
+
 struct Hunt<'a> {
     matcher: &'a RegexMatcher,
     searcher: Searcher,
@@ -219,36 +239,58 @@ impl Hunt<'_> {
             }
             Found::Directory(_) => {}
         }
-        self.walk(&tree, &below, &globs, true);
+        self.below(&tree, "", &mut Way { below: &below, globs: &globs, ignored: Some(Ignored::of_tree()), depth: 0 })?;
         // A directory that git ignores was named on purpose.
         if self.found.looked_at == 0 && !below.is_empty() {
-            self.walk(&tree, &below, &globs, false);
+            self.below(&tree, &below, &mut Way { below: &below, globs: &globs, ignored: None, depth: 0 })?;
         }
         Ok(())
     }
 
-    /// Walks from the root, so that every `.gitignore` on the way counts, into `below` only.
-    fn walk(&mut self, tree: &Tree, below: &str, globs: &Override, ignoring: bool) {
-        let root = tree.path().to_owned();
-        let target = root.join(below);
-        let start = if ignoring { &root } else { &target };
-        let wanted = target.clone();
-        let mut builder = WalkBuilder::new(start);
-        builder.standard_filters(false).follow_links(false).git_ignore(ignoring).ignore(ignoring).require_git(false);
-        builder.sort_by_file_name(std::cmp::Ord::cmp).filter_entry(move |entry| {
-            let path = entry.path();
-            !entry.file_name().eq_ignore_ascii_case(".git") && (path.starts_with(&wanted) || wanted.starts_with(path))
-        });
-        for entry in builder.build().flatten() {
+    /// Walks from the root, so that every `.gitignore` on the way counts, into what was asked for only.
+    fn below(&mut self, tree: &Tree, dir: &str, way: &mut Way<'_>) -> Result<(), String> {
+        // What vanishes or can not be opened meanwhile is passed over.
+        let Ok(Found::Directory(fd)) = tree.find(dir, Links::Never) else { return Ok(()) };
+        let Ok(names) = names(&fd) else { return Ok(()) };
+        let has_patterns = names.iter().any(|name| name == ".gitignore");
+        let entered = way.ignored.as_mut().filter(|_| has_patterns).is_some_and(|ignored| ignored.enter(fd.as_fd(), BStr::new(dir)));
+        for name in &names {
             if self.stop.load(Ordering::Relaxed) || self.found.matches >= COUNT_LIMIT {
-                return;
+                break;
             }
-            let Ok(rel) = entry.path().strip_prefix(&root) else { continue };
-            let is_file = entry.file_type().is_some_and(|t| t.is_file());
-            if let Some(rel) = rel.to_str().filter(|r| is_file && !globs.matched(r, false).is_ignore()) {
-                self.file(tree, rel);
-            }
+            self.entry(tree, (dir, name), way)?;
         }
+        if let Some(ignored) = way.ignored.as_mut().filter(|_| entered) {
+            ignored.leave();
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, tree: &Tree, (dir, name): (&str, &str), way: &mut Way<'_>) -> Result<(), String> {
+        let (bare, is_dir) = name.strip_suffix('/').map_or((name, false), |bare| (bare, true));
+        let rel = if dir.is_empty() { bare.to_owned() } else { format!("{dir}/{bare}") };
+        if bare.eq_ignore_ascii_case(".git") || !way.leads(&rel) {
+            return Ok(());
+        }
+        if let Some(ignored) = &mut way.ignored
+            && ignored.matches(BStr::new(&rel), is_dir).map_err(|e| e.to_string())?
+        {
+            return Ok(());
+        }
+        if !is_dir {
+            if !way.globs.matched(&rel, false).is_ignore() {
+                self.file(tree, &rel);
+            }
+            return Ok(());
+        }
+        if way.depth >= DEPTH {
+            self.found.failed += 1;
+            return Ok(());
+        }
+        way.depth += 1;
+        let done = self.below(tree, &rel, way);
+        way.depth -= 1;
+        done
     }
 
     /// Files that vanish or can not be opened meanwhile are passed over.

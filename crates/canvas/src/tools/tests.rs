@@ -432,3 +432,22 @@ fn search_groups_cuts_and_respects_gitignore() {
     has(&many, "601 matches in 21 files|… 10 more in this file|… 11 more files left out");
     has(&search(serde_json::json!({"pattern": "needle", "path": "wide"})), "1\t…aaa|needlebbb|b…");
 }
+
+/// A command can put a pipe, a device or a link in the place of an ignore file; reading it would wait for ever.
+#[test]
+fn search_reads_no_ignore_file_that_is_none_and_no_slow_pattern_stops_it() {
+    let desk = Desk::new();
+    let slow = "**/a/".repeat(40);
+    let deep = "a/".repeat(50);
+    desk.put("x.txt", "needle\n").put(".gitignore", format!("{slow}z\n")).put(&format!("{deep}y.txt"), "needle\n");
+    for (dir, target) in [("zero", "/dev/zero"), ("out", "../../outside/patterns")] {
+        desk.put(&format!("{dir}/f.txt"), "needle\n");
+        symlink(target, desk.tree().join(dir).join(".gitignore")).unwrap();
+    }
+    desk.put("pipe/f.txt", "needle\n");
+    let pipe = desk.tree().join("pipe/.gitignore");
+    rustix::fs::mknodat(rustix::fs::CWD, pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+    fs::write(desk.dir.path().join("outside/patterns"), "*.txt\n").unwrap();
+    has(&desk.call("search", serde_json::json!({"pattern": "needle"})), "5 matches in 5 files");
+    has(&desk.call("search", serde_json::json!({"pattern": "needle", "path": "pipe"})), "1 match in 1 file");
+}

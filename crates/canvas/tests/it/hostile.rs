@@ -310,3 +310,43 @@ fn what_the_user_may_not_read_is_left_out_and_told() {
     assert_eq!(std::fs::symlink_metadata(house.user().join("secret")).unwrap().permissions().mode() & 0o777, 0o000);
     mode("secret", 0o700);
 }
+
+/// A pattern of dozens of `**` over a deep tree: tried way by way it would never end.
+#[test]
+fn ignore_patterns_that_git_would_never_finish_are_matched() {
+    let house = House::new();
+    let slow = "**/a/".repeat(40);
+    house.write(".gitignore", &format!("{slow}z\n*.log\n{}keep\n", "**/".repeat(30)));
+    std::fs::write(house.user().join(".git/info/exclude"), format!("{slow}y\n")).unwrap();
+    let deep = "a/".repeat(60);
+    house.write(&format!("{deep}x.txt"), "x\n");
+    let opened = house.open();
+    write(&opened.workspace.tree, &format!("{deep}new.txt"), b"new\n");
+    write(&opened.workspace.tree, &format!("{deep}new.log"), b"log\n");
+    write(&opened.workspace.tree, &format!("{deep}keep"), b"ignored\n");
+    write(&opened.workspace.tree, "sub/.gitignore", format!("{slow}x\n").as_bytes());
+    let checkpoint = house.take(&opened);
+    let names: Vec<String> = house.diff(&opened, &opened.checkpoint, &checkpoint).files.into_iter().map(|file| file.path).collect();
+    assert_eq!(names, [format!("{deep}new.txt"), "sub/.gitignore".to_owned()]);
+}
+
+#[test]
+fn attributes_that_git_would_never_finish_are_refused_by_name() {
+    let house = House::new();
+    house.write("a.txt", "1\n");
+    house.commit_all("start");
+    let opened = house.open();
+    let deep = "a/".repeat(60);
+    write(&opened.workspace.tree, &format!("{deep}x.txt"), b"x\n");
+    let fine = house.take(&opened);
+    house.commit(&opened, &fine, "deep").unwrap();
+    write(&opened.workspace.tree, ".gitattributes", format!("{}z text\n", "**/a/".repeat(40)).as_bytes());
+    let slow = house.take(&opened);
+    let fault = house.commit(&opened, &slow, "slow").unwrap_err();
+    assert_eq!(fault.code.0, "TB-CANVAS-014", "{fault:?}");
+    assert!(fault.message.contains(".gitattributes: its attributes take too long to match"), "{fault:?}");
+    // The usual ones work on the same tree.
+    write(&opened.workspace.tree, ".gitattributes", b"**/docs/**/*.txt text\n*.txt eol=lf\n");
+    let usual = house.take(&opened);
+    house.commit(&opened, &usual, "usual").unwrap();
+}

@@ -62,6 +62,24 @@ const REFUSED: &[i64] = &[
     libc::SYS_lookup_dcookie,
 ];
 
+/// System V's shared memory, queues and semaphores, and the queues of POSIX: memory that no mapping shows
+/// and that stays when the command has ended. Without a namespace they are the host's.
+const SEGMENTS: &[i64] = &[
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_semctl,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+];
+
 /// System calls of one architecture only.
 #[cfg(target_arch = "x86_64")]
 const REFUSED_HERE: &[i64] = &[libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_kexec_file_load];
@@ -106,10 +124,13 @@ const OPENS: &[(i64, u8, u8)] = &[
 const UNNAMED: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
 
 /// Compiles the filters, in the order in which they are to be installed.
-pub fn programs(sockets: Sockets, guarded: &[i32]) -> Result<Vec<BpfProgram>, Broken> {
+pub fn programs(sockets: Sockets, segments: bool, guarded: &[i32]) -> Result<Vec<BpfProgram>, Broken> {
     let eperm = libc::EPERM.cast_unsigned();
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for number in REFUSED.iter().chain(REFUSED_HERE) {
+        rules.insert(*number, Vec::new());
+    }
+    for number in SEGMENTS.iter().filter(|_| !segments) {
         rules.insert(*number, Vec::new());
     }
     add_conditions(&mut rules, sockets, guarded).at("seccomp: rules")?;

@@ -86,7 +86,7 @@ fn command(cell: &Cell) -> Result<Command, Broken> {
         return Ok(command);
     }
     let mut ruleset = Some(landlock::ruleset(&cell.rules, cell.least_abi)?);
-    let filters = filter::programs(cell.sockets, &cell.guarded_pids)?;
+    let filters = filter::programs(cell.sockets, cell.segments, &cell.guarded_pids)?;
     drop_capabilities(cell.level)?;
     let restrict = move || {
         rustix::process::setsid()?;

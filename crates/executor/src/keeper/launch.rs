@@ -40,38 +40,40 @@ pub fn launch(mut order: Order) -> Result<Option<Keeper>, Broken> {
     // It may hold credentials, which nobody else needs.
     order.way_out = None;
     let (mut child, mut control) = spawn_cell(&order)?;
-    let mut give_up = |child: &mut Child| {
+    let mut groups = Groups::make(&order.run, &order.limits.into());
+    // What a segment holds is seen by control groups alone, and only a namespace ends it with the command.
+    order.cell.segments = order.cell.level == CellLevel::Full && (groups.has_memory() || order.limits.memory_bytes.is_none());
+    let mut give_up = |child: &mut Child, groups: &Groups| {
         // It is held at the gate and dies with our end of the socket; killing is only faster.
         drop(child.kill());
         drop(child.wait());
         if let Some(proxy) = &mut proxy {
             proxy.end();
         }
+        groups.remove();
     };
     let (init, way_out) = match await_ready(&order, &child, &mut control) {
         Ok(ready) => ready,
         Err(broken) => {
-            give_up(&mut child);
+            give_up(&mut child, &groups);
             return Err(broken);
         }
     };
     // The last moment at which nothing has begun. A mark that comes later finds the cell, which stands.
     let mark = crate::halt::mark(order.run_dir.parent().unwrap_or(&order.run_dir));
     if crate::halt::stands(&mark) {
-        give_up(&mut child);
+        give_up(&mut child, &groups);
         return Err(Broken { step: crate::halt::MARK.into(), why: "all effects are halted".into() });
     }
     if let Err(broken) = crate::approval::check(&order, wall_ms()) {
         // As above: it never left the gate.
-        give_up(&mut child);
+        give_up(&mut child, &groups);
         return Err(broken);
     }
     // All before the gate: what the command starts is born in them.
-    let mut groups = Groups::make(&order.run, &order.limits.into());
     groups.enter(&[child.id().cast_signed(), init]);
     if !publish(&order, own, (&child, init), &groups)? {
-        give_up(&mut child);
-        groups.remove();
+        give_up(&mut child, &groups);
         return Ok(None);
     }
     if let (Some(proxy), Some(way_out)) = (&proxy, way_out) {
@@ -231,14 +233,19 @@ fn await_ready(order: &Order, child: &Child, control: &mut UnixStream) -> Result
         }
     }
     sent?;
-    let mut init = child.id().cast_signed();
-    let mut listener = None;
+    // PID 1 may be done before its parent has said who it is. Without its number it, and the command with
+    // it, would stand in no control group.
+    let mut init = (order.cell.level != CellLevel::Full).then(|| child.id().cast_signed());
+    let (mut listener, mut is_ready) = (None, false);
     loop {
+        if let Some(init) = init.filter(|_| is_ready) {
+            return Ok((init, listener));
+        }
         let (line, beside) = read_line(control)?;
         match serde_json::from_slice(&line).at("hear the cell")? {
-            FromCell::Init { pid } => init = pid,
+            FromCell::Init { pid } => init = Some(pid),
             FromCell::Listening => listener = beside,
-            FromCell::Ready => return Ok((init, listener)),
+            FromCell::Ready => is_ready = true,
             FromCell::Failed { step, why } => return Err(Broken { step, why }),
             FromCell::Exit { .. } => return Err("ended before the gate").at("hear the cell"),
         }

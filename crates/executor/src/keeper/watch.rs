@@ -8,8 +8,9 @@ use crate::disk::{self, Taken};
 use crate::format::{Spent, VERSION};
 use crate::groups::Groups;
 use crate::ledger::Ledger;
+use crate::memory::{self, Held};
 use crate::process::{self, Stat, mono_ms, wall_ms};
-use crate::wire::Order;
+use crate::wire::{CellLevel, Order};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use tinkerbell_core::amount::{bytes, span};
@@ -42,6 +43,8 @@ pub struct Watch {
     pub groups: Groups,
     ledger: Ledger,
     name: String,
+    /// Whether its `/dev/shm` is its own.
+    is_apart: bool,
     next_ms: u64,
     spent: Spent,
     noted: Spent,
@@ -145,6 +148,7 @@ impl Watch {
             groups,
             ledger,
             name: order.run.clone(),
+            is_apart: order.cell.level == CellLevel::Full,
             next_ms: now + PERIOD_MS.1,
             spent,
             noted: spent,
@@ -213,10 +217,17 @@ impl Watch {
         let mut breach = self.over_tasks(tasks);
         // Shared pages are counted once for each process first; only what then is too much is weighed.
         let limit = self.limits.memory_bytes.unwrap_or(u64::MAX);
-        let memory = if resident > limit {
-            own.iter().map(|stat| process::share(stat.pid).unwrap_or(stat.pages.saturating_mul(page))).sum()
+        let held = if self.groups.has_memory() || self.limits.memory_bytes.is_none() {
+            Held::default()
         } else {
-            resident
+            memory::held(&own.iter().map(|stat| stat.pid).collect::<Vec<_>>(), self.is_apart)
+        };
+        let at_most = resident.saturating_add(held.bytes);
+        let memory = if at_most > limit {
+            let beside = own.iter().map(|stat| held.beside(stat.pid).unwrap_or(stat.pages.saturating_mul(page)));
+            beside.fold(held.bytes, u64::saturating_add)
+        } else {
+            at_most
         };
         self.spent.memory_bytes = self.spent.memory_bytes.max(memory);
         // Twice: while it forks, one page can be weighed in several processes.

@@ -111,6 +111,7 @@ pub fn build(
         host_network: is_host,
         proxy_port: (options.network == NetworkChoice::Proxy).then_some(PROXY_PORT),
         sockets: Sockets::Common,
+        segments: false,
         rules: Rules::default(),
         least_abi: 0,
         guarded_pids: Vec::new(),

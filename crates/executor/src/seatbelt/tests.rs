@@ -29,6 +29,7 @@ fn cell(mounts: Vec<Mount>) -> Cell {
         host_network: false,
         proxy_port: None,
         sockets: Sockets::Common,
+        segments: false,
         rules: Rules::default(),
         least_abi: 0,
         guarded_pids: Vec::new(),

@@ -119,6 +119,58 @@ both!(memory_is_limited_for_all_processes_together, house, {
     .await;
 });
 
+both!(memory_that_no_process_maps_counts_too, house, {
+    if !has_python() {
+        eprintln!("skipped: there is no python3");
+        return;
+    }
+    let limits = Limits { memory_bytes: Some(96 * MIB), ..Limits::default() };
+    // 160 MiB at most, bit by bit, of which nothing is mapped.
+    let unnamed = "import os, time\nfd = os.memfd_create('x')\nfor i in range(80):\n  os.write(fd, b'x' * (2 << 20)); time.sleep(0.03)\ntime.sleep(8)\nprint('over')";
+    std::fs::write(house.tree().join("unnamed.py"), unnamed).unwrap();
+    each(&house, 1, limits, "python3 unnamed.py", |name, output, ended| {
+        assert_eq!(ended.cause, "memory", "{name}: {ended:?} {output}");
+        assert!(!output.contains("over"), "{output}");
+    })
+    .await;
+    // What is held and mapped by several counts once.
+    let mapped = "import mmap, os, time\nfd = os.memfd_create('x')\nos.ftruncate(fd, 50 << 20)\nm = mmap.mmap(fd, 50 << 20)\nfor i in range(50):\n  m.write(b'x' * (1 << 20))\nfor i in range(4):\n  if os.fork() == 0:\n    sum(m[j] for j in range(0, 50 << 20, 4096)); time.sleep(1.5); os._exit(0)\ntime.sleep(2)\nprint('fine')";
+    std::fs::write(house.tree().join("mapped.py"), mapped).unwrap();
+    each(&house, 11, limits, "python3 mapped.py", |name, output, ended| {
+        assert_eq!((ended.code, ended.cause.as_str(), output), (Some(0), "", "fine\n"), "{name}: {ended:?}");
+    })
+    .await;
+    // Half of it in the room for shared memory, half in a process. That room is the host's on the other level.
+    if house.level == Level::Full {
+        let both =
+            "head -c 44000000 /dev/zero > /dev/shm/x; python3 -c 'import time; x = bytearray(70 << 20); time.sleep(8); print(\"over\")'";
+        each(&house, 21, limits, both, |name, output, ended| {
+            assert_eq!(ended.cause, "memory", "{name}: {ended:?} {output}");
+            assert!(!output.contains("over"), "{output}");
+        })
+        .await;
+    }
+});
+
+// Segments, queues and semaphores of the host are out of reach, and nothing is left in the kernel.
+both!(segments_that_outlive_a_command_are_refused, house, {
+    if !has_python() {
+        eprintln!("skipped: there is no python3");
+        return;
+    }
+    let limits = Limits { memory_bytes: Some(96 * MIB), ..Limits::default() };
+    let calls = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nfor name, args in (('shmget', (0, 4096, 0o1600)), ('msgget', (0, 0o1600)), ('semget', (0, 1, 0o1600)), ('shmat', (0, None, 0)), ('shmctl', (0, 2, None))):\n  ctypes.set_errno(0)\n  getattr(libc, name)(*args)\n  print(name, ctypes.get_errno())";
+    std::fs::write(house.tree().join("calls.py"), calls).unwrap();
+    let is_full = house.level == Level::Full;
+    each(&house, 1, limits, "python3 calls.py", |name, output, ended| {
+        assert_eq!(ended.code, Some(0), "{name}: {output}");
+        if !is_full || name == "without groups" {
+            assert_eq!(output, "shmget 1\nmsgget 1\nsemget 1\nshmat 1\nshmctl 1\n", "{name}");
+        }
+    })
+    .await;
+});
+
 fn has_python() -> bool {
     std::process::Command::new("python3").args(["-c", ""]).status().is_ok()
 }

@@ -42,7 +42,20 @@ pub fn relax(verdict: &mut Verdict, command: &str, grants: &[Held], (programs, n
 fn covers(grant: &Grant, segment: &Segment, (programs, now_ms): (Option<&Programs>, u64)) -> bool {
     let look = Look::of(segment);
     let is_whole = segment.plain().is_some_and(|words| grant.covers(&words));
-    is_whole && grant.holds(now_ms) && !segment.launches && !launch::hides(&segment.words) && as_rule(grant).allows(&look, programs)
+    is_whole
+        && is_narrow(grant, segment)
+        && grant.holds(now_ms)
+        && !segment.launches
+        && !launch::hides(&segment.words)
+        && as_rule(grant).allows(&look, programs)
+}
+
+/// Whether it is about one script of the project and not about all that there are or will be. One that an
+/// earlier release wrote down may not be, and answers nothing.
+fn is_narrow(grant: &Grant, segment: &Segment) -> bool {
+    let argv: Vec<&str> = grant.argv.iter().map(String::as_str).collect();
+    let is_exact = || segment.words.len() == argv.len() + grant.options.len();
+    launch::runs_any(&argv).is_none() && (!argv.first().is_some_and(|program| launch::is_maker(program)) || is_exact())
 }
 
 /// The beginning alone; the program must lie outside of what the model can write.
@@ -87,7 +100,8 @@ pub fn offer(verdict: &Verdict, command: &str, sets: &[&RuleSet], (programs, now
     (lint(&grant).is_ok() && covers(&grant, segment, (programs, now_ms))).then_some(grant)
 }
 
-/// How many words make the beginning: as many as the rule names that asks, and the subcommand.
+/// How many words make the beginning: as many as the rule names that asks, and the subcommand; behind a
+/// runner also what it runs.
 fn beginning(words: &[&str], judged: &Judged, sets: &[&RuleSet]) -> usize {
     let asks = |reason: &&Reason| reason.decision == Decision::Ask;
     let rules = judged.reasons.iter().filter(asks).filter_map(|reason| {
@@ -100,7 +114,10 @@ fn beginning(words: &[&str], judged: &Judged, sets: &[&RuleSet]) -> usize {
             && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
     let own = if words.get(1).is_some_and(is_subcommand) { 2 } else { 1 };
-    rules.max().unwrap_or(0).max(own)
+    let named = rules.max().unwrap_or(0).max(own).max(launch::least(words));
+    // Each further word of these is one more task, or sets what a task uses.
+    let is_maker = words.first().is_some_and(|program| launch::is_maker(program));
+    if is_maker { words.iter().take_while(|word| !word.starts_with('-')).count().max(named) } else { named }
 }
 
 /// Refuses a grant that would allow anything, or that its own example does not fit.
@@ -167,7 +184,8 @@ mod tests {
             ("cd x && git push --tags", Some("git push")),
             ("git push; git push", Some("git push")),
             ("make deploy", Some("make deploy")),
-            ("make", Some("make")),
+            ("make", None),
+            ("make deploy PREFIX=/x", Some("make deploy PREFIX=/x")),
             ("git push; make x", None),
             ("git push > log", None),
             ("git push $X", None),
@@ -189,7 +207,74 @@ mod tests {
         }
         let push = offered("git push --tags +a origin", "").unwrap();
         assert_eq!((push.options, push.example), (vec!["+a".to_owned(), "--tags".to_owned()], "git push --tags +a origin".to_owned()));
-        assert_eq!(offered("npm run build --if-present", "unmatched_commands = \"ask\"").unwrap().argv, ["npm", "run"]);
+        assert_eq!(offered("npm run build --if-present", "unmatched_commands = \"ask\"").unwrap().argv, ["npm", "run", "build"]);
+    }
+
+    /// A grant is about one script: the task may write others, and every script of a project is a program.
+    #[test]
+    fn what_runs_scripts_is_offered_with_the_scripts_name() {
+        for (command, argv) in [
+            ("npm run build", Some("npm run build")),
+            ("npm run build -- x", Some("npm run build")),
+            ("npm test", Some("npm test")),
+            ("npm run", None),
+            ("npm --prefix x run build", None),
+            ("npm exec eslint src", Some("npm exec eslint")),
+            ("pnpm run lint src", Some("pnpm run lint")),
+            ("yarn build", Some("yarn build")),
+            ("yarn run build", Some("yarn run build")),
+            ("yarn", None),
+            ("bun run build", Some("bun run build")),
+            ("npx eslint .", Some("npx eslint")),
+            ("npx", None),
+            ("npx sh x", None),
+            ("npx npm run build", Some("npx npm run build")),
+            ("npx -y eslint", None),
+            ("just release", Some("just release")),
+            ("just", None),
+            ("task build test", Some("task build test")),
+            ("gradle build", Some("gradle build")),
+            ("cargo xtask bench", Some("cargo xtask bench")),
+            ("cargo xtask", None),
+            ("cargo fmt", Some("cargo fmt")),
+            ("go run ./cmd/x a", Some("go run ./cmd/x")),
+            ("go run", None),
+            ("go vet ./x", Some("go vet")),
+            ("poetry run pytest tests", Some("poetry run pytest")),
+            ("poetry run python x.py", None),
+            ("uv run pytest", Some("uv run pytest")),
+            ("uv run npm run build", Some("uv run npm run build")),
+            ("uv run", None),
+            ("bundle exec rake", None),
+            ("bundle exec rake db", Some("bundle exec rake db")),
+            ("bundle exec rspec x", Some("bundle exec rspec")),
+            ("docker run image x", Some("docker run image")),
+        ] {
+            let found = offered(command, "unmatched_commands = \"ask\"");
+            assert_eq!(found.as_ref().map(|grant| grant.argv.join(" ")).as_deref(), argv, "{command}");
+        }
+        let grant = |argv: &str| {
+            let argv = argv.split(' ').map(str::to_owned).collect::<Vec<_>>();
+            Grant { example: argv.join(" "), argv, id: "g".to_owned(), ..Grant::default() }
+        };
+        for (granted, command, expected) in [
+            ("npm run build", "npm run build", Decision::Allow),
+            ("npm run build", "npm run build out", Decision::Allow),
+            ("npm run build", "npm run deploy", Decision::Ask),
+            ("npm run build", "npm run-script build", Decision::Ask),
+            ("make build", "make build", Decision::Allow),
+            ("make build", "make build deploy", Decision::Ask),
+            ("make build", "make build CC=x", Decision::Ask),
+            // As an earlier release offered them.
+            ("npm run", "npm run build", Decision::Ask),
+            ("make", "make build", Decision::Ask),
+            ("poetry run", "poetry run pytest", Decision::Ask),
+            ("poetry run python", "poetry run python x.py", Decision::Ask),
+        ] {
+            let (mut verdict, _) = verdict(command, "unmatched_commands = \"ask\"");
+            relax(&mut verdict, command, &[("task", grant(granted))], (None, 6));
+            assert_eq!(verdict.decision, expected, "{granted} / {command}");
+        }
     }
 
     #[test]

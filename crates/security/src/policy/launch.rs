@@ -31,9 +31,86 @@ const OPTIONS: [(&str, &[&str]); 8] = [
 /// Options of interpreters after which a text to run follows.
 const TEXTS: [&str; 10] = ["-c", "-e", "-E", "-r", "-s", "-i", "-p", "-", "--eval", "--command"];
 
+/// Programs and subcommands that run what the next word names, or what follows it: a script or task of the
+/// project, or another program. No subcommands: the program does so by itself.
+const RUNNERS: [(&[&str], &[&str], Names); 13] = [
+    (&["npm", "pnpm", "yarn", "bun"], &["run", "run-script", "rum", "urn"], Names::Script),
+    (&["npm", "pnpm", "yarn", "bun"], &["exec", "x", "dlx"], Names::Program),
+    (&["npx", "pnpx", "bunx", "uvx"], &[], Names::Program),
+    (&["composer"], &["run", "run-script", "exec"], Names::Script),
+    (&["deno"], &["task", "run"], Names::Script),
+    (&["cargo"], &["xtask", "make"], Names::Script),
+    (&["go"], &["run", "tool", "generate"], Names::Script),
+    (&["poetry", "uv", "pipenv", "pdm", "hatch", "rye", "pixi", "conda", "mamba", "pipx"], &["run"], Names::Program),
+    (&["uv"], &["tool"], Names::Program),
+    (&["bundle"], &["exec"], Names::Program),
+    (&["docker", "podman"], &["run", "exec", "compose"], Names::Script),
+    (&["nx", "turbo", "lerna", "moon"], &["run", "exec", "run-many"], Names::Script),
+    (&["yarn", "mix", "rails", "tox", "nox"], &[], Names::Script),
+];
+/// Programs whose every further word is a task of the project, or sets a variable of its file.
+const MAKERS: [&str; 16] =
+    ["make", "gmake", "bmake", "just", "task", "rake", "invoke", "inv", "ant", "gradle", "gradlew", "mage", "mvn", "mvnw", "ninja", "fab"];
+
+/// What the word behind a runner names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Names {
+    /// A script or task of the project.
+    Script,
+    /// A program, whose own words follow.
+    Program,
+}
+
 /// The last part of a program's path.
 fn name(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
+}
+
+/// How many words of a beginning are a runner, and whether a program follows.
+fn runner(words: &[&str]) -> Option<(usize, Names)> {
+    let program = name(words.first()?);
+    let known = |subs: &[&str]| words.get(1).is_some_and(|sub| subs.contains(sub));
+    let found = RUNNERS.iter().filter(|(programs, ..)| programs.contains(&program));
+    let with_sub = found.clone().find(|(_, subs, _)| known(subs)).map(|(.., names)| (2, *names));
+    let maker = MAKERS.contains(&program).then_some((1, Names::Script));
+    with_sub.or_else(|| found.clone().find(|(_, subs, _)| subs.is_empty()).map(|(.., names)| (1, *names))).or(maker)
+}
+
+/// How many words a rule about this command must name at least, so that it is about one script and not
+/// about all; 0 where it runs none.
+#[must_use]
+pub fn least(words: &[&str]) -> usize {
+    let Some((count, names)) = runner(words) else { return 0 };
+    match names {
+        Names::Script => count + 1,
+        Names::Program => count + least(words.get(count..).unwrap_or_default()).max(1),
+    }
+}
+
+/// Whether every word of the command says what runs, so that only the whole of it may be allowed.
+#[must_use]
+pub fn is_maker(program: &str) -> bool {
+    MAKERS.contains(&name(program))
+}
+
+/// Why a beginning is about every script of the project, or every program that one of its scripts may be;
+/// `None` when it is not.
+#[must_use]
+pub fn runs_any(prefix: &[&str]) -> Option<String> {
+    let program = name(prefix.first()?);
+    let says = |words: &[&str]| Some(format!("`{}` runs whatever the project calls by that name; add its name", words.join(" ")));
+    let Some((count, names)) = runner(prefix) else {
+        // Options may stand between the program and its subcommand.
+        let is_bare = prefix.len() == 1 && RUNNERS.iter().any(|(programs, ..)| programs.contains(&program));
+        return is_bare.then(|| says(prefix)).flatten();
+    };
+    let (begun, rest) = prefix.split_at_checked(count)?;
+    match (rest.first(), names) {
+        (None, _) => says(begun),
+        (Some(word), _) if word.starts_with('-') => says(begun),
+        (Some(_), Names::Script) => None,
+        (Some(_), Names::Program) => opens(rest, options(rest.first()?)).or_else(|| runs_any(rest)),
+    }
 }
 
 /// Options by which this program runs others; empty for most.

@@ -82,6 +82,7 @@ fn words(page: &Page<'_>, options: &RuleOptions) -> Result<(), Fault> {
 /// What is no mistake but hardly meant: rules that another one makes useless.
 pub(super) fn warnings(set: &RuleSet) -> Vec<String> {
     let mut found: Vec<String> = idle_allow(set).into_iter().collect();
+    found.extend(set.rules.iter().filter_map(|rule| any_script(set, rule)));
     // Pairs of pairs: beyond this the answer is not worth the wait.
     for (at, rule) in set.rules.iter().enumerate().take(1_000) {
         let covers =
@@ -91,6 +92,21 @@ pub(super) fn warnings(set: &RuleSet) -> Vec<String> {
         }
     }
     found
+}
+
+/// An `allow` whose beginning is one of a runner allows all that the project's files say, also what a task
+/// writes into them.
+fn any_script(set: &RuleSet, rule: &Rule) -> Option<String> {
+    let Subject::Command(command) = &rule.subject else { return None };
+    if rule.decision != Decision::Allow {
+        return None;
+    }
+    let mut beginnings: Vec<Vec<&str>> = vec![Vec::new()];
+    for any in &command.argv {
+        beginnings = beginnings.iter().flat_map(|begun| any.iter().map(|word| [begun.as_slice(), &[word.as_str()]].concat())).collect();
+    }
+    let why = beginnings.iter().find_map(|begun| launch::runs_any(begun))?;
+    Some(format!("{}:{}: rule `{}` allows more than one script: {why}", set.name, rule.line, rule.id))
 }
 
 /// An `allow` only counts against `unmatched_commands`.

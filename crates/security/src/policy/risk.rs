@@ -4,7 +4,7 @@
 //! rule is never made milder by it, and only the user's own words authorise.
 
 use super::options::Decision;
-use super::provenance;
+use super::provenance::{self, Taint};
 use super::rule::Call;
 use super::shell::{self, Split, Word};
 use tinkerbell_core::port::{Grounds, Level};
@@ -90,8 +90,8 @@ pub struct Weight {
     pub because: String,
     /// Whether the user asked for it.
     pub authorisation: Authorisation,
-    /// The part of it that was read somewhere and never said by the user.
-    pub tainted: Option<String>,
+    /// What of it was read somewhere and never said by the user.
+    pub tainted: Option<Taint>,
     /// A push that would overwrite a protected branch, and can reach one.
     pub overwrites: bool,
 }
@@ -116,7 +116,7 @@ impl Weight {
             Authorisation::Implied => "you asked for something like it",
             Authorisation::None => "you did not ask for it",
         };
-        let tainted = self.tainted.as_ref().map(|part| format!("; `{part}` was read, not said by you")).unwrap_or_default();
+        let tainted = self.tainted.as_ref().map(|taint| format!("; {taint}")).unwrap_or_default();
         format!("{} risk: {}; {asked}{tainted}", self.risk.name(), self.because)
     }
 }
@@ -147,11 +147,10 @@ pub fn weigh(look: &Weighing<'_>) -> Weight {
         found.raise(if can_reach { Risk::High } else { Risk::Medium }, "it names credentials");
     }
     let said = asked(look, &commands, &found.keys);
-    let (words, untrusted) = (&look.grounds.words, &look.grounds.untrusted);
     let tainted = match said {
         Authorisation::Explicit => None,
-        Authorisation::Implied => provenance::tainted(text, &[], words, untrusted),
-        Authorisation::None => provenance::tainted(text, &found.phrases, words, untrusted),
+        Authorisation::Implied => provenance::tainted(text, &[], look.grounds),
+        Authorisation::None => provenance::tainted(text, &found.phrases, look.grounds),
     };
     // What somebody else wrote is no wish of the user, however well it fits.
     let authorisation = if tainted.is_some() { Authorisation::None } else { said };

@@ -281,6 +281,38 @@ fn a_mistake_refuses_the_file_with_its_line() {
 }
 
 #[test]
+fn an_allow_that_ends_in_a_runner_is_warned_of() {
+    for (argv, warned) in [
+        ("[\"npm\", \"run\"]", Some("`npm run` runs whatever the project calls by that name")),
+        ("[\"npm\", \"run\", [\"build\", \"test\"]]", None),
+        ("[[\"cargo\", \"npm\"], [\"test\", \"xtask\"]]", Some("`cargo xtask` runs")),
+        ("[\"make\"]", Some("`make` runs")),
+        ("[\"make\", \"test\"]", None),
+        ("[\"npx\"]", Some("`npx` runs")),
+        ("[\"uv\", \"run\", \"python\"]", Some("`python` runs whatever follows")),
+        ("[\"uv\", \"run\", \"pytest\"]", None),
+        ("[\"go\", \"run\"]", Some("`go run` runs")),
+        ("[\"go\", \"test\"]", None),
+    ] {
+        for decision in ["allow", "ask"] {
+            let without = if argv.contains("make") { "without = [\"-f\", \"--file\", \"--eval\"]\n" } else { "" };
+            let without = if argv.contains("cargo") { "without = [\"--config\"]\n" } else { without };
+            let text = format!("unmatched_commands = \"ask\"\n[[rule]]\nid = \"a\"\nargv = {argv}\n{without}decision = \"{decision}\"\n");
+            let warnings = parse(Layer::User, "p", &text).unwrap().warnings;
+            match warned.filter(|_| decision == "allow") {
+                Some(why) => assert!(
+                    warnings.len() == 1
+                        && warnings[0].starts_with("p:3: rule `a` allows more than one script")
+                        && warnings[0].contains(why),
+                    "{argv} {warnings:?}"
+                ),
+                None => assert!(warnings.is_empty(), "{argv} {decision} {warnings:?}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_rule_that_changes_nothing_is_named() {
     let policy = "[[rule]]\nid = \"a\"\nargv = [\"git\"]\ndecision = \"forbid\"\n[[rule]]\nid = \"b\"\nargv = [\"git\", \"push\"]\ndecision = \"ask\"\n";
     let set = parse(Layer::User, "p", policy).unwrap();
