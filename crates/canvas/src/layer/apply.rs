@@ -303,22 +303,27 @@ impl<'a> Apply<'a> {
         for name in beneath::list(low.as_fd()).map_err(Error::io("list", &self.root.full(entry.path)))? {
             let path = join(entry.path, &name);
             if matches!(stat_at(up.fd(), &name), Ok(None)) {
-                self.clear_base(low.as_fd(), &name, (path.as_bstr(), entry.bulky))?;
+                self.clear_base(low.as_fd(), &name, (path.as_bstr(), entry.bulky, at.depth + 1))?;
             }
         }
         Ok(())
     }
 
-    /// Removes what the base or this layer had put under a name; the rest stays and is named.
-    fn clear_base(&mut self, dir: BorrowedFd<'_>, name: &[u8], (path, bulky): (&BStr, bool)) -> Result<()> {
+    /// Removes what the base or this layer had put under a name; the rest stays and is named. What
+    /// lies deeper than checkpoints look stays, too: in a tree that is looked at it ends the task, and
+    /// where git ignores it, it is only named.
+    fn clear_base(&mut self, dir: BorrowedFd<'_>, name: &[u8], (path, bulky, depth): (&BStr, bool, usize)) -> Result<()> {
         let Some(low) = stat_at(dir, name).map_err(self.fail("stat", path))? else { return Ok(()) };
         if !bulky && is_protected(path) {
             return self.refuse(path, "protected files cannot be deleted by commands");
         }
         if is_directory(&low) {
+            if depth > DEPTH {
+                return self.refuse(path, "nested too deeply; not deleted");
+            }
             let inner = beneath::open_dir(dir, name, true).map_err(self.fail("open directory", path))?;
             for child in beneath::list(inner.as_fd()).map_err(Error::io("list", &self.root.full(path)))? {
-                self.clear_base(inner.as_fd(), &child, (join(path, &child).as_bstr(), bulky))?;
+                self.clear_base(inner.as_fd(), &child, (join(path, &child).as_bstr(), bulky, depth + 1))?;
             }
             return match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
                 Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => Ok(()),
@@ -338,7 +343,7 @@ impl<'a> Apply<'a> {
             return Ok(());
         }
         if is_directory(low) {
-            self.clear_base(dir, entry.name, (entry.path, entry.bulky))?;
+            self.clear_base(dir, entry.name, (entry.path, entry.bulky, at.depth + 1))?;
             return self.note_applied(entry, None);
         }
         if self.whose(entry, Some(low)) == Whose::Other {
@@ -356,7 +361,7 @@ impl<'a> Apply<'a> {
         }
         let mut low = entry.low.as_ref();
         if low.is_some_and(is_directory) {
-            self.clear_base(dir, entry.name, (entry.path, entry.bulky))?;
+            self.clear_base(dir, entry.name, (entry.path, entry.bulky, at.depth + 1))?;
             if stat_at(dir, entry.name).map_err(self.fail("stat", entry.path))?.is_some() {
                 return self.refuse(entry.path, "a directory of this name stays, and what the command put there is not taken over");
             }

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Deepest nesting that is followed, as in checkpoints.
 pub const DEPTH: usize = 200;
+/// Most signs of a path that people and models are shown.
+const PRINTED_SIGNS: usize = 400;
 /// Beginning of names that are the runtime's own.
 const OURS: &[u8] = b".tinkerbell~";
 
@@ -73,9 +75,17 @@ pub fn leads_out(tree: &Path, path: &BStr, target: &[u8]) -> bool {
     up > depth || parts.any(|part| part == b"..")
 }
 
-/// A path for people: no control characters, whatever a command has called its files.
+/// A path for people: no control characters, whatever a command has called its files, and of a path
+/// that is longer than anybody reads its beginning and its end.
 pub fn printed(path: &BStr) -> String {
-    path.to_str_lossy().chars().map(|sign| if sign.is_control() || is_bidi(sign) { '\u{fffd}' } else { sign }).collect()
+    let text = path.to_str_lossy();
+    let clean = |sign: char| if sign.is_control() || is_bidi(sign) { '\u{fffd}' } else { sign };
+    let count = text.chars().count();
+    if count <= PRINTED_SIGNS {
+        return text.chars().map(clean).collect();
+    }
+    let half = PRINTED_SIGNS / 2;
+    text.chars().take(half).chain(['…']).chain(text.chars().skip(count - half)).map(clean).collect()
 }
 
 const fn is_bidi(sign: char) -> bool {

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tinkerbell_core::layer::{CHECK, ENDED, START, UPPER, place};
-use tinkerbell_core::port::{Applied, Checkpoint, Opened};
+use tinkerbell_core::port::{Applied, Canvas, Checkpoint, Opened};
 
 /// A layer of the command that effect 7 started.
 pub struct Layer {
@@ -363,4 +363,49 @@ fn ten_thousand_files_in_a_new_directory_are_moved_at_once() {
     assert_eq!(opened.workspace.tree.join("target/5/5").metadata().unwrap().ino(), ino);
     assert_eq!(std::fs::read_dir(opened.workspace.tree.join("target")).unwrap().count(), 100);
     assert!(rustix::fs::statat(CWD, opened.workspace.tree.parent().unwrap().join("bulky"), AtFlags::empty()).is_ok());
+}
+
+/// Directories within each other, each called `name`.
+fn deep(at: &Path, name: &str, levels: usize) {
+    let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let mut dir = rustix::fs::openat(CWD, at, flags, Mode::empty()).unwrap();
+    for _ in 0..levels {
+        rustix::fs::mkdirat(&dir, name, Mode::RWXU).unwrap();
+        dir = rustix::fs::openat(&dir, name, flags, Mode::empty()).unwrap();
+    }
+}
+
+/// Neither the stack nor the descriptors of the daemon grow with what a command deletes, and its words
+/// do not grow with the names.
+#[test]
+fn what_is_deeper_than_anybody_looks_is_named_and_not_deleted() {
+    let (house, opened) = with_base();
+    for top in ["target", "out", ".cache"] {
+        std::fs::create_dir(opened.workspace.tree.join(top)).unwrap();
+        deep(&opened.workspace.tree.join(top), &"d".repeat(200), 1_200);
+        std::fs::write(opened.workspace.tree.join(top).join("file"), "x").unwrap();
+    }
+    let layer = Layer::of(&opened, 7);
+    // Deleted, replaced by a file, deleted and made anew.
+    layer.whiteout("target").write("out", "file\n").dir(".cache").mark(".cache", "opaque", b"y").end();
+    let (_, said) = apply(&house, &opened);
+    let deep: Vec<&String> = said.refused.iter().filter(|line| line.contains("nested too deeply")).collect();
+    assert_eq!(deep.len(), 3, "{:?}", said.refused);
+    assert!(said.refused.iter().all(|line| line.chars().count() < 600), "{:?}", said.refused);
+    for top in ["target", "out", ".cache"] {
+        assert!(has(&opened, &format!("{top}/{}", "d".repeat(200))) && !has(&opened, &format!("{top}/file")), "{top}");
+    }
+    wait(house.canvas.remove(opened.workspace.clone())).unwrap();
+}
+
+/// Where checkpoints look, such a tree ends the task with a word of its own, layer or not.
+#[test]
+fn a_layer_deeper_than_checkpoints_look_ends_as_a_tree_does() {
+    let (house, opened) = with_base();
+    deep(&opened.workspace.tree, "q", 250);
+    let layer = Layer::of(&opened, 7);
+    layer.whiteout("q").end();
+    let fault = wait(house.canvas.checkpoint(opened.workspace.clone(), None)).unwrap_err();
+    assert_eq!(fault.code.0, "TB-CANVAS-014", "{fault:?}");
+    assert!(fault.message.contains("nested deeper than 200"), "{}", fault.message);
 }
