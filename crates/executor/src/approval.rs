@@ -216,6 +216,7 @@ mod tests {
             absent: Vec::new(),
             guarded: Vec::new(),
             layer: None,
+            notice: String::new(),
             errors_apart: false,
             limits: crate::wire::Bounds::default(),
             ledger: dir.join("usage"),

@@ -89,6 +89,14 @@ pub enum Error {
     /// Layers were demanded and do not work here.
     #[error("`sandbox.workspace = \"overlay\"` can not be had: {0}")]
     Overlay(String),
+    /// The self-test had a layer and this command could not be given one.
+    #[error("no layer could be laid over the worktree of run {run}: {why}; nothing ran")]
+    Layer {
+        /// The run.
+        run: String,
+        /// The step that failed, and why.
+        why: String,
+    },
     /// A path has no spelling in a profile of macOS.
     #[error("no Seatbelt profile can be written: {0}")]
     Seatbelt(String),
@@ -121,7 +129,7 @@ impl Error {
             Self::Network(_) => "TB-SANDBOX-003",
             Self::Halted => "TB-HALT-001",
             Self::Egress(_) => "TB-EGRESS-001",
-            Self::Overlay(_) => "TB-SANDBOX-004",
+            Self::Overlay(_) | Self::Layer { .. } => "TB-SANDBOX-004",
             Self::Seatbelt(_) => "TB-SANDBOX-005",
         }
     }
@@ -132,7 +140,7 @@ impl From<Error> for Fault {
         let exit = match &error {
             Error::Halted => return Self::halted(error.to_string()),
             Error::NoLevel(_) | Error::Keeper { .. } | Error::Cell { .. } | Error::Unreachable { .. } => exit::UNAVAILABLE,
-            Error::Pinned { .. } | Error::Network(_) | Error::Egress(_) | Error::Overlay(_) => exit::CONFIG,
+            Error::Pinned { .. } | Error::Network(_) | Error::Egress(_) | Error::Overlay(_) | Error::Layer { .. } => exit::CONFIG,
             Error::Workdir(_) | Error::Refused { .. } | Error::Approval { .. } | Error::Seatbelt(_) => exit::FAILED,
             Error::Files { .. } | Error::Internal(_) => exit::INTERNAL,
         };
@@ -147,7 +155,7 @@ impl From<Error> for Fault {
             Error::Egress(_) => fault
                 .hint("run `tinkerbell doctor`: it says what keeps level `full` from working here")
                 .hint("or set `[sandbox] network = \"none\"`"),
-            Error::Overlay(_) => {
+            Error::Overlay(_) | Error::Layer { .. } => {
                 fault.hint("set `[sandbox] workspace = \"auto\"`, or use a kernel with overlayfs in user namespaces (5.11 or newer)")
             }
             Error::Keeper { .. } | Error::Unreachable { .. } => fault.transient(),

@@ -66,6 +66,8 @@ pub struct HostSandbox {
     /// The machine was started anew since runs were last swept: a missing directory proves nothing.
     is_new_boot: AtomicBool,
     proven: tokio::sync::Mutex<Option<Arc<Report>>>,
+    /// Whether it was said that a layer could not be had.
+    has_warned: AtomicBool,
 }
 
 impl HostSandbox {
@@ -74,7 +76,7 @@ impl HostSandbox {
     pub fn new(options: SandboxOptions, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<Self> {
         let boot = std::fs::read_to_string(options.runs_dir.join("boot")).unwrap_or_default();
         let is_new_boot = AtomicBool::new(!boot.is_empty() && boot != crate::process::boot_id());
-        Arc::new(Self { options, clock, entropy, is_new_boot, proven: tokio::sync::Mutex::new(None) })
+        Arc::new(Self { options, clock, entropy, is_new_boot, proven: tokio::sync::Mutex::new(None), has_warned: AtomicBool::new(false) })
     }
 
     /// Runs the self-test of every level now, whatever the cache says; for `doctor`.
@@ -161,7 +163,8 @@ impl HostSandbox {
                 }
                 Err(error) => return Err(Error::files(&run.dir)(error)),
             }
-            let layer = if overlay { Some(crate::layer::make(&spec)?) } else { None };
+            let layer = if overlay { Some(crate::layer::make(&spec)?) } else { crate::layer::unmake(&spec).map(|()| None)? };
+            let notice = plan.notice.clone();
             let (mut cell, watched) = profile::build(&options, &spec, (level, layer.as_deref()), plan)?;
             let (limits, ledger, base) = bounds(&options, &spec)?;
             cell.walls = walls(&limits, &spec);
@@ -188,6 +191,7 @@ impl HostSandbox {
                 way_out: options.way_out.filter(|_| options.network == NetworkChoice::Proxy).map(|way| (way.plan)()),
                 network: if level == Level::None { "host" } else { options.network.name() }.to_owned(),
                 layer,
+                notice,
                 secrets: options.known.values().into_iter().map(|(name, value)| Hidden { name, value }).collect(),
             }))
         })
@@ -196,6 +200,16 @@ impl HostSandbox {
             launch(&order, &self.run(id)).await?;
         }
         Ok(self.unit(id))
+    }
+
+    /// Starts what could not be given its layer as if there were none, and says so: to whoever reads the
+    /// command's output each time, and once in the log.
+    async fn start_directly(&self, proven: Proven, (spec, plan): (ExecSpec, Plan), why: &str) -> Result<Arc<dyn Unit>, Error> {
+        if !self.has_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(run = %spec.run, why, "no layer could be laid over a worktree, so its commands write to it directly");
+        }
+        let notice = format!("no layer could be laid over the worktree, so this command wrote to it directly: {why}");
+        self.start_at(Proven { overlay: false, ..proven }, spec, Plan { notice, ..plan }).await
     }
 
     /// What a run is told of the host: a service may have a network of its own and read more.
@@ -335,10 +349,15 @@ impl Sandbox for HostSandbox {
         Box::pin(async move {
             let proven = self.proven().await?.of(&spec, self.options.workspace);
             let plan = match &spec.service {
-                Some(service) => Plan { argv: service.argv.clone(), read: Vec::new(), is_probe: false },
+                Some(service) => Plan { argv: service.argv.clone(), ..Plan::default() },
                 None => Plan::shell(&spec.command),
             };
-            Ok(self.start_at(proven, spec, plan).await?)
+            match self.start_at(proven, spec.clone(), plan.clone()).await {
+                Err(Error::Layer { why, .. }) if self.options.workspace == WorkspaceChoice::Auto => {
+                    Ok(self.start_directly(proven, (spec, plan), &why).await?)
+                }
+                other => Ok(other?),
+            }
         })
     }
 
@@ -472,6 +491,9 @@ async fn spawn_keeper(order: &Order) -> Result<(), Error> {
         Some(Reply::Started | Reply::Taken) => Ok(()),
         Some(Reply::Failed { step, .. }) if step == halt::MARK => Err(Error::Halted),
         Some(Reply::Failed { step, why }) if step.starts_with(approval::STEP) => Err(Error::Approval { run: order.run.clone(), why }),
+        Some(Reply::Failed { step, why }) if step.starts_with(crate::layer::STEP) => {
+            Err(Error::Layer { run: order.run.clone(), why: format!("{step}: {why}") })
+        }
         Some(Reply::Failed { step, why }) => Err(Error::Cell { run: order.run.clone(), step, why }),
         None => {
             // Its pipe closes before its lock; only a process that is gone has let go of both.

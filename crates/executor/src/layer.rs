@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use tinkerbell_core::layer::{CHECK, ENDED, START, UPPER, WORK, bulky_list, place};
 use tinkerbell_core::port::{self, ExecSpec};
 
+/// How the step is named at which a layer could not be laid over the worktree.
+pub(crate) const STEP: &str = "lay a layer over";
+
 /// Makes an empty layer for a command that has not begun, whatever an earlier try left there.
 ///
 /// # Errors
@@ -37,6 +40,16 @@ pub fn at(spec: &ExecSpec) -> Result<PathBuf, Error> {
     let tree = spec.workspace.tree.canonicalize().map_err(Error::files(&spec.workspace.tree))?;
     let workspace = tinkerbell_core::words::Workspace { tree, ..spec.workspace.clone() };
     place(&workspace, spec.run.seq).ok_or_else(|| Error::Workdir(spec.workdir.clone()))
+}
+
+/// Removes what a try left there that could not lay its layer: a command that writes directly has none,
+/// and nobody shall take it for one.
+///
+/// # Errors
+/// When it can not be removed.
+pub fn unmake(spec: &ExecSpec) -> Result<(), Error> {
+    let dir = at(spec)?;
+    crate::host::remove_tree(&dir).map_err(Error::files(&dir))
 }
 
 /// Whether the command is the gate's check.

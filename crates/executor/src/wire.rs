@@ -64,6 +64,9 @@ pub struct Order {
     /// The layer that the command writes to, if it has one.
     #[serde(default)]
     pub layer: Option<PathBuf>,
+    /// What whoever reads the output is told before it.
+    #[serde(default)]
+    pub notice: String,
     /// What the spool must not hold.
     #[serde(default)]
     pub secrets: Vec<Hidden>,

@@ -27,7 +27,8 @@ pub fn build(mounts: &[Mount], walls: &Walls) -> Result<(), Broken> {
         directory(&Path::new(NEW).join(dir))?;
     }
     for mount in mounts {
-        apply(mount).map_err(|broken| Broken { step: format!("mount `{}`, {}", mount.place().display(), broken.step), ..broken })?;
+        let what = if matches!(mount, Mount::Overlay { .. }) { crate::layer::STEP } else { "mount" };
+        apply(mount).map_err(|broken| Broken { step: format!("{what} `{}`, {}", mount.place().display(), broken.step), ..broken })?;
     }
     seal()
 }

@@ -34,7 +34,10 @@ pub fn launch(mut order: Order) -> Result<Option<Keeper>, Broken> {
     if order.run_dir.join("started").exists() || !is_in_place(&lock, &order.run_dir) {
         return Ok(None);
     }
-    let spool = Writer::create(&order.run_dir, Caps::default()).at("create the spool")?;
+    let mut spool = Writer::create(&order.run_dir, Caps::default()).at("create the spool")?;
+    if !order.notice.is_empty() {
+        spool.push(3, mono_ms(), format!("[tinkerbell: {}]\n", order.notice).as_bytes());
+    }
     let listener = listen(&order.run_dir).at("open the socket")?;
     let mut proxy = super::proxy::start(&order)?;
     // It may hold credentials, which nobody else needs.

@@ -85,7 +85,12 @@ async fn attack(sandbox: &HostSandbox, proven: Proven, run: RunId, base: &Path) 
     let mut range = set_up(sandbox, proven, run.task, base)?;
     let argument = serde_json::to_string(&range.targets).map_err(|error| Error::Internal(error.to_string()))?;
     let exe = sandbox.options.exe.canonicalize().map_err(Error::files(&sandbox.options.exe))?;
-    let plan = Plan { argv: vec![exe.to_string_lossy().into_owned(), "__probe".into(), argument], read: vec![exe], is_probe: true };
+    let plan = Plan {
+        argv: vec![exe.to_string_lossy().into_owned(), "__probe".into(), argument],
+        read: vec![exe],
+        is_probe: true,
+        ..Plan::default()
+    };
     let unit = sandbox.start_at(proven, spec(run, &range.targets.tree)?, plan).await?;
     let fault = |fault: tinkerbell_core::code::Fault| Error::Internal(fault.message);
     let state = unit.wait(Until { timeout: ATTACK, line: None, from: 0 }).await.map_err(fault)?;

@@ -28,6 +28,7 @@ const CERTIFICATES: &str = "/run/tinkerbell/certificates.pem";
 pub(crate) const BUNDLE: &str = "certificates.pem";
 
 /// What is to be executed, and what it needs to see beside the usual.
+#[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// Program and arguments.
     pub argv: Vec<String>,
@@ -35,13 +36,15 @@ pub struct Plan {
     pub read: Vec<PathBuf>,
     /// Whether it is the self-test's attacker.
     pub is_probe: bool,
+    /// What whoever reads its output is told before it.
+    pub notice: String,
 }
 
 impl Plan {
     /// A shell command.
     #[must_use]
     pub fn shell(command: &str) -> Self {
-        Self { argv: vec!["/bin/sh".into(), "-c".into(), command.into()], read: Vec::new(), is_probe: false }
+        Self { argv: vec!["/bin/sh".into(), "-c".into(), command.into()], ..Self::default() }
     }
 }
 

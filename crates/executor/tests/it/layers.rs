@@ -171,6 +171,27 @@ async fn layers_that_are_demanded_and_can_not_be_had_are_refused() {
     }
 }
 
+/// The self-test had its layers; those of this task lead elsewhere by a link, which nobody follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_layer_that_can_not_be_laid_is_done_without_or_refused() {
+    let Some(house) = House::layered().await else { return };
+    let elsewhere = house.root().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, layer(&house, 1).parent().unwrap()).unwrap();
+    let refused = house.sandbox.start(house.spec(1, "echo x > by-command")).await.err().unwrap();
+    assert_eq!(refused.code.0, "TB-SANDBOX-004", "{refused:?}");
+    assert!(refused.message.contains("nothing ran") && !house.tree().join("by-command").exists(), "{refused:?}");
+    let options = SandboxOptions { workspace: WorkspaceChoice::Auto, ..house.options.clone() };
+    let mut check = house.spec(2, "echo x > by-check; echo evil > AGENTS.md; echo said; exit 3");
+    check.env.push((tinkerbell_core::port::CHECK.into(), "1".into()));
+    let unit = daemon(&options).start(check).await.unwrap();
+    let (ended, output) = (end(unit.as_ref()).await, text(unit.as_ref()).await);
+    assert_eq!(ended.code, Some(3), "{output}");
+    assert!(output.starts_with("[tinkerbell: no layer could be laid over the worktree") && output.contains("said\n"), "{output}");
+    assert!(house.tree().join("by-check").exists() && !house.tree().join("AGENTS.md").exists(), "it is guarded as what writes directly");
+    assert!(!elsewhere.join("2").exists(), "nobody shall take it for one with a layer");
+}
+
 /// Why commands that may live long get no layer by default. Should this fail one day, because a kernel
 /// shows the change, the decision can be taken anew.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

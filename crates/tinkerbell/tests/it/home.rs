@@ -170,6 +170,21 @@ impl Home {
         status["pid"].as_i64().unwrap().try_into().unwrap()
     }
 
+    /// Whether commands of this home get layers, by what its doctor says; where not, the reason is said.
+    pub async fn gives_layers(&self) -> bool {
+        let doctor = self.run(&["doctor", "--json", "--offline"]).await.stdout;
+        let report: Value = serde_json::from_str(&doctor).unwrap();
+        let groups = report["groups"].as_array().unwrap();
+        let findings = groups.iter().flat_map(|group| group["findings"].as_array().unwrap());
+        let text =
+            findings.filter(|finding| finding["name"] == "commands write").map(|finding| finding["text"].to_string()).collect::<String>();
+        let gives = text.contains("layer") && !text.contains("do not work");
+        if !gives {
+            eprintln!("skipped: this host gives no layers: {text}");
+        }
+        gives
+    }
+
     /// SIGKILL to the daemon, and waits until it is gone.
     pub async fn kill_daemon(&self) {
         let pid = self.pid().await;

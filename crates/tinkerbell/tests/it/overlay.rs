@@ -13,16 +13,7 @@ async fn home(workspace: &str, turns: Vec<Turn>) -> Option<Home> {
     let mut home = Home::with(turns).await;
     home.workspace = Some(workspace.to_owned());
     home.level = "full";
-    let doctor = home.run(&["doctor", "--json", "--offline"]).await.stdout;
-    let report: Value = serde_json::from_str(&doctor).unwrap();
-    let groups = report["groups"].as_array().unwrap();
-    let writes = groups.iter().flat_map(|group| group["findings"].as_array().unwrap()).find(|finding| finding["name"] == "commands write");
-    let text = writes.map(|finding| finding["text"].to_string()).unwrap_or_default();
-    if !text.contains("layer") || text.contains("do not work") {
-        eprintln!("skipped: this host gives no layers: {text}");
-        return None;
-    }
-    Some(home)
+    home.gives_layers().await.then_some(home)
 }
 
 fn commit(home: &Home, files: &[(&str, &str)]) {
@@ -138,4 +129,71 @@ async fn the_daemon_dies_while_a_command_in_a_layer_runs() {
     let tree: PathBuf = home.inspect(&task).await["workspace"].as_str().unwrap().into();
     assert_eq!((read(&tree, "ran.txt"), read(&tree, "AGENTS.md")), ("x\nx\n".into(), "-".into()));
     home.run(&["wal", "verify"]).await.exits(0);
+}
+
+/// A task whose layers can not be laid, although the self-test had its own: a link stands in their place.
+async fn without_layers(workspace: &str, turns: Vec<Turn>, args: &[&str]) -> Option<(Home, String, PathBuf)> {
+    let mut turns = turns;
+    turns[0].delay_ms = 1_500;
+    let home = home(workspace, turns).await?;
+    let task = home.submit(args).await;
+    let mut tree = None;
+    for _ in 0..100 {
+        tree = home.inspect(&task).await["workspace"].as_str().map(PathBuf::from);
+        if tree.is_some() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let tree = tree.expect("a worktree is made before the model is asked");
+    let elsewhere = home.dir.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::os::unix::fs::symlink(elsewhere, tree.parent().unwrap().join("layers")).unwrap();
+    home.run(&["wait", &task]).await;
+    Some((home, task, tree))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_gets_no_layer_runs_without_and_says_so() {
+    let turns = vec![Turn::call("write", json!({ "path": "src/b.txt", "content": "b\n" })), Turn::text("done"), Turn::text("done")];
+    let args = ["--verify", "echo broken > src/a.txt; echo evil > AGENTS.md; test -e src/b.txt", "x"];
+    let Some((home, task, tree)) = without_layers("auto", turns, &args).await else { return };
+    home.run(&["logs", "--full", &task]).await.exits(0).says("verification passed").says("no layer could be laid over the worktree");
+    assert_eq!((read(&tree, "src/a.txt"), read(&tree, "AGENTS.md")), ("one\ntwo\nthree\n".into(), "-".into()), "it was put back");
+    let log = std::fs::read_to_string(home.tb().join("state/daemon.log")).unwrap();
+    assert_eq!(log.matches("no layer could be laid over a worktree").count(), 1, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_gets_no_layer_is_refused_where_layers_are_demanded() {
+    let Some((home, task, tree)) = without_layers("overlay", vec![exec("echo x > ran"), Turn::text("done")], &["x"]).await else { return };
+    assert_eq!(home.inspect(&task).await["result"]["status"], "failed");
+    home.run(&["logs", "--full", &task]).await.says("TB-SANDBOX-004").says("no layer could be laid over");
+    assert!(!tree.join("ran").exists());
+}
+
+/// Why layers are not for all commands by default. Should this fail one day, because a kernel can do
+/// more, the decision can be taken anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn everyday_work_that_layers_break_is_what_is_written_of_them() {
+    let rename = r#"python3 -c 'import os; os.rename("lib", "moved")' 2>&1 || mv lib moved"#;
+    let turns = vec![
+        exec("mkdir target && echo x > target/a"),
+        exec("rm -rf target 2>&1; echo left: $(ls target | wc -l)"),
+        exec("mv src lib && cat lib/a.txt"),
+        exec(rename),
+        exec("git init -q sub 2>&1; test -d sub/.git && echo made"),
+        exec("ls moved; ls -A sub"),
+        Turn::text("done"),
+    ];
+    let Some(home) = home("overlay", turns).await else { return };
+    commit(&home, &[(".gitignore", "target/\n")]);
+    let (_, tree) = run(&home, &["run", "x"]).await;
+    let told = results(&home);
+    assert!(told[1].contains("busy") && told[1].contains("left: 0"), "{}", told[1]);
+    assert!(told[2].contains("two") && !told[2].contains("cross-device"), "`mv` copies: {}", told[2]);
+    assert!(told[3].contains("Invalid cross-device link") || told[3].contains("python3: not found"), "{}", told[3]);
+    assert!(told[4].contains("made") && told[4].contains("`sub/.git`"), "{}", told[4]);
+    assert!(told[5].contains("a.txt"), "{}", told[5]);
+    assert!(tree.join("moved/a.txt").exists() && !tree.join("sub/.git").exists() && !tree.join("lib").exists());
 }
