@@ -19,4 +19,4 @@ pub use digest::deed_digest;
 pub use keyring::{FileKeyring, KeyFacts, KeyPlaces};
 pub use peer::check_peer;
 pub use policy::PolicyGuard;
-pub use secrets::{SecretSeen, SecretState, SecretStore, Source};
+pub use secrets::{Files, Providers, SecretSeen, SecretState, SecretStore, Source, Variables};

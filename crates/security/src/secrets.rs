@@ -1,31 +1,29 @@
-//! Where secrets come from: files that only their owner can read, and variables that clients sent.
+//! Secrets by name, each from a provider: files that only their owner can read, and variables that
+//! clients sent.
 //!
-//! A file is looked at whenever its value is wanted, so a changed one counts at the next use; every
-//! value that was ever given stays known to the redactor. Invariant: a value leaves here only as a
-//! [`Secret`], and is known before it leaves.
+//! A provider is asked whenever a value is wanted, so what changed counts at the next use; every value
+//! that was ever given stays known to the redactor. Invariant: a value leaves here only as a secret, and
+//! is known before it leaves.
+
+mod env;
+mod file;
+
+pub use env::Variables;
+pub use file::Files;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::ffi::OsString;
+use std::sync::{Arc, PoisonError, RwLock};
 use tinkerbell_core::code::{Fault, exit};
-use tinkerbell_secret::{Known, Lookup, SHORTEST, Secret, Shared};
-use zeroize::Zeroizing;
-
-/// The longest value that is read from a file.
-const MOST_BYTES: u64 = 64 * 1024;
-/// Mode bits of group and others.
-const OTHERS: u32 = 0o077;
+use tinkerbell_secret::{Known, Refused, SHORTEST, SecretProvider, Shared};
 
 /// Where one secret comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A file that belongs to us or to root, and that nobody else may read.
-    File(PathBuf),
-    /// A variable of the environment that the newest client sent.
-    Env(String),
+pub struct Source {
+    /// Its provider, as the configuration calls it: `file`, `env`.
+    pub provider: &'static str,
+    /// What the provider is asked for: a path, a variable.
+    pub place: OsString,
 }
 
 /// How a secret stands; its value is not in here.
@@ -37,7 +35,7 @@ pub enum SecretState {
     Short,
     /// There is none.
     Missing,
-    /// The file is refused: why.
+    /// It is refused: why.
     Refused(String),
 }
 
@@ -50,30 +48,27 @@ pub struct SecretSeen {
     pub source: Source,
     /// How it stands.
     pub state: SecretState,
-    /// When its file last changed, in seconds since the epoch.
+    /// When it last changed, in seconds since the epoch, where the provider can tell.
     pub changed_s: Option<i64>,
+    /// What to do about it; empty where nothing is to be done or known.
+    pub remedy: String,
 }
+
+/// Providers by the name that the configuration gives them.
+pub type Providers = BTreeMap<&'static str, Arc<dyn SecretProvider>>;
 
 /// Secrets by name.
 pub struct SecretStore {
     sources: RwLock<BTreeMap<String, Source>>,
-    env: Lookup,
+    providers: Providers,
     known: Arc<Known>,
-    uid: u32,
-    read: Mutex<BTreeMap<PathBuf, Kept>>,
-}
-
-/// What was read of a file, as long as it does not change.
-struct Kept {
-    stamp: (u64, u64, i64, i64, u32, u32),
-    value: Shared,
 }
 
 impl SecretStore {
-    /// A store for user `uid` without sources; what it gives becomes known to `known`.
+    /// A store over these providers, without sources; what it gives becomes known to `known`.
     #[must_use]
-    pub fn new(uid: u32, env: Lookup, known: Arc<Known>) -> Arc<Self> {
-        Arc::new(Self { sources: RwLock::default(), env, known, uid, read: Mutex::default() })
+    pub fn new(providers: Providers, known: Arc<Known>) -> Arc<Self> {
+        Arc::new(Self { sources: RwLock::default(), providers, known })
     }
 
     /// Takes new sources, and learns what they hold now.
@@ -85,81 +80,57 @@ impl SecretStore {
     /// Learns what all sources hold now. What is refused is told when it is wanted.
     pub fn learn_all(&self) {
         for (name, _) in self.sources() {
-            // A refused file has no value to learn; whoever wants it hears why.
+            // What is refused has no value to learn; whoever wants it hears why.
             drop(self.get(&name));
         }
     }
 
-    /// The value of a secret now; `None` where there is none. Blocks for as long as a small file
-    /// takes to read.
+    /// The value of a secret now; `None` where there is none. Blocks for as long as its provider does.
     ///
     /// # Errors
-    /// `TB-SECRET-001` for a name that no configuration holds, `TB-SECRET-002` for a file that is
-    /// refused.
+    /// `TB-SECRET-001` for a name that no configuration holds, `TB-SECRET-002` for one that its provider
+    /// refuses.
     pub fn get(&self, name: &str) -> Result<Option<Shared>, Fault> {
         let source = self.sources.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         let Some(source) = source else { return Err(unknown(name)) };
-        let value = match &source {
-            Source::Env(variable) => (self.env)(variable).filter(|value| !value.expose().is_empty()),
-            Source::File(path) => self.file(path)?,
-        };
-        self.known.learn(value.iter().map(|value| (name.to_owned(), value.clone())));
-        Ok(value)
+        self.look(name, &source).map_err(|refused| fault(&source, refused))
     }
 
     /// All secrets, by name.
     #[must_use]
     pub fn list(&self) -> Vec<SecretSeen> {
-        let seen = |(name, source): (String, Source)| {
-            let state = match self.get(&name) {
-                Err(fault) => SecretState::Refused(fault.message),
-                Ok(None) => SecretState::Missing,
-                Ok(Some(value)) if value.expose().trim().len() < SHORTEST => SecretState::Short,
-                Ok(Some(_)) => SecretState::Present,
-            };
-            let changed_s = match &source {
-                Source::File(path) => path.metadata().ok().map(|meta| meta.mtime()),
-                Source::Env(_) => None,
-            };
-            SecretSeen { name, source, state, changed_s }
+        self.sources().into_iter().map(|(name, source)| self.seen(name, source)).collect()
+    }
+
+    fn seen(&self, name: String, source: Source) -> SecretSeen {
+        let provider = self.providers.get(source.provider);
+        let (state, remedy) = match self.look(&name, &source) {
+            Err(refused) => {
+                let remedy = refused.hint.clone().unwrap_or_default();
+                (SecretState::Refused(fault(&source, refused).message), remedy)
+            }
+            Ok(None) => (SecretState::Missing, provider.map(|provider| provider.remedy(&source.place)).unwrap_or_default()),
+            Ok(Some(value)) if value.expose().trim().len() < SHORTEST => {
+                (SecretState::Short, format!("use a value of {SHORTEST} bytes or more"))
+            }
+            Ok(Some(_)) => (SecretState::Present, String::new()),
         };
-        self.sources().into_iter().map(seen).collect()
+        let changed_s = provider.and_then(|provider| provider.changed_s(&source.place));
+        SecretSeen { name, source, state, changed_s, remedy }
+    }
+
+    /// The value at a source, known before it is given.
+    fn look(&self, name: &str, source: &Source) -> Result<Option<Shared>, Refused> {
+        let Some(provider) = self.providers.get(source.provider) else {
+            return Err(Refused::because(format!("there is no provider `{}`", source.provider)));
+        };
+        let value = provider.value(&source.place)?;
+        self.known.learn(value.iter().map(|value| (name.to_owned(), value.clone())));
+        Ok(value)
     }
 
     fn sources(&self) -> BTreeMap<String, Source> {
         self.sources.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn file(&self, path: &Path) -> Result<Option<Shared>, Fault> {
-        use rustix::fs::{Mode, OFlags};
-        // Without waiting for a writer, should it be a pipe.
-        let file = match rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(file) => File::from(file),
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
-            Err(error) => return Err(refused(path, &error.to_string())),
-        };
-        let meta = file.metadata().map_err(|error| refused(path, &error.to_string()))?;
-        if !meta.is_file() || meta.len() > MOST_BYTES {
-            return Err(refused(path, "it is not a plain file of at most 64 KiB"));
-        }
-        if ![0, self.uid].contains(&meta.uid()) {
-            return Err(refused(path, &format!("it belongs to user {}, not to {} or root", meta.uid(), self.uid)));
-        }
-        if meta.mode() & OTHERS != 0 {
-            let why = format!("its mode {:o} lets others read or change it", meta.mode() & 0o7777);
-            return Err(refused(path, &why).hint(format!("chmod 600 {}", path.display())));
-        }
-        let stamp = (meta.ino(), meta.len(), meta.ctime(), meta.ctime_nsec(), meta.uid(), meta.mode());
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = read.get(path).filter(|known| known.stamp == stamp) {
-            return Ok(Some(known.value.clone()));
-        }
-        let mut text = Zeroizing::new(String::with_capacity(usize::try_from(meta.len()).unwrap_or_default() + 1));
-        file.take(MOST_BYTES).read_to_string(&mut text).map_err(|error| refused(path, &error.to_string()))?;
-        let line = text.strip_suffix('\n').unwrap_or(&text);
-        let value = Secret::shared(line.strip_suffix('\r').unwrap_or(line));
-        read.insert(path.to_owned(), Kept { stamp, value: value.clone() });
-        Ok(Some(value).filter(|value| !value.expose().is_empty()))
     }
 }
 
@@ -169,14 +140,80 @@ fn unknown(name: &str) -> Fault {
         .hint("tinkerbell secrets ls   shows those that are there")
 }
 
-fn refused(path: &Path, why: &str) -> Fault {
-    Fault::new("TB-SECRET-002", exit::CONFIG, format!("{} can not be used as a secret: {why}", path.display()))
+fn fault(source: &Source, Refused { why, hint }: Refused) -> Fault {
+    let fault = Fault::new("TB-SECRET-002", exit::CONFIG, format!("{} can not be used as a secret: {why}", source.place.display()));
+    match hint {
+        Some(hint) => fault.hint(hint),
+        None => fault,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Mutex;
+    use tinkerbell_secret::{Lookup, Secret};
+    use tinkerbell_testkit::contract::secrets::{Hand, suite};
+
+    fn files() -> Arc<dyn SecretProvider> {
+        Arc::new(Files::of(rustix::process::geteuid().as_raw()))
+    }
+
+    /// Files below a directory.
+    struct Drawer(tempfile::TempDir);
+
+    impl Hand for Drawer {
+        fn provider(&self) -> Arc<dyn SecretProvider> {
+            files()
+        }
+
+        fn place(&self, name: &str) -> OsString {
+            self.0.path().join(name).into()
+        }
+
+        fn put(&self, place: &OsStr, value: Option<&str>) {
+            let Some(value) = value else { return std::fs::remove_file(place).unwrap() };
+            let new = self.0.path().join("new");
+            std::fs::write(&new, value).unwrap();
+            std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).unwrap();
+            std::fs::rename(new, place).unwrap();
+        }
+    }
+
+    /// What a client sent.
+    #[derive(Clone, Default)]
+    struct Shell(Arc<Mutex<BTreeMap<String, String>>>);
+
+    impl Hand for Shell {
+        fn provider(&self) -> Arc<dyn SecretProvider> {
+            let shell = self.clone();
+            Arc::new(Variables::new(Arc::new(move |name| shell.0.lock().unwrap().get(name).map(Secret::shared))))
+        }
+
+        fn place(&self, name: &str) -> OsString {
+            name.to_uppercase().into()
+        }
+
+        fn put(&self, place: &OsStr, value: Option<&str>) {
+            let name = place.to_str().unwrap().to_owned();
+            match value {
+                Some(value) => drop(self.0.lock().unwrap().insert(name, value.to_owned())),
+                None => drop(self.0.lock().unwrap().remove(&name)),
+            }
+        }
+    }
+
+    #[test]
+    fn files_keep_the_contract() {
+        suite(&Drawer(tempfile::tempdir().unwrap()));
+    }
+
+    #[test]
+    fn variables_keep_the_contract() {
+        suite(&Shell::default());
+    }
 
     struct Shelf {
         dir: tempfile::TempDir,
@@ -188,9 +225,11 @@ mod tests {
         fn new() -> Self {
             let (dir, known) = (tempfile::tempdir().unwrap(), Known::new());
             let env: Lookup = Arc::new(|name| (name == "MY_KEY").then(|| Secret::shared("key-of-a-client")));
-            let store = SecretStore::new(rustix::process::geteuid().as_raw(), env, known.clone());
-            let file = Source::File(dir.path().join("token"));
-            let named = [("file", file), ("env", Source::Env("MY_KEY".to_owned())), ("none", Source::Env("NONE".to_owned()))];
+            let variables: Arc<dyn SecretProvider> = Arc::new(Variables::new(env));
+            let store = SecretStore::new([("file", files()), ("env", variables)].into(), known.clone());
+            let file = Source { provider: "file", place: dir.path().join("token").into() };
+            let variable = |name: &str| Source { provider: "env", place: name.into() };
+            let named = [("file", file), ("env", variable("MY_KEY")), ("none", variable("NONE"))];
             store.reload(named.map(|(name, source)| (name.to_owned(), source)).into());
             Self { dir, store, known }
         }
@@ -238,6 +277,7 @@ mod tests {
         // A mode that is opened later counts, too, although the content is the same.
         shelf.write("a-value-of-mine", 0o604);
         assert!(shelf.value("file").contains("mode 604"));
+        assert!(shelf.store.list()[1].remedy.starts_with("chmod 600 /"));
         shelf.write(&"x".repeat(70_000), 0o600);
         assert!(shelf.value("file").contains("64 KiB"));
         std::fs::remove_file(shelf.dir.path().join("token")).unwrap();
@@ -253,6 +293,7 @@ mod tests {
         let told: Vec<_> = seen.iter().map(|seen| (seen.name.as_str(), &seen.state)).collect();
         assert_eq!(told, [("env", &SecretState::Present), ("file", &SecretState::Short), ("none", &SecretState::Missing)]);
         assert!(seen[1].changed_s.is_some());
+        assert_eq!((seen[0].remedy.as_str(), seen[2].remedy.as_str()), ("", "export NONE=…"));
         assert!(!format!("{seen:?}").contains("key-of-a-client"));
     }
 }

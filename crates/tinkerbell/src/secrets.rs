@@ -11,8 +11,8 @@ use crate::places::Places;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tinkerbell_core::code::{Fault, exit};
-use tinkerbell_secret::{Known, Lookup, Named, Secret, in_url};
-use tinkerbell_security::{SecretStore, Source};
+use tinkerbell_secret::{Known, Lookup, Named, Secret, SecretProvider, in_url};
+use tinkerbell_security::{Files, Providers, SecretStore, Source, Variables};
 
 /// What the name of a key begins with that is a configured secret.
 const SECRET: &str = "secret:";
@@ -34,7 +34,7 @@ impl Secrets {
     #[must_use]
     pub fn new(known: Arc<Known>, received: Arc<Received>) -> Arc<Self> {
         let env = received.clone();
-        let store = SecretStore::new(rustix::process::geteuid().as_raw(), Arc::new(move |name| env.get(name)), known.clone());
+        let store = SecretStore::new(providers(Arc::new(move |name| env.get(name))), known.clone());
         Arc::new(Self { known, store, received })
     }
 
@@ -97,6 +97,13 @@ pub fn variables(config: &Config) -> Vec<String> {
     config.secrets.values().filter_map(|source| source.env.clone()).collect()
 }
 
+/// What the keys of `[secrets.NAME]` stand for; another provider is one line here and one key there.
+#[must_use]
+pub fn providers(env: Lookup) -> Providers {
+    let files: Arc<dyn SecretProvider> = Arc::new(Files::of(rustix::process::geteuid().as_raw()));
+    [("file", files), ("env", Arc::new(Variables::new(env)))].into()
+}
+
 /// Where configured secrets come from. A relative path begins at the configuration file.
 ///
 /// # Errors
@@ -104,8 +111,8 @@ pub fn variables(config: &Config) -> Vec<String> {
 pub fn sources(config: &Config, places: &Places) -> Result<BTreeMap<String, Source>, Fault> {
     let base = places.config.parent().unwrap_or(&places.data);
     let one = |(name, given): (&String, &crate::config::options::SecretSource)| match (&given.file, &given.env) {
-        (Some(file), None) => Ok((name.clone(), Source::File(base.join(file)))),
-        (None, Some(variable)) => Ok((name.clone(), Source::Env(variable.clone()))),
+        (Some(file), None) => Ok((name.clone(), Source { provider: "file", place: base.join(file).into() })),
+        (None, Some(variable)) => Ok((name.clone(), Source { provider: "env", place: variable.into() })),
         _ => Err(Fault::new("TB-SECRET-004", exit::CONFIG, format!("the secret `{name}` needs one source: `file` or `env`"))
             .hint(format!("[secrets.{name}] file = \"/path\""))),
     };

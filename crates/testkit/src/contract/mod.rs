@@ -12,3 +12,4 @@ pub mod journal;
 pub mod keyring;
 pub mod model;
 pub mod sandbox;
+pub mod secrets;

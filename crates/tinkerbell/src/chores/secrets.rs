@@ -7,7 +7,7 @@ use super::Shop;
 use super::text::span;
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
-use crate::secrets::sources;
+use crate::secrets::{providers, sources};
 use serde_json::json;
 use std::sync::Arc;
 use tinkerbell_cli::{Output, visible};
@@ -22,7 +22,7 @@ use tinkerbell_security::{SecretSeen, SecretState, SecretStore, Source};
 /// `TB-SECRET-004` for one with no source, or with two.
 pub fn seen(shop: &Shop<'_>, config: &Config) -> Result<Vec<SecretSeen>, Fault> {
     let env = shop.env.clone();
-    let store = SecretStore::new(rustix::process::geteuid().as_raw(), Arc::new(move |name| env.secret(name)), Known::new());
+    let store = SecretStore::new(providers(Arc::new(move |name| env.secret(name))), Known::new());
     store.reload(sources(config, shop.places)?);
     Ok(store.list())
 }
@@ -59,10 +59,7 @@ pub fn ls(shop: &Shop<'_>, json: bool, out: &Output) -> Result<u8, Fault> {
 
 /// Where it comes from, for people.
 pub fn origin(source: &Source) -> String {
-    match source {
-        Source::File(path) => format!("file {}", path.display()),
-        Source::Env(variable) => format!("env {variable}"),
-    }
+    format!("{} {}", source.provider, source.place.display())
 }
 
 const fn state(state: &SecretState) -> &'static str {

@@ -5,7 +5,7 @@
 use super::super::{Shop, keys, secrets};
 use super::report::{Finding, Group, broken};
 use crate::config::Config;
-use tinkerbell_security::{SecretSeen, SecretState, Source};
+use tinkerbell_security::{SecretSeen, SecretState};
 
 /// Whether the keys can be had, and where they lie.
 pub fn look(shop: &Shop<'_>, config: &Config) -> Group {
@@ -36,21 +36,13 @@ fn configured(shop: &Shop<'_>, config: &Config) -> Vec<Finding> {
     };
     let one = |seen: &SecretSeen| {
         let (name, origin) = (format!("secret {}", seen.name), secrets::origin(&seen.source));
-        match (&seen.state, &seen.source) {
-            (SecretState::Present, _) => Finding::good(name, origin),
-            (SecretState::Short, _) => {
-                Finding::look(name, format!("{origin}: too short to be found in texts"), "use a value of 8 bytes or more")
-            }
-            (SecretState::Missing, Source::File(path)) => Finding::look(
-                name,
-                format!("{origin}: there is no value"),
-                format!("write it there: (umask 077; cat > {})", path.display()),
-            ),
-            (SecretState::Missing, Source::Env(variable)) => {
-                Finding::look(name, format!("{origin}: it is not set here"), format!("export {variable}=…"))
-            }
-            (SecretState::Refused(why), Source::File(path)) => Finding::bad(name, why.clone(), format!("chmod 600 {}", path.display())),
-            (SecretState::Refused(why), Source::Env(_)) => Finding::bad(name, why.clone(), "tinkerbell explain TB-SECRET-002"),
+        let remedy = seen.remedy.clone();
+        match &seen.state {
+            SecretState::Present => Finding::good(name, origin),
+            SecretState::Short => Finding::look(name, format!("{origin}: too short to be found in texts"), remedy),
+            SecretState::Missing => Finding::look(name, format!("{origin}: there is no value here"), remedy),
+            SecretState::Refused(why) if remedy.is_empty() => Finding::bad(name, why.clone(), "tinkerbell explain TB-SECRET-002"),
+            SecretState::Refused(why) => Finding::bad(name, why.clone(), remedy),
         }
     };
     all.iter().map(one).collect()
