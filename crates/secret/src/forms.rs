@@ -21,9 +21,7 @@ pub fn of(value: &str) -> Vec<String> {
     let bytes = value.as_bytes();
     let mut forms = vec![value.to_owned(), hex(bytes, false), hex(bytes, true)];
     forms.extend(urls(value));
-    let once = json(value, false);
-    // Arguments of a call are JSON within JSON.
-    forms.extend([json(&once, false), json(value, true), once]);
+    forms.extend(jsons(value));
     forms.extend(shells(value));
     for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
         forms.extend((0..3).map(|shift| inner_base64(engine, bytes, shift)));
@@ -100,8 +98,31 @@ fn url(value: &str, (kept, plus): (&[u8], bool), upper: bool) -> String {
     })
 }
 
-/// As JSON writes it within quotes; `ascii` as tools do that escape all other signs.
-fn json(value: &str, ascii: bool) -> String {
+/// What a writer of JSON escapes beyond what it must.
+#[derive(Clone, Copy, Default)]
+struct Escapes {
+    /// All signs that are not ASCII: Python, Ruby, PHP.
+    ascii: bool,
+    /// `/`: PHP.
+    slash: bool,
+    /// What means something in HTML: Go.
+    html: bool,
+}
+
+/// As JSON writes it within quotes, and as JSON within JSON: arguments of a call are that.
+fn jsons(value: &str) -> impl Iterator<Item = String> {
+    let (must, python) = (Escapes::default(), Escapes { ascii: true, ..Escapes::default() });
+    let others = [
+        Escapes { slash: true, ..must },
+        Escapes { slash: true, ..python },
+        Escapes { html: true, ..must },
+        Escapes { html: true, ..python },
+    ];
+    let twice = [must, python].map(|how| json(&json(value, how), how));
+    [must, python].into_iter().chain(others).map(|how| json(value, how)).collect::<Vec<_>>().into_iter().chain(twice)
+}
+
+fn json(value: &str, Escapes { ascii, slash, html }: Escapes) -> String {
     value.chars().fold(String::with_capacity(value.len()), |mut out, sign| {
         match sign {
             '"' => out.push_str("\\\""),
@@ -111,8 +132,8 @@ fn json(value: &str, ascii: bool) -> String {
             '\t' => out.push_str("\\t"),
             '\u{8}' => out.push_str("\\b"),
             '\u{c}' => out.push_str("\\f"),
-            '/' if ascii => out.push_str("\\/"),
-            other if (other as u32) < 0x20 || (ascii && !other.is_ascii()) => {
+            '/' if slash => out.push_str("\\/"),
+            other if (other as u32) < 0x20 || (ascii && !other.is_ascii()) || (html && "<>&".contains(other)) => {
                 let mut units = [0_u16; 2];
                 for unit in other.encode_utf16(&mut units) {
                     // Writing into a string can not fail.
@@ -156,6 +177,9 @@ mod tests {
         has("key with/é+", "key+with%2F%C3%A9%2B"); // urlencode
         has("key with/é+", "key%20with/%c3%a9%2b"); // quote, lower case
         has("key \"é/\n", "key \\\"\\u00e9\\/\\n"); // PHP
+        has("key \"é/\n", "key \\\"\\u00e9/\\n"); // Python
+        has("key \"é/\n", "key \\\\\\\"\\\\u00e9/\\\\n"); // Python, twice
+        has("key&é<", "key\\u0026é\\u003c"); // Go
         has("key \"quoted\"", "key \\\\\\\"quoted\\\\\\\""); // JSON in JSON
         has("key\u{1}control", "key\\u0001control");
         has("k😀-smiling", "k\\ud83d\\ude00-smiling");

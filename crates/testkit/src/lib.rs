@@ -1,5 +1,6 @@
 //! Contract suites, simulated clocks and entropy, the scripted model server.
 
+pub mod canary;
 pub mod contract;
 pub mod fake;
 pub mod hammer;

@@ -243,6 +243,8 @@ impl<W: Write> Write for CleanLine<'_, W> {
 
 #[cfg(test)]
 mod tests {
+    mod canary;
+
     use super::*;
     use tinkerbell_core::port::Given;
     use tinkerbell_secret::Secret;

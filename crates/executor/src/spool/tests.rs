@@ -1,5 +1,7 @@
 //! The spool keeps the beginning and the end, and never a byte that does not match its sum.
 
+mod canary;
+
 use super::*;
 
 fn all(dir: &Path) -> Vec<Chunk> {

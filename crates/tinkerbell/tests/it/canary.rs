@@ -1,26 +1,70 @@
 //! The canary matrix: a value of its own in each channel, looked for in each sink, in each form.
 //!
-//! A host that has none of the tools that encode prints less, and says so. Invariant: the only places
-//! where a canary may stand are where the user put it, and the header of a request to the provider.
+//! Here with the real binary; where the bulk of the runs is, in memory, it stands beside `clean` and in
+//! the executor's spool. A host that has none of the tools that encode prints less, and says so.
+//! Invariant: the only places where a canary may stand are where the user put it, and the header of a
+//! request to the provider.
 
 use crate::courier::courier;
 use crate::home::{Home, Out, exec, finish, until, walk};
 use serde_json::{Value, json};
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use tinkerbell_testkit::canary::{CHANNELS, Dice};
 use tinkerbell_testkit::llm::Turn;
 
-/// How many tasks each test runs; `TINKERBELL_CANARY_RUNS` says how many instead.
-fn runs() -> usize {
-    std::env::var("TINKERBELL_CANARY_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(1).clamp(1, 1_000)
+/// Which tasks run: `TINKERBELL_CANARY_TASKS` says how many, `TINKERBELL_CANARY_FROM` the first one's number.
+fn runs() -> Range<usize> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<usize>().ok());
+    let from = number("TINKERBELL_CANARY_FROM").unwrap_or(0);
+    from..from + number("TINKERBELL_CANARY_TASKS").unwrap_or(1).clamp(1, 1_000)
 }
 
-/// One per channel. Signs that encodings change are in them.
-const KEY: &str = "canary/env+key=Kx81Qz";
-const VARIABLE: &str = "canary&variable\"Vy72Rw";
-const FILE: &str = "canary$file'Fz63Sv\\tail";
-const REMOTE: &str = "canary-remote-Ga54Tu";
-const CHANNELS: [(&str, &str); 4] = [("LOCAL_KEY", KEY), ("variable", VARIABLE), ("file", FILE), ("git credential", REMOTE)];
+/// One value per channel, of each number its own. Signs that encodings change are in them.
+#[derive(Debug, Clone)]
+struct Canaries {
+    key: String,
+    variable: String,
+    file: String,
+    remote: String,
+}
+
+impl Canaries {
+    fn of(number: usize) -> Self {
+        const LETTERS: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+        let mut dice = Dice::new(number as u64);
+        // Of lengths that put what follows at each place of a Base64 group.
+        let mut tail = || {
+            let length = 6 + dice.below(5);
+            dice.signs(length, LETTERS)
+        };
+        Self {
+            key: format!("canary/env+key={}", tail()),
+            variable: format!("canary&variable\"{}", tail()),
+            file: format!("canary$file'{}\\tail", tail()),
+            remote: format!("canary-remote-{}", tail()),
+        }
+    }
+
+    /// By the names of their channels.
+    fn all(&self) -> [(&'static str, &str); 4] {
+        let [key, variable, file, remote] = CHANNELS;
+        [(key, &self.key), (variable, &self.variable), (file, &self.file), (remote, &self.remote)]
+    }
+
+    fn assert_clean(&self, bytes: &[u8], sink: &str) {
+        let text = String::from_utf8_lossy(bytes);
+        for (channel, canary) in self.all() {
+            for form in forms(canary) {
+                if let Some(at) = text.find(&form) {
+                    let around: String = text[text.floor_char_boundary(at.saturating_sub(80))..].chars().take(240).collect();
+                    panic!("`{form}` of {channel} in {sink}: {around}");
+                }
+            }
+        }
+    }
+}
 
 /// Prints a file of canaries in all the ways that a POSIX system has.
 const PRINT: &str = "cat leak.txt; for i in 1 2 3; do base64 -w0 leak.txt; echo; printf x >> pad; cat pad leak.txt | base64 -w0; echo; done; \
@@ -43,32 +87,33 @@ true"#;
 
 struct Cage {
     home: Home,
+    canaries: Canaries,
 }
 
 impl Cage {
-    async fn new(turns: Vec<Turn>) -> Self {
+    async fn new(turns: Vec<Turn>, canaries: Canaries) -> Self {
         let home = Home::with(turns).await;
         let url = home.model.as_ref().unwrap().base_url();
         let file = home.dir.path().join("secret-file");
-        std::fs::write(&file, format!("{FILE}\n")).unwrap();
+        std::fs::write(&file, format!("{}\n", canaries.file)).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         home.config(&format!(
             "model = \"local/m\"\n[providers.local]\nwire = \"openai\"\napi_key_env = \"LOCAL_KEY\"\nbase_url = \"{url}\"\n\
              [models.\"local/m\"]\ncontext_tokens = 64000\n[secrets.file]\nfile = \"{}\"\n[secrets.variable]\nenv = \"MINE\"\n",
             file.display()
         ));
-        home.git(&["remote", "add", "origin", &format!("https://me:{REMOTE}@localhost/x.git")]);
-        let leak: String = CHANNELS.iter().map(|(_, canary)| format!("{canary}\n")).collect();
+        home.git(&["remote", "add", "origin", &format!("https://me:{}@localhost/x.git", canaries.remote)]);
+        let leak: String = canaries.all().map(|(_, canary)| format!("{canary}\n")).concat();
         std::fs::write(home.repo.join("leak.txt"), leak).unwrap();
         home.git(&["add", "-A"]);
         home.git(&["commit", "-q", "-m", "leak"]);
-        Self { home }
+        Self { home, canaries }
     }
 
     /// As a user's shell, in which keys are exported.
     async fn run(&self, args: &[&str]) -> Out {
         let mut command = self.home.command(args);
-        command.env("LOCAL_KEY", KEY).env("MINE", VARIABLE).env("RUST_LOG", "trace");
+        command.env("LOCAL_KEY", &self.canaries.key).env("MINE", &self.canaries.variable).env("RUST_LOG", "trace");
         finish(command, args).await
     }
 
@@ -81,10 +126,10 @@ impl Cage {
         for path in walk(&self.home.tb()) {
             let within = |dir: &str| path.starts_with(self.data().join(dir));
             if !within("work") && !within("homes") {
-                assert_clean(&std::fs::read(&path).unwrap_or_default(), &format!("{}, {when}", path.display()));
+                self.canaries.assert_clean(&std::fs::read(&path).unwrap_or_default(), &format!("{}, {when}", path.display()));
             }
         }
-        assert_clean(self.home.git(&["log", "--all", "--format=%B%an%ae"]).as_bytes(), "commits");
+        self.canaries.assert_clean(self.home.git(&["log", "--all", "--format=%B%an%ae"]).as_bytes(), "commits");
     }
 
     /// Looks at everything that we tell.
@@ -105,14 +150,14 @@ impl Cage {
             &["daemon", "status", "--json"],
         ] {
             let out = self.run(args).await;
-            assert_clean(out.stdout.as_bytes(), &args.join(" "));
-            assert_clean(out.stderr.as_bytes(), &args.join(" "));
+            self.canaries.assert_clean(out.stdout.as_bytes(), &args.join(" "));
+            self.canaries.assert_clean(out.stderr.as_bytes(), &args.join(" "));
         }
         for (at, request) in self.home.model.as_ref().unwrap().requests().iter().enumerate() {
-            assert_clean(request.body.to_string().as_bytes(), &format!("request {at}"));
+            self.canaries.assert_clean(request.body.to_string().as_bytes(), &format!("request {at}"));
             let mut headers = request.headers.clone();
-            assert_eq!(headers.remove("authorization").as_deref(), Some(format!("Bearer {KEY}").as_str()));
-            assert_clean(format!("{headers:?}").as_bytes(), &format!("headers of request {at}"));
+            assert_eq!(headers.remove("authorization").as_deref(), Some(format!("Bearer {}", self.canaries.key).as_str()));
+            self.canaries.assert_clean(format!("{headers:?}").as_bytes(), &format!("headers of request {at}"));
         }
     }
 
@@ -166,34 +211,24 @@ fn base64(bytes: &[u8]) -> String {
     bytes.chunks(3).map(group).collect()
 }
 
-fn assert_clean(bytes: &[u8], sink: &str) {
-    let text = String::from_utf8_lossy(bytes);
-    for (channel, canary) in CHANNELS {
-        for form in forms(canary) {
-            if let Some(at) = text.find(&form) {
-                let around: String = text[text.floor_char_boundary(at.saturating_sub(80))..].chars().take(240).collect();
-                panic!("`{form}` of {channel} in {sink}: {around}");
-            }
-        }
-    }
-}
-
 /// The forms above are those that the tools of this host print.
 #[test]
 fn canaries_are_found_where_they_are() {
     assert_eq!(base64(b"canary"), "Y2FuYXJ5");
-    for form in forms(KEY) {
-        let found = std::panic::catch_unwind(|| assert_clean(format!("<{form}>").as_bytes(), "a test")).is_err();
+    let canaries = Canaries::of(0);
+    for form in forms(&canaries.key) {
+        let found = std::panic::catch_unwind(|| canaries.assert_clean(format!("<{form}>").as_bytes(), "a test")).is_err();
         assert!(found && form.len() > 12, "{form}");
     }
 }
 
 /// One task with all channels in it; `number` makes its goal its own.
 async fn one(cage: &Cage, number: usize) {
-    let goal = format!("task {number}: use {KEY} and {VARIABLE} and {FILE} and {REMOTE}");
+    let Canaries { key, variable, file, remote } = &cage.canaries;
+    let goal = format!("task {number}: use {key} and {variable} and {file} and {remote}");
     let task =
-        cage.run(&["run", "--bg", "--verify", &format!("test '{KEY}' && cat leak.txt"), &goal]).await.exits(0).stdout.trim().to_owned();
-    let told = format!("remember {REMOTE}");
+        cage.run(&["run", "--bg", "--verify", &format!("test '{key}' && cat leak.txt"), &goal]).await.exits(0).stdout.trim().to_owned();
+    let told = format!("remember {remote}");
     // A task that has ended takes no words.
     let _told = cage.run(&["tell", &task, &told]).await;
     let run = cage.data().join("runs");
@@ -206,27 +241,27 @@ async fn one(cage: &Cage, number: usize) {
     for pid in cage.processes().await {
         for file in ["cmdline", "environ"] {
             // Another user than root may not even look at it, which is better.
-            assert_clean(&std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default(), &format!("{file} of {pid}"));
+            cage.canaries.assert_clean(&std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default(), &format!("{file} of {pid}"));
         }
     }
     cage.assert_clean_disk("while a command runs");
     let full = cage.home.inspect(&task).await["id"].as_str().unwrap().to_owned();
     std::fs::write(cage.data().join("work").join(full).join("tree/go"), "").unwrap();
     let out = cage.run(&["wait", &task]).await;
-    assert_clean(format!("{}{}", out.stdout, out.stderr).as_bytes(), "wait");
+    cage.canaries.assert_clean(format!("{}{}", out.stdout, out.stderr).as_bytes(), "wait");
     cage.assert_clean_words(&task).await;
     cage.assert_clean_disk("after its end");
 }
 
 /// The turns of one task. What the model says it may have read anywhere.
-fn turns(number: usize) -> Vec<Turn> {
+fn turns(number: usize, canaries: &Canaries) -> Vec<Turn> {
     let wait = format!("echo waiting-{number}-; for i in $(seq 1 600); do test -e go && break; sleep 0.05; done; cat leak.txt");
-    let repeats = CHANNELS.map(|(_, canary)| format!("it is {canary}, is it not? ")).concat();
+    let repeats = canaries.all().map(|(_, canary)| format!("it is {canary}, is it not? ")).concat();
     vec![
-        exec(PRINT),
+        exec(&format!("{PRINT}; dd if=leak.txt bs={} 2> /dev/null", 1 + number % 17)),
         exec(PRINT_MORE),
-        Turn { text: repeats.clone(), ..exec(&format!("echo '{KEY}' '{REMOTE}'; {wait}")) },
-        Turn::call("plan", json!({ "steps": [{ "text": format!("use {FILE}"), "status": "done" }] })),
+        Turn { text: repeats.clone(), ..exec(&format!("echo '{}' '{}'; {wait}", canaries.key, canaries.remote)) },
+        Turn::call("plan", json!({ "steps": [{ "text": format!("use {}", canaries.file), "status": "done" }] })),
         Turn::call("read", json!({ "path": "leak.txt" })),
         Turn::call("search", json!({ "pattern": "canary" })),
         Turn::text(&repeats),
@@ -237,14 +272,15 @@ fn turns(number: usize) -> Vec<Turn> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_canary_reaches_any_sink() {
-    for number in 0..runs() {
-        let cage = Cage::new(turns(number)).await;
+    for number in runs() {
+        let canaries = Canaries::of(number);
+        let cage = Cage::new(turns(number, &canaries), canaries).await;
         one(&cage, number).await;
         let log = std::fs::read_to_string(cage.home.tb().join("state/daemon.log")).unwrap();
         assert!(log.len() > 1_000, "the log was looked at");
         let requests = cage.home.model.as_ref().unwrap().requests();
         let words: String = requests.iter().map(|request| request.body.to_string()).collect();
-        for (name, _) in CHANNELS {
+        for name in CHANNELS {
             assert!(words.contains(&format!("[secret {name}]")), "{name} was printed and replaced");
         }
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", cage.home.pid().await)).unwrap();
@@ -259,7 +295,7 @@ async fn no_canary_reaches_any_sink() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_changed_without_a_restart() {
     let print = exec("printf 'old-%s new-%s' value-of-key-1 value-of-key-2");
-    let cage = Cage::new(vec![print, Turn::text("said old-value-of-key-1")]).await;
+    let cage = Cage::new(vec![print, Turn::text("said old-value-of-key-1")], Canaries::of(0)).await;
     let url = cage.home.model.as_ref().unwrap().base_url();
     let file = cage.home.dir.path().join("rotating");
     let write = |text: &str| {
