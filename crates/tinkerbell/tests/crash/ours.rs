@@ -82,6 +82,7 @@ fn script() -> Vec<Turn> {
 pub async fn run(words: &Words) -> bool {
     println!("crash: {} kills, --seed {}, {} homes at a time", words.kills, words.seed, words.parallel);
     let started = Instant::now();
+    let layers = words.layers.filter_by(gives_layers().await);
     let (left, next) = (Arc::new(AtomicU64::new(words.kills)), Arc::new(AtomicU64::new(words.seed)));
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..words.parallel {
@@ -90,7 +91,7 @@ pub async fn run(words: &Words) -> bool {
             let mut tally = Tally::default();
             while left.load(Ordering::SeqCst) > 0 {
                 let seed = next.fetch_add(1, Ordering::SeqCst);
-                let task = tokio::spawn(live_through(seed, left.clone()));
+                let task = tokio::spawn(live_through(seed, layers.of(seed), left.clone()));
                 match task.await {
                     Ok(found) => {
                         found.broken().iter().for_each(|what| println!("crash: seed {seed}: {what}"));
@@ -134,16 +135,27 @@ struct Victim {
     shown: Vec<String>,
 }
 
-async fn live_through(seed: u64, left: Arc<AtomicU64>) -> Tally {
+/// Whether this host gives layers.
+async fn gives_layers() -> bool {
+    let mut home = Home::bare();
+    (home.level, home.workspace) = ("full", Some("overlay".to_owned()));
+    home.gives_layers().await
+}
+
+async fn live_through(seed: u64, in_layers: bool, left: Arc<AtomicU64>) -> Tally {
     let mut dice = Dice::new(seed);
-    let home = Home::with(script()).await;
+    let mut home = Home::with(script()).await;
+    if in_layers {
+        (home.level, home.workspace) = ("full", Some("overlay".to_owned()));
+    }
     let task = home.submit(&["--verify", "sleep 0.2; test -e new.txt", "do everything"]).await;
     let mut victim = Victim { home, task, tally: Tally::default(), is_bereft: false, is_courier_killed: false, shown: Vec::new() };
     let told = victim.home.run(&["tell", &victim.task, "word-that-must-stay"]).await.code == 0;
-    victim.tally.add("tasks", 1);
+    victim.tally.add(if in_layers { "tasks, commands in layers" } else { "tasks, commands directly" }, 1);
     for _ in 0..KILLS {
         tokio::time::sleep(Duration::from_millis(dice.below(420))).await;
         victim.kill_something(&mut dice).await;
+        victim.tally.add(if in_layers { "kills and stops in layers" } else { "kills and stops directly" }, 1);
         let spent = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| Some(left.saturating_sub(1)));
         victim.start().await;
         if dice.below(3) == 0 {
@@ -308,6 +320,10 @@ impl Victim {
             self.tally.add("!twice: line to a server (idempotent)", came.saturating_sub(1));
             self.tally.add("!lost: outcome of a command whose keeper lived", u64::from(!self.is_bereft && came != 1));
         }
+        let layers = std::fs::read_dir(tree.join("../layers")).into_iter().flatten().flatten();
+        // Its marks stay until the unit is let go; what the command wrote does not.
+        let unapplied = layers.filter(|layer| layer.path().join("up").exists()).count();
+        self.tally.add("!left over: layers that were not applied", unapplied as u64);
         let edited = text("src/a.txt") == "one\nTWO\nthree\n" && text("new.txt") == "new\n";
         self.tally.add("effects: edit and micro-commit (verifiable)", 2);
         let branch = view["branch"].as_str().unwrap_or("HEAD").to_owned();

@@ -5,7 +5,30 @@
 
 use std::path::PathBuf;
 
-pub const USAGE: &str = "usage: crash [--kills N] [--seed N] [--parallel N] [--peers DIR [--trials N]]";
+pub const USAGE: &str = "usage: crash [--kills N] [--seed N] [--parallel N] [--layers none|half|all] [--peers DIR [--trials N]]";
+
+/// Which tasks' commands write to layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    /// No task's.
+    None,
+    /// Those of every second seed.
+    Half,
+    /// Every task's.
+    All,
+}
+
+impl Layers {
+    /// None where the host gives none.
+    pub fn filter_by(self, gives: bool) -> Self {
+        if gives { self } else { Self::None }
+    }
+
+    /// Whether the task of this seed is one.
+    pub fn of(self, seed: u64) -> bool {
+        self == Self::All || (self == Self::Half && seed % 2 == 1)
+    }
+}
 
 /// What to run.
 #[derive(Debug)]
@@ -16,6 +39,8 @@ pub struct Words {
     pub seed: u64,
     /// Homes at the same time.
     pub parallel: usize,
+    /// Which tasks' commands write to layers.
+    pub layers: Layers,
     /// Where the peers' packages are installed.
     pub peers: Option<PathBuf>,
     /// Trials per peer.
@@ -25,7 +50,7 @@ pub struct Words {
 impl Words {
     /// `None` when there is nothing to run: cargo only lists tests.
     pub fn parse(mut given: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
-        let mut words = Self { kills: 12, seed: fresh(), parallel: 3, peers: None, trials: 5 };
+        let mut words = Self { kills: 12, seed: fresh(), parallel: 3, layers: Layers::Half, peers: None, trials: 5 };
         while let Some(word) = given.next() {
             let mut number = || given.next().and_then(|text| text.parse().ok()).ok_or(format!("{word} wants a number"));
             match word.as_str() {
@@ -33,6 +58,14 @@ impl Words {
                 "--seed" => words.seed = number()?,
                 "--parallel" => words.parallel = usize::try_from(number()?.clamp(1, 16)).unwrap_or(1),
                 "--trials" => words.trials = u32::try_from(number()?.min(1_000)).unwrap_or(1),
+                "--layers" => {
+                    words.layers = match given.next().as_deref() {
+                        Some("none") => Layers::None,
+                        Some("half") => Layers::Half,
+                        Some("all") => Layers::All,
+                        _ => return Err("--layers wants none, half or all".to_owned()),
+                    }
+                }
                 "--peers" => words.peers = Some(given.next().ok_or("--peers wants a directory")?.into()),
                 "--list" => return Ok(None),
                 "--test-threads" | "--format" | "--color" => drop(given.next()),

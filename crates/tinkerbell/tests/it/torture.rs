@@ -95,7 +95,17 @@ impl Witness {
 
 impl Victim {
     async fn new() -> Self {
-        let home = Home::with(script()).await;
+        Self::of(Home::with(script()).await).await
+    }
+
+    /// One whose commands write to layers; `None` where this host gives none.
+    async fn in_layers() -> Option<Self> {
+        let mut home = Home::with(script()).await;
+        (home.level, home.workspace) = ("full", Some("overlay".to_owned()));
+        if home.gives_layers().await { Some(Self::of(home).await) } else { None }
+    }
+
+    async fn of(home: Home) -> Self {
         let before = Witness::of(&home);
         let task = home.submit(&["--verify", "sleep 0.2; test -e new.txt", "do everything"]).await;
         Self { home, task, tree: PathBuf::new(), before }
@@ -225,6 +235,8 @@ impl Victim {
         home.run(&["undo", &self.task, "--all"]).await.exits(0);
         assert_eq!(home.tree_of(&self.tree), base, "undo does not lead to the base");
         home.run(&["daemon", "stop"]).await.exits(0);
+        let layers = std::fs::read_dir(self.tree.parent().unwrap().join("layers")).into_iter().flatten().flatten();
+        assert_eq!(layers.filter(|layer| layer.path().join("up").exists()).count(), 0, "layers were not applied");
         let left = self.left_over();
         assert!(left.is_empty(), "processes are left: {left:#?}");
     }
@@ -269,9 +281,8 @@ fn holds(bytes: &[u8], text: &[u8]) -> bool {
 }
 
 /// Only the daemon dies, at any moment: all promises hold to the letter.
-async fn kill_daemons(seed: u64) {
+async fn kill_daemons(mut victim: Victim, seed: u64) {
     let mut dice = Dice::new(seed);
-    let mut victim = Victim::new().await;
     for _ in 0..kills() {
         tokio::time::sleep(Duration::from_millis(dice.below(400))).await;
         victim.kill_daemon().await;
@@ -290,9 +301,8 @@ async fn kill_daemons(seed: u64) {
 }
 
 /// Whatever dies, nothing runs twice, nothing is told twice, nobody is left.
-async fn kill_anything(seed: u64) {
+async fn kill_anything(mut victim: Victim, seed: u64) {
     let mut dice = Dice::new(seed);
-    let mut victim = Victim::new().await;
     for _ in 0..kills() {
         tokio::time::sleep(Duration::from_millis(dice.below(350))).await;
         match dice.below(4) {
@@ -319,12 +329,24 @@ async fn kill_anything(seed: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_killed_at_any_moment_loses_and_repeats_nothing() {
-    kill_daemons(0x00C0_FFEE).await;
+    kill_daemons(Victim::new().await, 0x00C0_FFEE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_layers_a_daemon_killed_at_any_moment_loses_and_repeats_nothing() {
+    let Some(victim) = Victim::in_layers().await else { return };
+    kill_daemons(victim, 0x001A_7E25).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_keeper_killed_at_any_moment_is_told_as_lost_and_never_repeated() {
-    kill_anything(0x0BAD_CAFE).await;
+    kill_anything(Victim::new().await, 0x0BAD_CAFE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_layers_a_keeper_killed_at_any_moment_is_told_as_lost_and_never_repeated() {
+    let Some(victim) = Victim::in_layers().await else { return };
+    kill_anything(victim, 0x0002_5EED).await;
 }
 
 /// An orderly stop is as safe as a kill, in mid-command and in mid-answer.
