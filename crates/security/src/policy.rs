@@ -11,6 +11,7 @@ mod launch;
 mod lint;
 mod load;
 mod options;
+mod place;
 mod provenance;
 mod risk;
 mod rule;
@@ -280,7 +281,9 @@ impl Guard for PolicyGuard {
 
     fn weighs(&self, deed: &Deed) -> bool {
         let decision = self.verdict(deed).0.decision;
-        decision == Decision::Ask || (decision == Decision::Allow && self.weight(deed).risk >= Risk::High)
+        // A tool that only reads is asked about where what was read sends it somewhere.
+        let goes = || deed.plan.mcp.is_some() && !place::hosts(&deed.call.args).is_empty();
+        decision == Decision::Ask || (decision == Decision::Allow && (self.weight(deed).risk >= Risk::High || goes()))
     }
 
     fn redact(&self, text: &str) -> String {

@@ -11,7 +11,7 @@ use tinkerbell_core::port::Grounds;
 /// A word of this many bytes is hardly chosen twice by chance.
 const LONG: usize = 12;
 /// Parts of one deed that are looked for; one with more counts as copied.
-const MOST_PARTS: usize = 256;
+pub(super) const MOST_PARTS: usize = 256;
 /// Endings of files, which are no hosts.
 const FILES: [&str; 26] = [
     "c", "cfg", "conf", "cpp", "css", "env", "go", "h", "html", "ini", "java", "js", "json", "lock", "log", "md", "py", "rb", "rs", "sh",
@@ -109,7 +109,7 @@ fn is_host(word: &str) -> bool {
 }
 
 /// Whether a text holds a part as a whole, and not as a piece of a longer word.
-fn holds(text: &str, part: &str) -> bool {
+pub(super) fn holds(text: &str, part: &str) -> bool {
     let is_inner = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     text.match_indices(part).any(|(at, _)| {
         let before = text.get(..at).and_then(|text| text.chars().next_back());

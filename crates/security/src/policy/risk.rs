@@ -4,6 +4,7 @@
 //! rule is never made milder by it, and only the user's own words authorise.
 
 use super::options::Decision;
+use super::place;
 use super::provenance::{self, Taint};
 use super::rule::Call;
 use super::shell::{self, Split, Word};
@@ -141,17 +142,22 @@ pub fn weigh(look: &Weighing<'_>) -> Weight {
     if split.opaque.is_some() {
         found.raise(Risk::Medium, "the command can not be read");
     }
-    let text = look.command.unwrap_or(look.args);
+    let served = look.call.mcp.map(|_| place::texts(look.args));
+    let text = look.command.or(served.as_deref()).unwrap_or(look.args);
     let lower = look.command.map(str::to_lowercase).unwrap_or_default();
     if CREDENTIALS.iter().any(|mark| lower.contains(mark)) {
         found.raise(if can_reach { Risk::High } else { Risk::Medium }, "it names credentials");
     }
     let said = asked(look, &commands, &found.keys);
-    let tainted = match said {
+    let goes = look.call.mcp.filter(|reads| *reads).and_then(|_| place::tainted(look.args, look.grounds));
+    if goes.is_some() {
+        found.raise(Risk::High, "it goes to a place on the network");
+    }
+    let tainted = goes.or_else(|| match said {
         Authorisation::Explicit => None,
         Authorisation::Implied => provenance::tainted(text, &[], look.grounds),
         Authorisation::None => provenance::tainted(text, &found.phrases, look.grounds),
-    };
+    });
     // What somebody else wrote is no wish of the user, however well it fits.
     let authorisation = if tainted.is_some() { Authorisation::None } else { said };
     Weight { risk: found.risk, because: found.because, authorisation, tainted, overwrites }
