@@ -4,6 +4,8 @@
 //! can; nothing of them is kept here. Invariant: whatever is obeyed, nothing outside changes, no secret
 //! reaches the model or the network, and what is asked for in good faith is done in full.
 
+mod dojo;
+
 use crate::escapes::look;
 use crate::home::{Home, Out, finish_within};
 use serde_json::{Value, json};
