@@ -30,6 +30,8 @@ pub struct Plan {
     llm: bool,
     /// Also real projects, built inside the sandbox.
     builds: bool,
+    /// Also real MCP servers, driven in their sandboxes.
+    servers: bool,
 }
 
 enum Outcome {
@@ -58,7 +60,7 @@ impl Plan {
                 "--with" => plan.with(rest.next().copied().unwrap_or(""))?,
                 other => match other.strip_prefix("--with=") {
                     Some(what) => plan.with(what)?,
-                    None => bail!("`test` does not know `{other}`; it takes --fast, --with llm and --with builds"),
+                    None => bail!("`test` does not know `{other}`; it takes --fast and --with llm, builds or servers"),
                 },
             }
         }
@@ -69,7 +71,8 @@ impl Plan {
         match what {
             "llm" => self.llm = true,
             "builds" => self.builds = true,
-            other => bail!("--with knows `llm` and `builds`, not `{other}`"),
+            "servers" => self.servers = true,
+            other => bail!("--with knows `llm`, `builds` and `servers`, not `{other}`"),
         }
         Ok(())
     }
@@ -81,7 +84,7 @@ impl Plan {
 /// Cargo itself cannot be started.
 pub fn run(plan: &Plan) -> Result<ExitCode> {
     type Step = fn(&Plan) -> Result<Outcome>;
-    let steps: [(&'static str, Step); 10] = [
+    let steps: [(&'static str, Step); 11] = [
         ("formatting", formatting),
         ("lints", lints),
         ("tests and house laws", tests),
@@ -91,6 +94,7 @@ pub fn run(plan: &Plan) -> Result<ExitCode> {
         ("fuzzing", fuzzing),
         ("licences and bans", licences),
         ("real builds", real_builds),
+        ("real servers", real_servers),
         ("real model", real_model),
     ];
     let mut reports = Vec::new();
@@ -111,7 +115,7 @@ fn cargo(words: &[&str]) -> Command {
     command.args(words);
     // The suite with the real model is a step of its own; a URL in the environment must not
     // make the ordinary tests depend on that model.
-    command.env_remove(services::LLM_URL).env_remove(services::CORPORA).env_remove(services::BUILDS);
+    command.env_remove(services::LLM_URL).env_remove(services::CORPORA).env_remove(services::BUILDS).env_remove(services::SERVERS);
     command
 }
 
@@ -194,6 +198,15 @@ fn real_builds(plan: &Plan) -> Result<Outcome> {
     outcome_of(&mut command)
 }
 
+fn real_servers(plan: &Plan) -> Result<Outcome> {
+    if !plan.servers {
+        return Ok(Outcome::Skipped("not asked for (--with servers)".into()));
+    }
+    let mut command = Command::new(shell::cargo());
+    command.args(["test", "-p", "tinkerbell", "--test", "it", "servers", "--", "--nocapture"]).env(services::SERVERS, services::servers()?);
+    outcome_of(&mut command)
+}
+
 fn real_model(plan: &Plan) -> Result<Outcome> {
     if !plan.llm {
         return Ok(Outcome::Skipped("not asked for (--with llm)".into()));
@@ -228,11 +241,14 @@ mod tests {
 
     #[test]
     fn arguments_are_read_or_refused_by_name() {
-        let check = |words: &[&str], fast, llm, builds| assert_eq!(Plan::parse(words).unwrap(), Plan { fast, llm, builds });
+        let check = |words: &[&str], fast, llm, builds| {
+            assert_eq!(Plan::parse(words).unwrap(), Plan { fast, llm, builds, servers: false });
+        };
         check(&[], false, false, false);
         check(&["--fast"], true, false, false);
         check(&["--with", "llm", "--fast"], true, true, false);
         check(&["--with=llm", "--with", "builds"], false, true, true);
+        assert_eq!(Plan::parse(&["--with", "servers"]).unwrap(), Plan { servers: true, ..Plan::default() });
         for bad in [&["--slow"][..], &["--with"], &["--with", "k8s"]] {
             assert!(Plan::parse(bad).is_err(), "{bad:?}");
         }

@@ -9,6 +9,7 @@ mod corpora;
 mod format;
 mod http;
 mod llm;
+mod servers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +31,9 @@ pub const CORPORA: &str = "TINKERBELL_TEST_CORPORA";
 /// Names the directory of projects to build.
 pub const BUILDS: &str = "TINKERBELL_TEST_BUILDS";
 
+/// Names the directory of real MCP servers.
+pub const SERVERS: &str = "TINKERBELL_TEST_SERVERS";
+
 /// Runs `services <verb> <name>`.
 ///
 /// # Errors
@@ -39,9 +43,12 @@ pub fn run(words: &[&str]) -> Result<ExitCode> {
         ["up", "llm", rest @ ..] => llm::up(&home("llm"), llm::Settings::parse(rest)?),
         ["down", "llm"] => llm::down(&home("llm")),
         ["up", "builds"] => builds::up(&home("builds")),
+        ["up", "servers"] => servers::up(&home("servers")),
         ["up", "corpora"] => corpora::up(&home("corpora")),
         ["status"] | ["status", "llm"] => llm::status(&home("llm")),
-        _ => bail!("usage: cargo xtask services up llm [--ctx TOKENS] [--threads N] | up corpora | up builds | down llm | status"),
+        _ => bail!(
+            "usage: cargo xtask services up llm [--ctx TOKENS] [--threads N] | up corpora | up builds | up servers | down llm | status"
+        ),
     }
 }
 
@@ -64,6 +71,14 @@ pub fn corpora() -> Result<Result<PathBuf, String>> {
 /// A directory can not be written.
 pub fn builds() -> Result<PathBuf> {
     builds::fetch(&home("builds"))
+}
+
+/// The directory of real MCP servers, fetched where they are missing.
+///
+/// # Errors
+/// A directory can not be written.
+pub fn servers() -> Result<PathBuf> {
+    servers::fetch(&home("servers"))
 }
 
 fn home(name: &str) -> PathBuf {

@@ -30,6 +30,7 @@ mod provider;
 mod repository;
 mod risk;
 mod sealed;
+mod servers;
 mod service;
 mod torture;
 mod trust;

@@ -1,0 +1,58 @@
+//! Real MCP servers, fetched by package name, for tests of the client that drives them in their sandboxes.
+//!
+//! They are installed below `target/` as a user would install them, and started by tests alone. Invariant: a
+//! kind that cannot be fetched is left out and named with the reason.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::Result;
+
+/// The language, and how its servers are installed into the current directory.
+const KINDS: [(&str, &str); 2] = [
+    (
+        "node",
+        "npm install --prefix . --no-audit --no-fund --loglevel=error \
+         @modelcontextprotocol/server-everything@2026.8.31 @modelcontextprotocol/server-filesystem@2026.8.31",
+    ),
+    (
+        "python",
+        "python3 -m pip install --quiet --disable-pip-version-check --timeout 20 --retries 1 --target . \
+         mcp-server-time==2026.10.19 mcp-server-git==2026.10.19",
+    ),
+];
+
+/// Fetches what is missing; tells where it lies.
+///
+/// # Errors
+/// A directory can not be written.
+pub fn up(home: &Path) -> Result<ExitCode> {
+    println!("the servers lie in {}", fetch(home)?.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The directory with one directory per kind, and a file `KIND.ready` beside each that is whole.
+///
+/// # Errors
+/// A directory can not be written.
+pub fn fetch(home: &Path) -> Result<PathBuf> {
+    for (kind, script) in KINDS {
+        let (dir, ready) = (home.join(kind), home.join(format!("{kind}.ready")));
+        if ready.is_file() {
+            continue;
+        }
+        if dir.exists() {
+            fs::remove_dir_all(&dir)?;
+        }
+        fs::create_dir_all(&dir)?;
+        let fetched = Command::new("sh").args(["-ec", script]).current_dir(&dir).stdin(Stdio::null()).output()?;
+        if fetched.status.success() {
+            fs::write(ready, "")?;
+        } else {
+            let why = String::from_utf8_lossy(&fetched.stderr);
+            println!("skipped: servers for {kind} can not be fetched: {}", why.lines().last().unwrap_or("its tools are missing"));
+        }
+    }
+    Ok(home.to_owned())
+}
