@@ -180,16 +180,10 @@ impl Root {
     /// Sets the permission bits of a file or directory.
     pub fn chmod(&self, path: &BStr, bits: u32) -> Result<()> {
         let Some((dir, name)) = self.parent(path)? else { return Ok(()) };
-        let mode = Mode::from_raw_mode(bits);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let set = match rustix::fs::openat(&dir, name.as_slice(), flags, Mode::empty()) {
-            Ok(fd) => rustix::fs::fchmod(&fd, mode),
-            // Its mode hides it from us, so it is no link.
-            Err(Errno::ACCESS) => rustix::fs::chmodat(&dir, name.as_slice(), mode, AtFlags::empty()),
+        match set_mode(dir.as_fd(), &name, bits) {
             Err(Errno::NOENT | Errno::LOOP) => Ok(()),
-            Err(errno) => Err(errno),
-        };
-        set.map_err(self.fail("set mode", path))
+            other => other.map_err(self.fail("set mode", path)),
+        }
     }
 
     /// Makes a directory with its parents.
@@ -289,7 +283,7 @@ pub fn open_dir(at: impl AsFd, name: &[u8], own: bool) -> Result<OwnedFd, Errno>
             if !is_dir {
                 return Err(Errno::ACCESS);
             }
-            rustix::fs::chmodat(&at, name, Mode::from_raw_mode(0o700), AtFlags::empty())?;
+            set_mode(at.as_fd(), name, 0o700)?;
             rustix::fs::openat(&at, name, DIR, Mode::empty())
         }
         other => other,
@@ -315,10 +309,10 @@ pub fn open_file(at: BorrowedFd<'_>, name: &[u8], own: bool) -> std::io::Result<
             if kind_of(&before) != FileType::RegularFile {
                 return Err(Errno::ACCESS.into());
             }
-            rustix::fs::chmodat(at, name, Mode::from_raw_mode(0o600), AtFlags::empty())?;
-            let opened = rustix::fs::openat(at, name, flags, Mode::empty());
-            rustix::fs::chmodat(at, name, Mode::from_raw_mode(before.st_mode & 0o7777), AtFlags::empty())?;
-            opened?
+            set_mode(at, name, 0o600)?;
+            let opened = rustix::fs::openat(at, name, flags, Mode::empty())?;
+            rustix::fs::fchmod(&opened, Mode::from_raw_mode(before.st_mode & 0o7777))?;
+            opened
         }
         other => other?,
     };
@@ -326,6 +320,26 @@ pub fn open_file(at: BorrowedFd<'_>, name: &[u8], own: bool) -> std::io::Result<
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
     }
     Ok(File::from(opened))
+}
+
+/// Sets the permission bits of what stands under a name, which need not be readable. A link is refused,
+/// and none is followed: a command may swap the name for one at any moment, and with it the bits of a file
+/// outside would be set.
+pub fn set_mode(at: BorrowedFd<'_>, name: &[u8], bits: u32) -> Result<(), Errno> {
+    let mode = Mode::from_raw_mode(bits);
+    #[cfg(target_os = "linux")]
+    {
+        let held = rustix::fs::openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        if kind_of(&rustix::fs::fstat(&held)?) == FileType::Symlink {
+            return Err(Errno::LOOP);
+        }
+        // Such a descriptor can not be asked to change anything, but its entry leads to that very inode.
+        rustix::fs::chmod(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held)), mode)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        rustix::fs::chmodat(at, name, mode, AtFlags::SYMLINK_NOFOLLOW)
+    }
 }
 
 /// Where a link points.

@@ -170,7 +170,8 @@ impl Raw<'_> {
         }
         let file = match beneath::open_file(seen.dir, seen.name, true) {
             Ok(file) => file,
-            Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            // A running command has taken it away, or put a link in its place.
+            Err(why) if is_gone(&why) => return Ok(None),
             Err(why) => return Err(Error::io("open", &self.root.full(seen.path))(why)),
         };
         let id = self.store(file, size).map_err(|e| match e {
@@ -194,6 +195,10 @@ impl Raw<'_> {
         file.take(size).read_to_end(&mut bytes).map_err(Error::io("read", self.source.store.path()))?;
         self.source.store.blob(&bytes, self.source.pinned)
     }
+}
+
+fn is_gone(why: &std::io::Error) -> bool {
+    matches!(rustix::io::Errno::from_io_error(why), Some(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP))
 }
 
 /// Splits modes into the usual ones and the rest, and keeps the directories worth a line.

@@ -165,7 +165,8 @@ impl Walk<'_> {
         let own = at.root.is_own();
         let dir = match beneath::open_dir(at.dir, name, own) {
             Ok(dir) => dir,
-            Err(rustix::io::Errno::NOENT) => return Ok(false),
+            // Gone since the listing, or something else by now.
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => return Ok(false),
             Err(rustix::io::Errno::ACCESS) if !own => {
                 visitor.unreadable(path);
                 return Ok(false);

@@ -59,13 +59,27 @@ fn open(at: impl AsFd, path: impl rustix::path::Arg + Copy) -> Result<OwnedFd, E
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = match rustix::fs::openat(at.as_fd(), path, flags, Mode::empty()) {
         Err(Errno::ACCESS) => {
-            rustix::fs::chmodat(at.as_fd(), path, Mode::RWXU, AtFlags::empty())?;
+            enter(at.as_fd(), path)?;
             rustix::fs::openat(at.as_fd(), path, flags, Mode::empty())?
         }
         other => other?,
     };
     rustix::fs::fchmod(&dir, Mode::RWXU)?;
     Ok(dir)
+}
+
+/// Lets us into a directory that its mode closes; never through a link that was put in its place.
+fn enter(at: BorrowedFd<'_>, path: impl rustix::path::Arg + Copy) -> Result<(), Errno> {
+    #[cfg(target_os = "linux")]
+    {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let held = rustix::fs::openat(at, path, flags, Mode::empty())?;
+        rustix::fs::chmod(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held)), Mode::RWXU)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        rustix::fs::chmodat(at, path, Mode::RWXU, AtFlags::SYMLINK_NOFOLLOW)
+    }
 }
 
 fn names(dir: &OwnedFd) -> Result<Vec<CString>, Errno> {

@@ -272,9 +272,11 @@ impl<'a> Apply<'a> {
         }
         self.into(at, entry)?;
         // Whatever it was on the way here: to be entered it may have been opened.
-        let bits = Mode::from_raw_mode(entry.up.st_mode & 0o777);
-        rustix::fs::chmodat(dir, entry.name, bits, AtFlags::empty()).map_err(self.fail("set mode", entry.path))?;
-        Ok(())
+        match beneath::set_mode(dir, entry.name, entry.up.st_mode & 0o777) {
+            // Somebody has put a link there meanwhile, or taken it away.
+            Err(Errno::LOOP | Errno::NOENT) => Ok(()),
+            other => other.map_err(self.fail("set mode", entry.path)),
+        }
     }
 
     /// Moves a new directory as it is, if nothing in it is to be refused.
@@ -433,8 +435,7 @@ impl<'a> Apply<'a> {
         let Some(dir) = at.low else { return Ok(()) };
         if entry.kind == Kind::File && raises(&entry.up) {
             self.refuse(entry.path, "the bits setuid and setgid are not taken over")?;
-            let bits = Mode::from_raw_mode(entry.up.st_mode & 0o777);
-            rustix::fs::chmodat(at.up, entry.name, bits, AtFlags::empty()).map_err(self.fail("set mode", entry.path))?;
+            beneath::set_mode(at.up, entry.name, entry.up.st_mode & 0o777).map_err(self.fail("set mode", entry.path))?;
         }
         judge::strip(at.up, entry.name);
         rustix::fs::renameat(at.up, entry.name, dir, to).map_err(self.fail("move", entry.path))

@@ -127,3 +127,51 @@ async fn a_poisoned_home_does_not_pass_the_check_full() {
 async fn a_poisoned_home_does_not_pass_the_check_landlock() {
     a_poisoned_home_does_not_pass_the_check("landlock").await;
 }
+
+/// Exchanges files that nobody may read with links to `$1`, for a while.
+const EXCHANGE: &str = "import ctypes, os, sys, time
+libc = ctypes.CDLL(None)
+os.mkdir('z')
+pairs = [(b'z/f%d' % n, b'z/l%d' % n) for n in range(60)]
+for file, link in pairs:
+    open(file, 'w').close()
+    os.chmod(file, 0o066)
+    os.symlink(sys.argv[1], link)
+print('begin', flush=True)
+end = time.time() + 15
+while time.time() < end:
+    for file, link in pairs:
+        libc.renameat2(-100, file, -100, link, 2)
+";
+
+/// Who takes checkpoints opens what a mode closes, and closes it again: never through a link that was
+/// exchanged for the file in between. User 0 may read everything, so an ordinary user is attacked.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchanged_file_changes_no_mode_outside() {
+    let mut home = Home::with(vec![]).await;
+    home.level = "full";
+    let key = home.dir.path().join("home/id_key");
+    let facts = std::os::unix::fs::PermissionsExt::from_mode;
+    std::fs::write(&key, "mine\n").unwrap();
+    std::fs::set_permissions(&key, facts(0o600)).unwrap();
+    commit(&home, &[("exchange.py", EXCHANGE)]);
+    let attack = format!("python3 exchange.py {}", key.display());
+    let begin = Turn::call("exec", json!({ "cmd": attack, "yield_ms": 1500 }));
+    let writes = (0..12).map(|n| Turn::call("write", json!({ "path": format!("src/{n}.txt"), "content": "x\n" })));
+    let model = tinkerbell_testkit::llm::Scripted::start([begin].into_iter().chain(writes).collect()).await.unwrap();
+    let config = std::fs::read_to_string(home.tb().join("config.toml")).unwrap();
+    home.config(&config.replace(&home.model.as_ref().unwrap().base_url(), &model.base_url()));
+    home.model = Some(model);
+    if rustix::process::getuid().is_root() {
+        let handed = std::process::Command::new("chown").arg("-R").arg("65534:65534").arg(home.dir.path()).status().unwrap();
+        assert!(handed.success());
+        home.wrap = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"].map(str::to_owned).to_vec();
+    }
+    // How the task itself ends does not matter: it works against its own checkpoints.
+    if ran(&home, &["run", "x"]).await.is_none() {
+        return;
+    }
+    assert!(home.asked() > 1, "the attack has begun");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&key).unwrap().permissions());
+    assert_eq!(mode & 0o7777, 0o600);
+}
