@@ -123,6 +123,39 @@ const OPENS: &[(i64, u8, u8)] = &[
 /// The bit of `O_TMPFILE` that no other flag has.
 const UNNAMED: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
 
+/// Calls by which processes of one user meet that no file leads to. Where commands have an IPC namespace
+/// of their own they meet nobody; elsewhere they would read and write what belongs to the user's other programs.
+const MEETING: &[i64] = &[
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_semctl,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+    // A socket that came from a pair can be led elsewhere.
+    libc::SYS_connect,
+];
+
+/// Calls that change how another process runs, with the place of its number, which is zero for the caller.
+/// The kernel asks for the same user and nothing else, and Landlock is not asked.
+const STEERING: &[(i64, u8)] = &[
+    (libc::SYS_setpriority, 1),
+    (libc::SYS_sched_setaffinity, 0),
+    (libc::SYS_sched_setscheduler, 0),
+    (libc::SYS_sched_setparam, 0),
+    (libc::SYS_sched_setattr, 0),
+    (libc::SYS_ioprio_set, 1),
+];
+/// Those of them that can mean all processes of a user, with the first argument that does.
+const ALL_OF_A_USER: &[(i64, u64)] = &[(libc::SYS_setpriority, 2), (libc::SYS_ioprio_set, 3)];
+
 /// Compiles the filters, in the order in which they are to be installed.
 pub fn programs(sockets: Sockets, segments: bool, guarded: &[i32]) -> Result<Vec<BpfProgram>, Broken> {
     let eperm = libc::EPERM.cast_unsigned();
@@ -177,6 +210,7 @@ fn add_conditions(rules: &mut BTreeMap<i64, Vec<SeccompRule>>, sockets: Sockets,
     match sockets {
         Sockets::Refused => {
             rules.insert(libc::SYS_socket, Vec::new());
+            keep_apart(rules)?;
         }
         Sockets::Common => {
             let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
@@ -194,6 +228,28 @@ fn add_conditions(rules: &mut BTreeMap<i64, Vec<SeccompRule>>, sockets: Sockets,
     }
     if !guarded.is_empty() {
         rules.insert(libc::SYS_pidfd_send_signal, Vec::new());
+    }
+    Ok(())
+}
+
+/// Keeps a command from the user's other processes where no namespace hides them.
+fn keep_apart(rules: &mut BTreeMap<i64, Vec<SeccompRule>>) -> Result<(), seccompiler::BackendError> {
+    let is = |arg: u8, op: Op, value: u64| SeccompCondition::new(arg, Len::Dword, op, value);
+    for call in MEETING {
+        rules.insert(*call, Vec::new());
+    }
+    // One that carries datagrams is bound to nobody: each names whom it goes to.
+    let kind = Op::MaskedEq(0xf);
+    let datagrams = SeccompRule::new(vec![is(1, kind, u64::from(libc::SOCK_DGRAM.cast_unsigned()))?])?;
+    rules.entry(libc::SYS_socketpair).or_default().push(datagrams);
+    // A limit on processor time ends a process as a signal does. Asking for one is harmless.
+    let sets = SeccompCondition::new(2, Len::Qword, Op::Ne, 0)?;
+    rules.entry(libc::SYS_prlimit64).or_default().push(SeccompRule::new(vec![is(0, Op::Ne, 0)?, sets])?);
+    for (call, place) in STEERING {
+        rules.entry(*call).or_default().push(SeccompRule::new(vec![is(*place, Op::Ne, 0)?])?);
+    }
+    for (call, which) in ALL_OF_A_USER {
+        rules.entry(*call).or_default().push(SeccompRule::new(vec![is(0, Op::Eq, *which)?])?);
     }
     Ok(())
 }

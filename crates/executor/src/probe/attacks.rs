@@ -160,6 +160,15 @@ fn processes(log: &mut Log, targets: &Targets) {
     log.fails("signal a process outside", call(libc::SYS_kill, [targets.victim.into(), libc::SIGKILL.into(), 0, 0]));
     let environ = format!("/proc/{}/environ", targets.victim);
     log.fails("read the environment of a process outside", std::fs::File::open(environ).and_then(|mut file| file.read(&mut [0; 16])));
+    if !targets.is_full {
+        // Where it is seen it must be out of reach: these calls ask neither Landlock nor for more than the same user.
+        let victim = i64::from(targets.victim);
+        log.fails_with("limit a process outside", call(libc::SYS_prlimit64, [victim, libc::RLIMIT_CORE.into(), 1, 0]), libc::EPERM);
+        log.fails_with("slow a process outside", call(libc::SYS_setpriority, [0, victim, 1, 0]), libc::EPERM);
+        log.fails_with("share memory without a file", call(libc::SYS_shmget, [0, 4096, 0o600, 0]), libc::EPERM);
+        let pair = call(libc::SYS_socketpair, [libc::AF_UNIX.into(), libc::SOCK_DGRAM.into(), 0, 1]);
+        log.fails_with("a pair of datagram sockets", pair, libc::EPERM);
+    }
     log.fails_with("trace", call(libc::SYS_ptrace, [0, 0, 0, 0]), libc::EPERM);
     log.fails_with("read another's memory", call(libc::SYS_process_vm_readv, [targets.victim.into(), 0, 0, 0]), libc::EPERM);
 }

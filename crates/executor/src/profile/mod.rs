@@ -168,6 +168,14 @@ fn git_dirs(own: &Path, common: &Path) -> Vec<PathBuf> {
     git
 }
 
+/// Sockets right within a directory, of git's watcher of files for one: that a directory is mounted read-only
+/// keeps nobody from speaking to who listens there.
+fn sockets(dir: &Path) -> Vec<PathBuf> {
+    use std::os::unix::fs::FileTypeExt;
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket())).map(|entry| entry.path()).collect()
+}
+
 /// Whether a directory is a store of git's objects and nothing else: the file that names it may have
 /// come with the repository, and names what a command is to read.
 fn is_store(dir: &Path) -> bool {
@@ -220,6 +228,7 @@ fn fill_full(cell: &mut Cell, places: &Places, reach: &Reach, layer: Option<Laye
     mounts.extend(reach.holes.iter().map(|at| Mount::Mask { at: at.clone() }));
     if places.access.reads {
         mounts.extend(places.git.iter().map(|dir| bind(dir, false)));
+        mounts.extend(places.git.iter().flat_map(|dir| sockets(dir)).map(|at| Mount::Mask { at }));
         mounts.extend(workspace(places, layer.as_ref()));
     }
     mounts.push(bind(&places.home, true));

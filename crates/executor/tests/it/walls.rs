@@ -30,6 +30,8 @@ both!(attacks_from_the_shell_fail, house, {
     tcp.set_nonblocking(true).unwrap();
     let port = tcp.local_addr().unwrap().port();
     let victim = std::process::id();
+    let _datagrams = std::os::unix::net::UnixDatagram::bind(house.root().join("datagrams")).unwrap();
+    let _watcher = std::os::unix::net::UnixListener::bind(house.root().join("git/watcher.ipc")).unwrap();
     std::fs::write(house.root().join("outside"), "outside-canary").unwrap();
     // Landlock up to ABI 7 does not know `chmod`: the level's documented gap.
     let chmod = if house.level == Level::Full { "" } else { "# " };
@@ -54,6 +56,11 @@ both!(attacks_from_the_shell_fail, house, {
         cat /proc/{victim}/environ && broke environ
         cat /proc/{victim}/root{root}/outside && broke victimroot
         kill -0 {victim} && broke kill
+        python3 -c 'import resource; resource.prlimit({victim}, resource.RLIMIT_CORE, (0, 0))' && broke prlimit
+        python3 -c 'import os; os.setpriority(os.PRIO_PROCESS, {victim}, 1)' && broke nice
+        python3 -c 'import os; os.sched_setaffinity({victim}, os.sched_getaffinity(0))' && broke affinity
+        python3 -c 'import socket; socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b"x", "{root}/datagrams")' && broke datagram
+        python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect("{root}/git/watcher.ipc")' && broke watcher
         (exec 3<>/dev/tcp/127.0.0.1/{port}) && broke bash-tcp
         python3 -c 'import socket; socket.create_connection(("127.0.0.1", {port}))' && broke tcp
         echo x > {root}/git/config && broke gitconfig
