@@ -89,7 +89,7 @@ fn is_binary(bytes: &[u8]) -> bool {
 }
 
 fn sides(change: &Change, path: &str) -> (String, String) {
-    let side = |leaf: Option<Leaf>, letter: &str| leaf.map_or_else(|| "/dev/null".to_owned(), |_| format!("{letter}/{path}"));
+    let side = |leaf: Option<Leaf>, letter: &str| leaf.map_or_else(|| "/dev/null".to_owned(), |_| named(letter, path));
     (side(change.old, "a"), side(change.new, "b"))
 }
 
@@ -105,7 +105,28 @@ fn header(change: &Change, path: &str) -> String {
         (Some(old), Some(new)) if old.kind != new.kind => format!("old mode {}\nnew mode {}\n", mode(old), mode(new)),
         _ => String::new(),
     };
-    format!("diff --git a/{path} b/{path}\n{modes}")
+    format!("diff --git {} {}\n{modes}", named("a", path), named("b", path))
+}
+
+/// One side's name as git writes it: quoted where a line end or its kind would make other lines of it.
+fn named(side: &str, path: &str) -> String {
+    if !path.chars().any(|sign| sign.is_control() || matches!(sign, '"' | '\\')) {
+        return format!("{side}/{path}");
+    }
+    let inner = path.chars().fold(String::new(), |mut out, sign| {
+        match sign {
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '"' | '\\' => out.extend(['\\', sign]),
+            sign if sign.is_control() => {
+                let mut bytes = [0; 4];
+                out.extend(sign.encode_utf8(&mut bytes).bytes().map(|byte| format!("\\{byte:03o}")));
+            }
+            other => out.push(other),
+        }
+        out
+    });
+    format!("\"{side}/{inner}\"")
 }
 
 const fn mode(leaf: Leaf) -> &'static str {
@@ -115,4 +136,11 @@ const fn mode(leaf: Leaf) -> &'static str {
         EntryKind::Commit => "160000",
         EntryKind::Blob | EntryKind::Tree => "100644",
     }
+}
+
+#[cfg(test)]
+#[test]
+fn a_name_makes_no_other_lines() {
+    assert_eq!(named("b", "src/a b.rs"), "b/src/a b.rs");
+    assert_eq!(named("b", "x\n+++ b/\"y\"\t\u{1b}é\\"), "\"b/x\\n+++ b/\\\"y\\\"\\t\\033é\\\\\"");
 }

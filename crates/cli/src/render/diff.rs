@@ -41,7 +41,8 @@ pub fn file(file: &FileChange) -> String {
         "deleted" => 'D',
         _ => 'M',
     };
-    format!("{sign} {}  +{} -{}", visible(&file.path), file.plus, file.minus)
+    // A line end in a name would make a line of its own.
+    format!("{sign} {}  +{} -{}", visible(&file.path).replace('\n', "\\n"), file.plus, file.minus)
 }
 
 /// How much changed.
@@ -70,7 +71,7 @@ mod tests {
     #[test]
     fn files_are_summed() {
         let files = [FileChange { path: "a\nb".into(), kind: "added".into(), plus: 2, minus: 0 }];
-        assert_eq!(stat(&files), ["A a\nb  +2 -0", "1 file changed, +2 -0"]);
+        assert_eq!(stat(&files), ["A a\\nb  +2 -0", "1 file changed, +2 -0"]);
         assert_eq!(stat(&[]), ["no files changed"]);
     }
 }
