@@ -168,7 +168,7 @@ fn hides(letter: char, before: Option<char>) -> bool {
             blank(letter)
                 || matches!(letter,
                     '\u{ad}' | '\u{34f}' | '\u{180b}'..='\u{180e}' | '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{2060}'..='\u{2065}'
-                    | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}'
+                    | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffc}' | '\u{13430}'..='\u{1345f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
                     | '\u{e0000}'..='\u{e0fff}')
         }
     }
