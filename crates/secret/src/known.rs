@@ -8,10 +8,12 @@ use crate::redactor::{Redactor, SHORTEST};
 use crate::secret::Named;
 use crate::stream::Stream;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Most values that are kept; beyond it the oldest goes. A key changed each hour takes six weeks.
+/// Most values that are kept; beyond it the oldest goes of the name that has most. A key changed each hour
+/// takes six weeks.
 pub const MOST_VALUES: usize = 1_024;
 
 /// The values that are known, shared by all parts of a process.
@@ -48,8 +50,7 @@ impl Known {
         }
         let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
         now.values.extend(fresh);
-        let surplus = now.values.len().saturating_sub(MOST_VALUES);
-        now.values.drain(..surplus);
+        now.values = within_limit(std::mem::take(&mut now.values));
         now.redactor = Arc::new(Redactor::new(&now.values));
         true
     }
@@ -98,6 +99,34 @@ impl Known {
     }
 }
 
+/// At most [`MOST_VALUES`]. A name that comes with many, as a repository's file may, pays with its own: it
+/// must not make us forget another's.
+fn within_limit(values: Vec<Named>) -> Vec<Named> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for (name, _) in &values {
+        *counts.entry(name.clone()).or_default() += 1;
+    }
+    let mut over = values.len().saturating_sub(MOST_VALUES);
+    // What each name may keep: the largest number for all at which everything fits.
+    let mut most = counts.values().copied().max().unwrap_or_default();
+    while over > 0 && most > 1 {
+        let above = counts.values().filter(|count| **count >= most).count();
+        most -= 1;
+        over = over.saturating_sub(above);
+    }
+    counts.values_mut().for_each(|count| *count = count.saturating_sub(most));
+    let is_kept = |value: &Named| match counts.get_mut(&value.0) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            false
+        }
+        _ => true,
+    };
+    let kept: Vec<Named> = values.into_iter().filter(is_kept).collect();
+    let over = kept.len().saturating_sub(MOST_VALUES);
+    kept.into_iter().skip(over).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +153,17 @@ mod tests {
         assert_eq!(known.redact("value-number-0000"), "[secret KEY]");
         known.learn([named("KEY", "one-value-more")]);
         assert_eq!(known.redact("value-number-0000 value-number-0001 one-value-more"), "value-number-0000 [secret KEY] [secret KEY]");
+    }
+
+    #[test]
+    fn a_name_with_many_values_makes_nobody_forget_the_others() {
+        let known = Known::new();
+        known.learn([named("KEY", "the-users-key"), named("OTHER", "another-key")]);
+        known.learn((0..3 * MOST_VALUES).map(|at| named("git credential", &format!("value-number-{at:04}"))));
+        known.learn([named("LATE", "the-last-key")]);
+        assert_eq!(known.redact("the-users-key another-key the-last-key"), "[secret KEY] [secret OTHER] [secret LATE]");
+        assert_eq!(known.redact("value-number-3071"), "[secret git credential]");
+        assert_eq!(known.values().len(), MOST_VALUES);
     }
 
     #[test]

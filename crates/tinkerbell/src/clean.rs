@@ -4,6 +4,7 @@
 //! the engine sees it, so what is executed is what is recorded. Invariant: no request to a provider and
 //! no record made of a client's words holds a value that was known when it was made.
 
+use crate::secrets::Secrets;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -24,14 +25,14 @@ use tinkerbell_secret::Known;
 /// Models that are asked without secrets.
 pub struct CleanModel {
     inner: Arc<dyn Model>,
-    known: Arc<Known>,
+    secrets: Arc<Secrets>,
 }
 
 impl CleanModel {
     /// Around other models.
     #[must_use]
-    pub fn new(inner: Arc<dyn Model>, known: Arc<Known>) -> Arc<Self> {
-        Arc::new(Self { inner, known })
+    pub fn new(inner: Arc<dyn Model>, secrets: Arc<Secrets>) -> Arc<Self> {
+        Arc::new(Self { inner, secrets })
     }
 }
 
@@ -53,8 +54,9 @@ fn clean_call(call: &mut ModelCall, known: &Known) {
         match message {
             Message::User(text) | Message::Tool { text, .. } => leaving(text),
             Message::Assistant { parts, .. } => parts.iter_mut().filter(|part| part.kind != PartKind::Opaque as i32).for_each(|part| {
-                // Text, reasoning, or the arguments of a call.
+                // Text, reasoning, or the arguments of a call; and the name that a model made up for a tool.
                 leaving(&mut part.text);
+                leaving(&mut part.tool);
             }),
         }
     }
@@ -72,8 +74,11 @@ impl Model for CleanModel {
     }
 
     fn complete(&self, mut call: ModelCall) -> BoxStream<'static, Result<ModelEvent, ModelError>> {
-        clean_call(&mut call, &self.known);
-        let known = self.known.clone();
+        // A file may have been changed since anybody asked for its value: a command that can read it may
+        // have printed the new one.
+        self.secrets.store.learn_all();
+        let known = self.secrets.known.clone();
+        clean_call(&mut call, &known);
         let clean = move |event| match event {
             Ok(ModelEvent::Retrying { mut why, wait, spent }) => {
                 put(&mut why, |text| known.redact(text));

@@ -153,7 +153,7 @@ pub async fn build(places: &Places, env: &Environment, sources: Sources, ground:
     guard.set_reach(crate::policy::reaches(&config));
     let policy = Policies::begin(guard.clone(), &sources)?;
     let live = Live::new(sources, env.clone(), places.clone(), router.clone(), loaded);
-    let model: Arc<dyn Model> = CleanModel::new(router, known.clone());
+    let model: Arc<dyn Model> = CleanModel::new(router, secrets.clone());
     let runner = AgentRunner::new(AgentDeps {
         model,
         tools: tools(&sandbox, &blobs, &mcp::desks(sandbox.clone(), clock.clone(), places, mcp::of_live(&live, secrets.lookup()))),

@@ -7,6 +7,7 @@
 use super::stage::{Stage, broken};
 use crate::context::{Sources, render, tokens};
 use futures_util::StreamExt as _;
+use serde_json::Value;
 use std::collections::HashSet;
 use std::sync::Arc;
 use tinkerbell_core::code::{Fault, exit};
@@ -192,6 +193,11 @@ impl Asking {
             // Arguments, too: what is executed is what is recorded. Opaque parts are signed by their maker.
             if part.kind != PartKind::Opaque as i32 {
                 part.text = self.stage.clean(&part.text);
+                if part.kind == PartKind::Call as i32 {
+                    part.text = clean_args(part.text, &|text| self.stage.clean(text));
+                }
+                part.tool = nameable(self.stage.clean(&part.tool));
+                part.call_id = self.stage.clean(&part.call_id);
             }
             if part.kind == PartKind::Call as i32 && (part.call_id.is_empty() || !seen.insert(part.call_id.clone())) {
                 part.call_id = format!("call_{}_{index}", self.seq);
@@ -199,5 +205,63 @@ impl Asking {
             part
         };
         parts.into_iter().enumerate().map(fix).collect()
+    }
+}
+
+/// Arguments that hold no secret when a tool has read them, either: JSON can write every sign by its number.
+fn clean_args(args: String, clean: &dyn Fn(&str) -> String) -> String {
+    let hides = args.contains("\\u") || args.contains("\\/");
+    let Some(mut value) = hides.then(|| serde_json::from_str(&args).ok()).flatten() else { return args };
+    if clean_value(&mut value, clean) { value.to_string() } else { args }
+}
+
+/// Cleans every text within a value, names of fields among them; tells whether one was changed.
+fn clean_value(value: &mut Value, clean: &dyn Fn(&str) -> String) -> bool {
+    let fix = |text: &mut String| {
+        let fresh = clean(text);
+        let is_other = fresh != *text;
+        *text = fresh;
+        is_other
+    };
+    match value {
+        Value::String(text) => fix(text),
+        Value::Array(all) => all.iter_mut().fold(false, |any, one| clean_value(one, clean) | any),
+        Value::Object(fields) => {
+            let mut any = false;
+            let old = std::mem::take(fields);
+            for (mut name, mut inner) in old {
+                any |= fix(&mut name) | clean_value(&mut inner, clean);
+                fields.insert(name, inner);
+            }
+            any
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Names of tools go back to providers, which take no brackets and no spaces in them.
+fn nameable(tool: String) -> String {
+    if tool.contains("[secret ") { tool.replace(['[', ' ', ']'], "_") } else { tool }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_json_hides_is_found() {
+        let clean = |text: &str| text.replace("hunter22", "[secret X]");
+        let check = |args: &str, wanted: &str| assert_eq!(clean_args(args.to_owned(), &clean), wanted);
+        check("{\"cmd\":\"echo \\u0068unter22\"}", "{\"cmd\":\"echo [secret X]\"}");
+        check("{\"a\":[{\"hunter\\u00322\":1}]}", "{\"a\":[{\"[secret X]\":1}]}");
+        // What holds none stays byte for byte, as does what is no JSON.
+        check("{ \"cmd\": \"echo \\u0041\" }", "{ \"cmd\": \"echo \\u0041\" }");
+        check("{\\u0068unter22", "{\\u0068unter22");
+    }
+
+    #[test]
+    fn a_tool_s_name_stays_one() {
+        assert_eq!(nameable("[secret MY_KEY]".to_owned()), "_secret_MY_KEY_");
+        assert_eq!(nameable("fly to".to_owned()), "fly to");
     }
 }

@@ -78,7 +78,12 @@ pub fn event(item: &Item, clean: &dyn Fn(&str) -> String) -> Event {
 
 fn answer(done: &Completion, clean: &dyn Fn(&str) -> String) -> Answer {
     let mut parts = done.parts.clone();
-    parts.iter_mut().for_each(|part| part.text = clean(&part.text));
+    for part in &mut parts {
+        // A model may put anything into any of them.
+        for text in [&mut part.text, &mut part.tool, &mut part.call_id] {
+            *text = clean(text);
+        }
+    }
     Answer {
         parts,
         made: Some(done.made.clone()),

@@ -260,6 +260,8 @@ fn turns(number: usize, canaries: &Canaries) -> Vec<Turn> {
     vec![
         exec(&format!("{PRINT}; dd if=leak.txt bs={} 2> /dev/null", 1 + number % 17)),
         exec(PRINT_MORE),
+        // A tool that there is not.
+        Turn::call(&canaries.key, json!({})),
         Turn { text: repeats.clone(), ..exec(&format!("echo '{}' '{}'; {wait}", canaries.key, canaries.remote)) },
         Turn::call("plan", json!({ "steps": [{ "text": format!("use {}", canaries.file), "status": "done" }] })),
         Turn::call("read", json!({ "path": "leak.txt" })),
@@ -322,6 +324,25 @@ async fn a_secret_is_changed_without_a_restart() {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     cage.home.run(&["run", "go"]).await.exits(78).says("TB-SECRET-002").says("chmod 600");
     cage.home.run(&["doctor", "--offline"]).await.says("lets others read");
+}
+
+/// What a command prints that runs while a file is changed is replaced before a provider reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_new_meanwhile_reaches_no_provider() {
+    let print = exec("echo waiting; for i in $(seq 1 600); do test -e go && break; sleep 0.05; done; printf 'new-%s' value-of-key-2");
+    let home = Home::with(vec![print, Turn::text("done")]).await;
+    let file = home.dir.path().join("rotating");
+    std::fs::write(&file, "old-value-of-key-1\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let config = std::fs::read_to_string(home.tb().join("config.toml")).unwrap();
+    home.config(&format!("{config}[secrets.mine]\nfile = \"{}\"\n", file.display()));
+    let task = home.submit(&["go"]).await;
+    home.until_output("waiting").await;
+    std::fs::write(&file, "new-value-of-key-2\n").unwrap();
+    std::fs::write(Path::new(home.inspect(&task).await["workspace"].as_str().unwrap()).join("go"), "").unwrap();
+    home.run(&["wait", &task]).await.exits(0);
+    let asked = home.model.as_ref().unwrap().requests().pop().unwrap().body.to_string();
+    assert!(asked.contains("[secret mine]") && !asked.contains("new-value"), "{asked}");
 }
 
 /// What looks like a key of a known maker does not leave the machine, unless the operator says so.
