@@ -8,8 +8,7 @@ use crate::args::Format;
 use crate::house::{Chore, Granting};
 use crate::output::Tone;
 use crate::prompt::Asker;
-use crate::render::lines::banner;
-use crate::render::{one_line, question, table, visible};
+use crate::render::{lines, one_line, question, table, visible};
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -103,9 +102,7 @@ pub async fn inbox(desk: &Desk, format: Format) -> Result<u8, Fault> {
     let open = client.approvals().await?;
     if format == Format::Table {
         let unasked = client.tasks(true, TASKS, None).await?.tasks;
-        for (view, yolo) in unasked.iter().filter_map(|view| Some((view, view.yolo.as_ref()?))) {
-            desk.out.talk(&desk.out.on_talk(Tone::Bad, &format!("{} {}", view.short, banner(yolo))));
-        }
+        lines::unasked(&unasked).for_each(|line| desk.out.talk(&desk.out.on_talk(Tone::Bad, &line)));
     }
     match format {
         Format::Json => desk.json(&open)?,

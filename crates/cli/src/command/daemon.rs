@@ -3,12 +3,16 @@
 //! Starting one is the roof's work. Invariant: none starts a daemon.
 
 use super::{Desk, LOOK};
+use crate::output::Tone;
+use crate::render::lines::unasked;
 use crate::units;
 use std::time::Duration;
 use tinkerbell_api::client::probe;
 use tinkerbell_api::wire::DaemonView;
 use tinkerbell_core::code::{Fault, exit};
 
+/// Open tasks that are looked through for those that ask nobody.
+const TASKS: u32 = 100;
 /// A daemon that stops answers no more after this long, or something is wrong.
 const STOP_WAIT: Duration = Duration::from_secs(15);
 
@@ -25,6 +29,9 @@ pub async fn status(desk: &Desk, json: bool) -> Result<u8, Fault> {
         Err(fault) => format!("not ready: {}", crate::render::one_line(&fault.message, 200)),
     };
     lines(&view, &readiness).iter().for_each(|line| desk.out.data(line));
+    // Whoever looks after a machine wants to know it, whatever else is asked.
+    let open = client.tasks(true, TASKS, None).await?.tasks;
+    unasked(&open).for_each(|line| desk.out.data(&desk.out.on_data(Tone::Bad, &line)));
     Ok(exit::DONE)
 }
 

@@ -445,8 +445,8 @@ async fn a_run_that_nobody_can_answer_leaves_its_task_paused() {
             2   tinkerbell attach 7f3a2c
             2   tinkerbell explain TB-CLI-003              (exit code 4)
             $ ps  → 0
-            1 TASK    STATUS     PRIORITY  UPDATED            STEPS  COST   MODEL       GOAL
-            1 7f3a2c  needs-you  normal    2026-11-20 09:14Z  0      $0.00  local/qwen  x
+            1 TASK    STATUS     PRIORITY  UPDATED            STEPS  COST   CPU  DISK  MODEL       GOAL
+            1 7f3a2c  needs-you  normal    2026-11-20 09:14Z  0      $0.00  -    -     local/qwen  x
             $ approve 7f3a2c/2  → 2
             2 error[TB-CLI-008]: task 7f3a2c has no such open question
             2   tinkerbell inbox
@@ -508,10 +508,10 @@ async fn looking_at_a_task_shows_it() {
             1 7f3a2c00000000000000000000000001
             2 follow it: tinkerbell attach 7f3a2c
             $ ps -a  → 0
-            1 TASK    STATUS    PRIORITY  UPDATED            STEPS  COST   MODEL       GOAL
-            1 7f3a2c  verified  normal    2026-11-20 09:14Z  1      $0.00  local/qwen  x
+            1 TASK    STATUS    PRIORITY  UPDATED            STEPS  COST   CPU  DISK  MODEL       GOAL
+            1 7f3a2c  verified  normal    2026-11-20 09:14Z  1      $0.00  -    -     local/qwen  x
             $ ps  → 0
-            1 TASK  STATUS  PRIORITY  UPDATED  STEPS  COST  MODEL  GOAL
+            1 TASK  STATUS  PRIORITY  UPDATED  STEPS  COST  CPU  DISK  MODEL  GOAL
             2 no open task; 1 have ended: tinkerbell ps -a
             $ ps -a -o name  → 0
             1 7f3a2c00000000000000000000000001

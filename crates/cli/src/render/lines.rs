@@ -8,7 +8,7 @@ use super::{diff, one_line, question, table, visible};
 use crate::output::Tone;
 use crate::units;
 use tinkerbell_api::wire::{
-    ApprovalRequested, Body, Connection, Envelope, Halt, ItemCompleted, ItemKind, PlanUpdated, ResultBody, YoloView,
+    ApprovalRequested, Body, Connection, Envelope, Halt, ItemCompleted, ItemKind, PlanUpdated, ResultBody, TaskView, YoloView,
 };
 
 /// Longest summary on one line.
@@ -126,6 +126,11 @@ pub fn lines(envelope: &Envelope, depth: Depth) -> Vec<Line> {
 pub fn banner(yolo: &YoloView) -> String {
     let reason = if yolo.reason.is_empty() { "no reason was given" } else { &yolo.reason };
     format!("YOLO: nobody is asked for approvals until {} ({}; {})", minute(&yolo.until), one_line(reason, 80), one_line(&yolo.source, 60))
+}
+
+/// A line for each of these tasks that asks nobody.
+pub fn unasked(tasks: &[TaskView]) -> impl Iterator<Item = String> {
+    tasks.iter().filter_map(|task| Some(format!("{} {}", task.short, banner(task.yolo.as_ref()?))))
 }
 
 fn plan_lines(plan: &PlanUpdated, signs: Signs) -> Vec<Line> {

@@ -3,7 +3,7 @@
 //! Pure. Invariant: no cell contains a line feed, so one row is one line.
 
 use super::{one_line, question};
-use crate::units::brief;
+use crate::units::{brief, size};
 use tinkerbell_api::wire::{ApprovalView, OpView, TaskView};
 use tinkerbell_core::money::NanoUsd;
 
@@ -34,12 +34,19 @@ pub fn tasks(tasks: &[TaskView]) -> Vec<String> {
                 minute(&task.updated),
                 task.steps.to_string(),
                 cost(task.cost_micros),
+                used(task.cpu_ms, brief),
+                used(task.disk_bytes, size),
                 one_line(&task.model, 30),
                 one_line(&task.goal, 60),
             ]
         })
         .collect();
-    table(&["TASK", "STATUS", "PRIORITY", "UPDATED", "STEPS", "COST", "MODEL", "GOAL"], &rows)
+    table(&["TASK", "STATUS", "PRIORITY", "UPDATED", "STEPS", "COST", "CPU", "DISK", "MODEL", "GOAL"], &rows)
+}
+
+/// What commands have used; a dash where they have used nothing yet.
+fn used(amount: u64, shown: fn(u64) -> String) -> String {
+    if amount == 0 { "-".to_owned() } else { shown(amount) }
 }
 
 /// A task's state in one or two words.

@@ -32,6 +32,7 @@ mod risk;
 mod sealed;
 mod servers;
 mod service;
+mod terminal;
 mod torture;
 mod trust;
 mod undo;

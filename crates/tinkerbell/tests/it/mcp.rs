@@ -22,12 +22,12 @@ fn place(home: &Home) -> PathBuf {
     home.dir.path().canonicalize().unwrap().join("srv")
 }
 
-fn says(home: &Home, words: &str) {
+pub fn says(home: &Home, words: &str) {
     std::fs::write(place(home).join("says"), words).unwrap();
 }
 
 /// A home with the server in its configuration; `more` are further lines of its section.
-async fn with(turns: Vec<Turn>, era: &str, more: &str) -> Home {
+pub async fn with(turns: Vec<Turn>, era: &str, more: &str) -> Home {
     let home = Home::with(turns).await;
     let dir = place(&home);
     std::fs::create_dir_all(&dir).unwrap();

@@ -35,11 +35,26 @@ const NOTICED: &str = "tinkerbell daemon logs   has when it began; tinkerbell co
 /// Most files that are counted for a size.
 const MOST_FILES: usize = 200_000;
 
+/// Open tasks that are looked through for those that ask nobody.
+const OPEN: u32 = 100;
+
 /// The daemon and its socket.
 pub async fn daemon(shop: &Shop<'_>) -> Group {
     let socket = shop.places.socket();
     let holder = service::holder(&shop.places.data);
-    let asked = tokio::time::timeout(PATIENCE, async { Client::connect(&socket).await?.daemon().await }).await;
+    let asked = tokio::time::timeout(PATIENCE, async {
+        let client = Client::connect(&socket).await?;
+        let view = client.daemon().await?;
+        // Without the list the rest is told all the same.
+        let open = client.tasks(true, OPEN, None).await.map(|list| list.tasks).unwrap_or_default();
+        Ok::<_, Fault>((view, open))
+    })
+    .await;
+    let (asked, open) = match asked {
+        Ok(Ok((view, open))) => (Ok(Ok(view)), open),
+        Ok(Err(fault)) => (Ok(Err(fault)), Vec::new()),
+        Err(late) => (Err(late), Vec::new()),
+    };
     let notices: Vec<String> = asked.iter().flatten().flat_map(|view| view.notices.clone()).collect();
     let mut findings = vec![match (asked, holder) {
         (Ok(Ok(view)), _) => running(shop, &view),
@@ -64,6 +79,10 @@ pub async fn daemon(shop: &Shop<'_>) -> Group {
         let (what, text) = notice.split_once(": ").unwrap_or(("notice", &notice));
         Finding::look(what, text.to_owned(), NOTICED)
     }));
+    for (task, yolo) in open.iter().filter_map(|task| Some((task, task.yolo.as_ref()?))) {
+        let text = format!("task {} asks nobody until {} ({}; {})", task.short, yolo.until, yolo.reason, yolo.source);
+        findings.push(Finding::look("yolo", tinkerbell_cli::visible(&text), format!("tinkerbell stop {}   ends it", task.short)));
+    }
     if let Some(mark) = halt::read(&shop.places.data) {
         findings.push(Finding::look(HALT_MARK, halt::line(&mark), "tinkerbell halt --lift   lets tasks go on"));
     }
