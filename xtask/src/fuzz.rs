@@ -4,29 +4,36 @@
 //! toolchain will do. Inputs begin with the golden files, and grow below `target/`. Invariant: a target
 //! that was not run is named with its reason, and a finding fails the chore and is kept.
 
-use std::fs;
+mod build;
+mod inputs;
+mod tally;
+
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::shell;
-
-/// What makes the compiler count edges and watch comparisons, as libFuzzer wants it.
-const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
+use tally::Tally;
 
 /// Every target with the files that it begins with: whole files, or lines of hexadecimal in `.txt` and of
-/// JSON in `.jsonl`.
-const TARGETS: [(&str, &[&str]); 9] = [
-    ("shell", &["crates/tinkerbell/tests/it/halt.rs", ".ci/run"]),
-    ("policy", &["crates/security/src/policy/default.toml"]),
-    ("patch", &["crates/canvas/src/edit/any.rs"]),
+/// JSON in `.jsonl`; of a `hosts.txt` each line.
+const TARGETS: [(&str, &[&str]); 14] = [
+    ("shell", &["crates/tinkerbell/tests/it/halt.rs", ".ci/run", "crates/security/tests/seeds/commands"]),
+    ("policy", &["crates/security/src/policy/default.toml", "crates/security/tests/golden/v1/grants.toml"]),
+    ("patch", &["crates/canvas/src/edit/any.rs", "crates/canvas/tests/seeds/patches", "crates/canvas/tests/golden/v1/applied"]),
+    ("text", &["crates/core/tests/seeds"]),
+    ("host", &["crates/egress/tests/seeds/hosts.txt"]),
+    ("door", &["crates/egress/tests/seeds/door"]),
+    ("secret", &["crates/secret/tests/seeds"]),
+    ("mcp", &["crates/plugins/tests/seeds"]),
+    ("answers", &["crates/router/tests/seeds"]),
     ("api_wire", &["crates/api/tests/golden/v1"]),
-    ("run_files", &["crates/executor/tests/golden/v1"]),
-    ("run_wire", &["crates/executor/tests/golden/v1"]),
+    ("run", &["crates/executor/tests/golden/v1"]),
     ("courier", &["crates/router/tests/golden/v1"]),
     ("segment", &["crates/wal/tests/golden"]),
     ("event", &["crates/core/tests/golden/v1"]),
@@ -34,17 +41,23 @@ const TARGETS: [(&str, &[&str]); 9] = [
 
 /// Seconds of each target, where nothing else is asked for.
 const SECONDS: u64 = 60;
-/// Longest time of a build that somebody waits for.
-const BUILD: Duration = Duration::from_secs(900);
-/// Longest input of a target in bytes.
-const MAX_LEN: &str = "-max_len=32768";
+/// Seconds of each target among all tests, where nobody who fuzzes works: no nightly compiler is installed.
+const FEW_SECONDS: u64 = 5;
+/// Most targets at once, however many processors there are: each may take two gigabytes.
+const MOST_AT_ONCE: usize = 4;
+/// What libFuzzer may take longer than it was told: reading its inputs, and one that hangs.
+const SLACK: Duration = Duration::from_secs(180);
+/// Bounds of one input: its bytes, its seconds, and the memory of the process.
+const BOUNDS: [&str; 3] = ["-max_len=32768", "-timeout=10", "-rss_limit_mb=2048"];
+/// Last lines of a target's own words that are shown when it found something.
+const SHOWN: usize = 60;
 
 /// How a pass ended.
 pub enum Ended {
-    /// Nothing was found.
-    Clean,
+    /// Nothing was found; what was done, a line for each target.
+    Clean(Vec<String>),
     /// Something was found, or the targets do not build.
-    Found,
+    Found(Vec<String>),
     /// Not run; why.
     Skipped(String),
 }
@@ -66,8 +79,8 @@ pub fn run(words: &[&str]) -> Result<ExitCode> {
         }
     }
     Ok(match pass(seconds, only)? {
-        Ended::Clean => ExitCode::SUCCESS,
-        Ended::Found => ExitCode::FAILURE,
+        Ended::Clean(_) => ExitCode::SUCCESS,
+        Ended::Found(_) => ExitCode::FAILURE,
         Ended::Skipped(why) => {
             println!("skipped: {why}");
             ExitCode::SUCCESS
@@ -75,26 +88,45 @@ pub fn run(words: &[&str]) -> Result<ExitCode> {
     })
 }
 
-/// Builds the targets and runs each, or one, for so many seconds.
+/// Seconds of each target among all tests: a minute where a nightly compiler is installed.
+pub fn usual_seconds() -> u64 {
+    let is_own = || shell::quiet("rustc", &["-vV"]).is_some_and(|text| text.contains("-nightly"));
+    let is_beside =
+        || shell::quiet("rustup", &["toolchain", "list"]).is_some_and(|text| text.lines().any(|line| line.starts_with("nightly")));
+    if is_own() || is_beside() { SECONDS } else { FEW_SECONDS }
+}
+
+/// Builds the targets and runs each, or one, for so many seconds; as many at once as there are processors.
 ///
 /// # Errors
 /// Cargo can not be started.
 pub fn pass(seconds: u64, only: Option<&str>) -> Result<Ended> {
-    let Some(host) = host() else { return Ok(Ended::Skipped("the host is unknown: `rustc -vV` says nothing".into())) };
-    if shell::quiet("c++", &["--version"]).is_none() {
-        return Ok(Ended::Skipped("there is no C++ compiler, and libFuzzer is C++".into()));
-    }
-    if let Some(ended) = build(&host)? {
-        return Ok(ended);
-    }
-    let bins = dir().join(&host).join("release");
-    let mut is_clean = true;
-    for (name, seeds) in TARGETS.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
-        let corpus = corpus(name, seeds)?;
-        println!("\n-- {name}: {seconds} s, {} inputs to begin with --", fs::read_dir(&corpus)?.count());
-        is_clean &= shell::succeeds(&mut fuzzer(&bins.join(name), &corpus, seconds))?;
-    }
-    Ok(if is_clean { Ended::Clean } else { Ended::Found })
+    let bins = match build::build()? {
+        build::Built::Stands(bins) => bins,
+        build::Built::Skipped(why) => return Ok(Ended::Skipped(why)),
+        build::Built::Failed(why) => {
+            println!("{why}");
+            return Ok(Ended::Found(vec![why]));
+        }
+    };
+    let wanted: Vec<_> = TARGETS.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)).collect();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, MOST_AT_ONCE).min(wanted.len());
+    println!("{} targets for {seconds} s each, {workers} at a time", wanted.len());
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some((name, seeds)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let told = one(&bins, name, seeds, seconds);
+                    done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(told);
+                }
+            });
+        }
+    });
+    let done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let tallies = done.into_iter().collect::<Result<Vec<Tally>>>()?;
+    let lines = tallies.iter().map(ToString::to_string).collect();
+    Ok(if tallies.iter().all(|tally| tally.is_clean) { Ended::Clean(lines) } else { Ended::Found(lines) })
 }
 
 /// Where everything of this chore lies.
@@ -102,124 +134,45 @@ fn dir() -> PathBuf {
     shell::target_dir().join("fuzz")
 }
 
-fn host() -> Option<String> {
-    let text = shell::quiet("rustc", &["-vV"])?;
-    text.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned)
-}
-
-fn cargo(words: &[&str]) -> Command {
-    let mut command = Command::new(shell::cargo());
-    command.args(words).args(["--manifest-path", "fuzz/Cargo.toml"]).current_dir(shell::root());
-    // Its outputs are of no use to other builds.
-    command.env("CARGO_BUILD_BUILD_DIR", dir()).env("CARGO_TARGET_DIR", dir()).env("RUSTFLAGS", FLAGS);
-    command
-}
-
-/// `None` once the targets stand.
-fn build(host: &str) -> Result<Option<Ended>> {
-    let fetched = cargo(&["fetch", "--locked", "--offline"]).stdin(Stdio::null()).stderr(Stdio::null()).status()?.success();
-    if !fetched && !cargo(&["fetch", "--locked"]).stdin(Stdio::null()).status()?.success() {
-        return Ok(Some(Ended::Skipped("libfuzzer-sys is not there: cargo fetch --manifest-path fuzz/Cargo.toml".into())));
+/// Runs one target to its end. Its own words go to a file: several run at once.
+fn one(bins: &Path, name: &str, seeds: &[&str], seconds: u64) -> Result<Tally> {
+    let corpus = inputs::corpus(&dir(), name, seeds)?;
+    let words = dir().join(format!("{name}.log"));
+    let log = File::create(&words)?;
+    let mut command = Command::new(bins.join(name));
+    command.arg(&corpus).arg(format!("-artifact_prefix={}/", corpus.display())).arg(format!("-max_total_time={seconds}"));
+    command.args(BOUNDS).arg("-print_final_stats=1").current_dir(shell::root());
+    let mut child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("cannot start a fuzz target")?;
+    let ended = shell::waited(&mut child, Duration::from_secs(seconds) + SLACK)?;
+    let said = String::from_utf8_lossy(&std::fs::read(&words)?).into_owned();
+    let tally = Tally::read(name, ended == Some(true), &said);
+    println!("{tally}");
+    if !tally.is_clean {
+        let lines: Vec<&str> = said.lines().collect();
+        let last = lines.get(lines.len().saturating_sub(SHOWN)..).unwrap_or_default();
+        println!("-- the last words of {name}; all of them: {} --\n{}", words.display(), last.join("\n"));
     }
-    // With a target named, build scripts and macros are not instrumented.
-    let words = ["build", "--quiet", "--locked", "--release", "--bins", "--target", host];
-    let mut child = cargo(&words).stdin(Stdio::null()).spawn().context("cannot start cargo")?;
-    Ok(match waited(&mut child)? {
-        Some(true) => None,
-        Some(false) => Some(Ended::Found),
-        None => Some(Ended::Skipped(format!("the targets were not built within {} s", BUILD.as_secs()))),
-    })
-}
-
-/// Whether the build succeeded; `None` when it took too long and was ended.
-fn waited(child: &mut Child) -> Result<Option<bool>> {
-    let began = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status.success()));
-        }
-        if began.elapsed() > BUILD {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-fn fuzzer(bin: &Path, corpus: &Path, seconds: u64) -> Command {
-    let mut command = Command::new(bin);
-    command.arg(corpus).arg(format!("-artifact_prefix={}/", corpus.display()));
-    command.arg(format!("-max_total_time={seconds}"));
-    command.args([MAX_LEN, "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=0"]);
-    command
-}
-
-/// The target's inputs, with the golden files among them. What earlier passes found stays.
-fn corpus(name: &str, seeds: &[&str]) -> Result<PathBuf> {
-    let corpus = dir().join("corpus").join(name);
-    fs::create_dir_all(&corpus)?;
-    let mut files = Vec::new();
-    seeds.iter().try_for_each(|seed| gather(&shell::root().join(seed), &mut files))?;
-    let pieces = files.iter().map(|file| Ok(pieces(file, fs::read(file)?))).collect::<Result<Vec<_>>>()?;
-    for (at, piece) in pieces.concat().into_iter().enumerate() {
-        fs::write(corpus.join(format!("golden-{at:03}")), piece)?;
-    }
-    Ok(corpus)
-}
-
-fn gather(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    if !path.is_dir() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    let mut below = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    below.sort();
-    below.iter().try_for_each(|path| gather(path, files))
-}
-
-/// What a golden file holds: itself, or one input for each line.
-fn pieces(path: &Path, bytes: Vec<u8>) -> Vec<Vec<u8>> {
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    match path.extension().and_then(|kind| kind.to_str()) {
-        Some("txt") => text.lines().filter_map(hex).collect(),
-        Some("jsonl") => text.lines().map(|line| line.as_bytes().to_vec()).collect(),
-        _ => vec![bytes],
-    }
-}
-
-/// The last word of a line, where it is hexadecimal.
-fn hex(line: &str) -> Option<Vec<u8>> {
-    let word = line.split_whitespace().next_back()?;
-    (0..word.len()).step_by(2).map(|at| u8::from_str_radix(word.get(at..at + 2)?, 16).ok()).collect()
+    Ok(tally)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{TARGETS, hex, pieces, run};
+    use super::{TARGETS, run};
     use crate::shell;
-    use std::path::Path;
 
     #[test]
     fn every_target_has_a_file_and_seeds_and_words_are_checked() {
         let manifest = std::fs::read_to_string(shell::root().join("fuzz/Cargo.toml")).unwrap();
+        let page = std::fs::read_to_string(shell::root().join("docs/fuzzing.md")).unwrap();
         for (name, seeds) in TARGETS {
             assert!(shell::root().join(format!("fuzz/targets/{name}.rs")).exists(), "{name}");
             assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
+            assert!(page.contains(&format!("| `{name}` |")), "docs/fuzzing.md has no row for {name}");
             assert!(seeds.iter().all(|seed| shell::root().join(seed).exists()), "{name}");
         }
         assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len(), "a target is not run");
         for words in [&["--seconds"][..], &["--seconds", "x"], &["--target", "nothing"], &["--fast"]] {
             assert!(run(words).is_err(), "{words:?}");
         }
-    }
-
-    #[test]
-    fn golden_files_become_inputs() {
-        assert_eq!(hex("17 submitted 08ff"), Some(vec![8, 255]));
-        assert_eq!((hex(""), hex("1 xyz"), hex("1 080")), (None, None, None));
-        assert_eq!(pieces(Path::new("a.txt"), b"1 a 01\nno\n".to_vec()), [[1]]);
-        assert_eq!(pieces(Path::new("a.jsonl"), b"{}\n[]\n".to_vec()), [b"{}".to_vec(), b"[]".to_vec()]);
-        assert_eq!(pieces(Path::new("a.wal"), b"x".to_vec()), [b"x".to_vec()]);
     }
 }

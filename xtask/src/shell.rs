@@ -4,7 +4,8 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -32,6 +33,25 @@ pub fn succeeds(command: &mut Command) -> Result<bool> {
     let shown = format!("{command:?}");
     let status = command.current_dir(root()).stdin(Stdio::null()).status();
     Ok(status.with_context(|| format!("cannot start {shown}"))?.success())
+}
+
+/// Waits for a program and says whether it succeeded; `None` when it took longer and was ended.
+///
+/// # Errors
+/// It can not be waited for.
+pub fn waited(child: &mut Child, longest: Duration) -> Result<Option<bool>> {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status.success()));
+        }
+        if began.elapsed() > longest {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Runs a program silently; `None` where it cannot be started or fails.

@@ -18,9 +18,6 @@ const SIM_SECONDS: u64 = 60;
 /// … and where somebody waits for the tests while writing.
 const SIM_FAST_SECONDS: u64 = 5;
 
-/// Seconds of each fuzz target; by hand it is a minute.
-const FUZZ_SECONDS: u64 = 5;
-
 /// What to run.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -38,6 +35,8 @@ enum Outcome {
     Passed,
     Failed,
     Skipped(String),
+    /// Passed or not, with what is to be told beneath.
+    Told(bool, Vec<String>),
 }
 
 struct Report {
@@ -171,9 +170,9 @@ fn fuzzing(plan: &Plan) -> Result<Outcome> {
     if plan.fast {
         return Ok(Outcome::Skipped("--fast; the same entry functions ran among the tests".into()));
     }
-    Ok(match fuzz::pass(FUZZ_SECONDS, None)? {
-        fuzz::Ended::Clean => Outcome::Passed,
-        fuzz::Ended::Found => Outcome::Failed,
+    Ok(match fuzz::pass(fuzz::usual_seconds(), None)? {
+        fuzz::Ended::Clean(lines) => Outcome::Told(true, lines),
+        fuzz::Ended::Found(lines) => Outcome::Told(false, lines),
         fuzz::Ended::Skipped(why) => Outcome::Skipped(why),
     })
 }
@@ -227,12 +226,19 @@ fn summary(reports: &[Report]) -> ExitCode {
     for report in reports {
         let seconds = report.took.as_secs_f64();
         match &report.outcome {
-            Outcome::Passed => println!("passed   {:<22} {seconds:>7.1} s", report.name),
-            Outcome::Failed => println!("FAILED   {:<22} {seconds:>7.1} s", report.name),
+            Outcome::Passed | Outcome::Told(true, _) => println!("passed   {:<22} {seconds:>7.1} s", report.name),
+            Outcome::Failed | Outcome::Told(false, _) => println!("FAILED   {:<22} {seconds:>7.1} s", report.name),
             Outcome::Skipped(why) => println!("skipped  {:<22}           {why}", report.name),
         }
+        if let Outcome::Told(_, lines) = &report.outcome {
+            lines.iter().for_each(|line| println!("           {line}"));
+        }
     }
-    if reports.iter().any(|report| matches!(report.outcome, Outcome::Failed)) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if reports.iter().any(|report| matches!(report.outcome, Outcome::Failed | Outcome::Told(false, _))) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 //! Pure functions; nothing here knows a tool or a provider. Invariant: [`cap_tokens`] never returns
 //! more than its cap plus one marker line, and the marker says how much was left out.
 
+#[doc(hidden)]
+pub mod fuzz;
+
 /// Bytes per token on which all caps stand; there is no tokenizer library in the house.
 pub const BYTES_PER_TOKEN: f64 = 3.6;
 

@@ -46,9 +46,11 @@ fn http(bytes: &[u8]) -> First {
     let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
     let rest = bytes.get(start..).unwrap_or_default();
     let word = rest.iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'-').count();
+    // By the same bounds whether the rest has come already or not, or what it is would hang on how it was cut.
+    let may_be = word < METHOD && start < METHOD;
     match rest.get(word) {
-        Some(b' ' | b'\t') if word > 0 => First::Http,
-        None if word < METHOD && start < METHOD => First::More,
+        Some(b' ' | b'\t') if word > 0 && may_be => First::Http,
+        None if may_be => First::More,
         _ => First::Other,
     }
 }
@@ -179,6 +181,8 @@ pub(crate) mod tests {
             (&b"GET / HTTP/1.1\r\n"[..], First::Http),
             (b"\r\nget / HTTP/1.1", First::Http),
             (b"GE", First::More),
+            (b"AMETHODOFTWENTYFOURSIGNS", First::Other),
+            (b"AMETHODOFTWENTYFOURSIGNS /", First::Other),
             (b"\r\n", First::More),
             (b"SSH-2.0-x\r\n", First::Other),
             (b"*1\r\n", First::Other),

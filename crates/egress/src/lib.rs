@@ -7,6 +7,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod credential;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod hello;
 pub mod host;

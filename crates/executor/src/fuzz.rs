@@ -7,8 +7,13 @@ use crate::wire::{Answer, FromCell, Order, Reply, Request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Reads a spool's frames, and each file of a run.
-pub fn files(data: &[u8]) {
+/// Reads bytes as a spool's frames, as each file of a run, and as what daemon, keeper and cell say.
+pub fn run(data: &[u8]) {
+    files(data);
+    wire(data);
+}
+
+fn files(data: &[u8]) {
     let mut rest = data;
     while let Some((frame, len)) = Frame::decode(rest) {
         assert!(len == FRAME_HEADER_BYTES + frame.bytes.len() && frame.bytes.len() <= FRAME_MAX_BYTES, "{len}");
@@ -30,7 +35,7 @@ pub fn files(data: &[u8]) {
 
 /// Reads what daemon, keeper and cell say to each other. The order is our own; the cell stands where the
 /// command does.
-pub fn wire(data: &[u8]) {
+fn wire(data: &[u8]) {
     journey::<Order>(data);
     journey::<Reply>(data);
     journey::<Request>(data);
@@ -55,7 +60,7 @@ fn any_bytes_are_survived() {
         include_bytes!("../tests/golden/v1/shown.json"),
         include_bytes!("../tests/golden/v1/spool"),
     ];
-    tinkerbell_testkit::hammer::hammer(&seeds, 4_000, files);
+    tinkerbell_testkit::hammer::hammer(&seeds, 4_000, run);
     let seeds = [&br#"{"Stop":{"cause":"halted","grace_ms":50}}"#[..], br#"{"Failed":{"step":"gate","why":"x"}}"#, b"\"Started\""];
-    tinkerbell_testkit::hammer::hammer(&seeds, 4_000, wire);
+    tinkerbell_testkit::hammer::hammer(&seeds, 4_000, run);
 }

@@ -13,6 +13,8 @@ mod bench;
 mod desk;
 mod error;
 pub mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod lines;
 mod offer;
 pub mod options;

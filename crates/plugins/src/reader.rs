@@ -240,7 +240,7 @@ impl Reader {
     }
 }
 
-fn answer(message: &Incoming<'_>) -> Option<Answer> {
+pub fn answer(message: &Incoming<'_>) -> Option<Answer> {
     match (&message.error, message.result) {
         (Some(error), _) => {
             let (words, _) = first(&plain(&error.message), MOST_WORDS);

@@ -16,6 +16,8 @@ mod detect;
 mod driven;
 mod fault;
 mod frames;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod options;
 mod probe;
 mod provider;

@@ -6,6 +6,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod forms;
+#[doc(hidden)]
+pub mod fuzz;
 mod known;
 mod locator;
 mod patterns;

@@ -118,15 +118,20 @@ fn matched(rule: &Rule, text: &str) -> Option<usize> {
 
 /// How long the key is that begins here, its last line included.
 fn private_key(text: &str) -> Option<usize> {
-    let label = text.get(BEGIN.len()..)?;
-    let label = label.get(..label.find(KEY).filter(|len| *len <= LABEL_BYTES)?)?;
+    // Looked for no further than it may stand: in a text full of beginnings each would be searched to the end.
+    let label = beginning(text.get(BEGIN.len()..)?, LABEL_BYTES + KEY.len());
+    let label = label.get(..label.find(KEY)?)?;
     let head = BEGIN.len() + label.len() + KEY.len();
     let body = text.get(head..)?;
     let end = format!("{END}{label}{KEY}");
-    let len = body.find(&end).filter(|len| *len <= KEY_BYTES)?;
+    let len = beginning(body, KEY_BYTES + end.len()).find(&end)?;
     // A marker in source code that looks for keys has no key between both.
     let inner = body.get(..len)?;
     (inner.bytes().filter(|b| word(*b)).count() >= 32).then_some(head + len + end.len())
+}
+
+fn beginning(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most)).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -162,6 +167,15 @@ mod tests {
         let key = |label: &str| format!("-----BEGIN {label}{KEY}\n{}\n{}\n{END}{label}{KEY}", random(64), random(20));
         let text = format!("a\n{}\nb {} c", key("RSA "), key(""));
         assert_eq!(hide(&text), "a\n[hidden: private key]\nb [hidden: private key] c");
+    }
+
+    /// A megabyte of beginnings took the square of its length: half a minute.
+    #[test]
+    fn a_text_full_of_beginnings_is_read_once() {
+        let text = BEGIN.repeat((1 << 20) / BEGIN.len());
+        assert!(matches!(hide(&text), Cow::Borrowed(_)));
+        let text = format!("{BEGIN}{KEY}").repeat(10_000);
+        assert!(matches!(hide(&text), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -46,16 +46,20 @@ impl Filed {
 /// `TB-POLICY-002` for a file that can not be trusted or read, `TB-APPROVE-006` for one with a mistake.
 pub fn read(path: &Path, uid: u32) -> Result<Vec<Filed>, Fault> {
     let Some(text) = read_owned(path, &[0, uid])? else { return Ok(Vec::new()) };
-    let wrong = |why: String| Fault::new("TB-APPROVE-006", exit::CONFIG, format!("{}: {why}", path.display()));
-    let file: GrantsFile = toml::from_str(&text).map_err(|error| wrong(error.message().to_owned()))?;
+    parse(&text).map_err(|why| fault(path, &why))
+}
+
+/// Reads the text of the file; else what is wrong with it.
+pub(crate) fn parse(text: &str) -> Result<Vec<Filed>, String> {
+    let file: GrantsFile = toml::from_str(text).map_err(|error| error.message().to_owned())?;
     if file.version > VERSION {
-        return Err(wrong(format!("version {} is newer than this program", file.version)));
+        return Err(format!("version {} is newer than this program", file.version));
     }
     file.grant
         .into_iter()
         .map(|one| {
             let (id, filed) = (one.id.clone(), Filed::from(one));
-            lint_grant(&filed.grant).map_err(|why| wrong(format!("grant `{id}`: {why}"))).map(|()| filed)
+            lint_grant(&filed.grant).map_err(|why| format!("grant `{id}`: {why}")).map(|()| filed)
         })
         .collect()
 }

@@ -114,4 +114,14 @@ mod tests {
         let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
         hammer(&seeds, 10_000, tinkerbell_core::event::fuzz::payload);
     }
+
+    #[test]
+    fn texts_of_commands_survive_any_bytes() {
+        let seeds: [&[u8]; 3] = [
+            include_bytes!("../../core/tests/seeds/output"),
+            include_bytes!("../../core/tests/seeds/facts"),
+            b"a/./../.VSCode/settings.json:stream",
+        ];
+        hammer(&seeds, 10_000, tinkerbell_core::text::fuzz::text);
+    }
 }

@@ -7,7 +7,7 @@
 //! step is made good by doing it all again.
 
 mod apply;
-mod format;
+pub(crate) mod format;
 mod judge;
 mod notes;
 
