@@ -70,7 +70,7 @@ fn any_bytes_are_survived() {
     tinkerbell_testkit::hammer::hammer(&seeds, 600, policy);
     let seeds = [
         &b"git push --tags +a origin && ls"[..],
-        b"cd a && FOO=1 cargo 'te''st' \"$(x)\" | tee f > g 2>&1; (b & c) || { d; }"[..],
+        b"cd a && FOO=1 cargo 'te''st' \"$(x)\" | tee f > g 2>&1; (b & c) || { d; }",
         b"cat <<E\n$x\nE\nfor i in a; do b; done",
     ];
     tinkerbell_testkit::hammer::hammer(&seeds, 4_000, shell);
