@@ -62,7 +62,8 @@ fn a_thousand_changed_files_cost_little() {
         rustix::fs::mknodat(rustix::fs::CWD, name, rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::empty(), 0).unwrap();
     };
     let added = |dir: &Path, n: usize| std::fs::write(dir.join(format!("new{n}")), "new\n").unwrap();
-    let ways: [(&str, bool, &dyn Fn(&Path, usize)); 4] =
+    type Fill<'a> = &'a dyn Fn(&Path, usize);
+    let ways: [(&str, bool, Fill<'_>); 4] =
         [("changed", true, &changed), ("added", true, &added), ("deleted", true, &deleted), ("changed", false, &changed)];
     let rounds = if cfg!(debug_assertions) { 1 } else { 5 };
     for (what, ended, fill) in ways {
