@@ -9,6 +9,7 @@ use super::{At, Broken, close_standard, filter, landlock, mounts};
 use crate::format::Usage;
 use crate::groups::STAGES;
 use crate::wire::{Cell, CellLevel, FromCell, Walls};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal, WaitOptions, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::ffi::OsString;
@@ -170,23 +171,30 @@ fn eprint_last(text: &str) {
 fn serve(mut control: Control, child: &Child) -> i32 {
     let main = child.id().cast_signed();
     let Ok(watch) = control.fd().try_clone_to_owned().map(std::os::unix::net::UnixStream::from) else { return 125 };
-    std::thread::spawn(move || {
+    let end = move || {
         use std::io::Read;
         let (mut sink, mut watch) = ([0; 64], watch);
         while watch.read(&mut sink).is_ok_and(|count| count > 0) {}
         leave_no_one();
         std::process::exit(0);
-    });
+    };
+    // A command that has taken all processes already leaves no thread to us; then we look by turns.
+    let is_alone = std::thread::Builder::new().spawn(end).is_err();
+    let options = if is_alone { WaitOptions::NOHANG } else { WaitOptions::empty() };
     loop {
-        match rustix::process::wait(WaitOptions::empty()) {
+        match rustix::process::wait(options) {
             Ok(Some((pid, status))) if pid.as_raw_pid() == main => {
                 let exit = FromCell::Exit {
                     code: status.exit_status(),
                     signal: status.terminating_signal(),
                     rusage: crate::process::children_usage(),
                 };
-                // The keeper is gone if this fails; the other thread then ends everything.
+                // The keeper is gone if this fails; its end of the socket then ends everything.
                 drop(control.send(&exit));
+            }
+            Ok(None) if is_alone && has_ended(&control) => {
+                leave_no_one();
+                return 0;
             }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             // Nobody is left. Orphans can not come later: only a child could make them.
@@ -197,6 +205,13 @@ fn serve(mut control: Control, child: &Child) -> i32 {
             }
         }
     }
+}
+
+/// Whether the keeper's end of the socket closed; waits for that for 10 ms. The keeper says nothing more.
+fn has_ended(control: &Control) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(control.fd(), PollFlags::IN)];
+    let timeout = rustix::time::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+    poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0)
 }
 
 fn leave_no_one() {

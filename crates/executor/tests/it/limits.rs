@@ -311,7 +311,7 @@ async fn the_operators_limits_hold_beside_the_tasks() {
         spec.limits.processes = Some(1_000);
         let unit = sandbox.start(spec).await.unwrap();
         let ended = end(unit.as_ref()).await;
-        assert_eq!(ended.cause, "processes", "{ended:?}");
+        assert_eq!(ended.cause, "processes", "{ended:?}: {}", text(unit.as_ref()).await);
         assert!(ended.why.contains("more than 10 "), "{ended:?}");
     }
 }

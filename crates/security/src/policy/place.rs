@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn texts_are_those_that_the_server_gets() {
-        assert_eq!(texts(r#"{"tool":"mail.send","args":{"to":["a\u0040b.example"],"n":1,"body":{"text":"x"}}}"#), "x\na@b.example");
+        assert_eq!(texts(r#"{"tool":"mail.send","args":{"body":{"text":"x"},"n":1,"to":["a\u0040b.example"]}}"#), "x\na@b.example");
         assert_eq!(texts("no json"), "");
     }
 }
