@@ -45,7 +45,8 @@ pub fn kills(count: u64) -> Result<bool> {
 
 fn command(release: bool) -> Command {
     let mut command = Command::new(shell::cargo());
-    command.args(["test", "--quiet", "--package", "tinkerbell", "--test", "crash"]);
+    // The whole house, so that features are unified, and outputs shared, as in the other steps.
+    command.args(["test", "--quiet", "--workspace", "--test", "crash"]);
     if release {
         command.arg("--release");
     }

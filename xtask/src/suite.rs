@@ -150,7 +150,8 @@ fn obedient_model(plan: &Plan) -> Result<Outcome> {
         Err(why) => return Ok(Outcome::Skipped(why)),
     };
     let mut command = Command::new(shell::cargo());
-    command.args(["test", "-p", "tinkerbell", "--test", "it", "obedient", "--", "--nocapture"]).env(services::CORPORA, dir);
+    // The whole house, so that features are unified, and outputs shared, as in the step before.
+    command.args(["test", "--workspace", "--test", "it", "obedient", "--", "--nocapture"]).env(services::CORPORA, dir);
     outcome_of(&mut command)
 }
 
