@@ -118,6 +118,14 @@ fn cargo(words: &[&str]) -> Command {
     command
 }
 
+/// The integration tests whose names hold this word, with their own words shown. All of the house is selected,
+/// so that features are unified, and outputs shared, as in the other steps.
+fn it(filter: &str) -> Command {
+    let mut command = Command::new(shell::cargo());
+    command.args(["test", "--workspace", "--test", "it", filter, "--", "--nocapture"]);
+    command
+}
+
 fn outcome_of(command: &mut Command) -> Result<Outcome> {
     Ok(if shell::succeeds(command)? { Outcome::Passed } else { Outcome::Failed })
 }
@@ -149,10 +157,7 @@ fn obedient_model(plan: &Plan) -> Result<Outcome> {
         Ok(dir) => dir,
         Err(why) => return Ok(Outcome::Skipped(why)),
     };
-    let mut command = Command::new(shell::cargo());
-    // The whole house, so that features are unified, and outputs shared, as in the step before.
-    command.args(["test", "--workspace", "--test", "it", "obedient", "--", "--nocapture"]).env(services::CORPORA, dir);
-    outcome_of(&mut command)
+    outcome_of(it("obedient").env(services::CORPORA, dir))
 }
 
 fn crash_matrix(plan: &Plan) -> Result<Outcome> {
@@ -193,18 +198,14 @@ fn real_builds(plan: &Plan) -> Result<Outcome> {
     if !plan.builds {
         return Ok(Outcome::Skipped("not asked for (--with builds)".into()));
     }
-    let mut command = Command::new(shell::cargo());
-    command.args(["test", "-p", "tinkerbell", "--test", "it", "builds", "--", "--nocapture"]).env(services::BUILDS, services::builds()?);
-    outcome_of(&mut command)
+    outcome_of(it("builds").env(services::BUILDS, services::builds()?))
 }
 
 fn real_servers(plan: &Plan) -> Result<Outcome> {
     if !plan.servers {
         return Ok(Outcome::Skipped("not asked for (--with servers)".into()));
     }
-    let mut command = Command::new(shell::cargo());
-    command.args(["test", "-p", "tinkerbell", "--test", "it", "servers", "--", "--nocapture"]).env(services::SERVERS, services::servers()?);
-    outcome_of(&mut command)
+    outcome_of(it("servers").env(services::SERVERS, services::servers()?))
 }
 
 fn real_model(plan: &Plan) -> Result<Outcome> {
@@ -215,10 +216,8 @@ fn real_model(plan: &Plan) -> Result<Outcome> {
         return Ok(Outcome::Skipped(format!("no model is up: cargo xtask services up llm, or set {}", services::LLM_URL)));
     };
     println!("using {} at {}", model.model, model.url);
-    let mut command = Command::new(shell::cargo());
-    command.args(["test", "-p", "tinkerbell", "--test", "it", "llm", "--"]);
-    command.args(["--nocapture", "--test-threads=1"]);
-    command.env(services::LLM_URL, &model.url).env(services::LLM_MODEL, &model.model);
+    let mut command = it("llm");
+    command.arg("--test-threads=1").env(services::LLM_URL, &model.url).env(services::LLM_MODEL, &model.model);
     outcome_of(&mut command)
 }
 

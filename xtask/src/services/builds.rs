@@ -60,21 +60,30 @@ pub fn up(home: &Path) -> Result<ExitCode> {
 /// A directory can not be written.
 pub fn fetch(home: &Path) -> Result<PathBuf> {
     for (name, script, command) in PROJECTS {
-        let (dir, ready) = (home.join(name), home.join(format!("{name}.command")));
-        if ready.is_file() {
-            continue;
-        }
-        if dir.exists() {
-            fs::remove_dir_all(&dir)?;
-        }
-        fs::create_dir_all(&dir)?;
-        let fetched = Command::new("sh").args(["-ec", script]).current_dir(&dir).stdin(Stdio::null()).output()?;
-        if fetched.status.success() {
-            fs::write(ready, command)?;
-        } else {
-            let why = String::from_utf8_lossy(&fetched.stderr);
-            println!("skipped: {name} can not be fetched: {}", why.lines().last().unwrap_or("its tools are missing"));
-        }
+        fetch_one(home, (name, script), ("command", command))?;
     }
     Ok(home.to_owned())
+}
+
+/// Runs a script in a new directory, unless it did before, and leaves `NAME.ENDING` with this text beside it.
+///
+/// # Errors
+/// A directory can not be written.
+pub fn fetch_one(home: &Path, (name, script): (&str, &str), (ending, text): (&str, &str)) -> Result<()> {
+    let (dir, ready) = (home.join(name), home.join(format!("{name}.{ending}")));
+    if ready.is_file() {
+        return Ok(());
+    }
+    if dir.exists() {
+        fs::remove_dir_all(&dir)?;
+    }
+    fs::create_dir_all(&dir)?;
+    let fetched = Command::new("sh").args(["-ec", script]).current_dir(&dir).stdin(Stdio::null()).output()?;
+    if fetched.status.success() {
+        fs::write(ready, text)?;
+    } else {
+        let why = String::from_utf8_lossy(&fetched.stderr);
+        println!("skipped: {name} can not be fetched: {}", why.lines().last().unwrap_or("its tools are missing"));
+    }
+    Ok(())
 }

@@ -3,9 +3,8 @@
 //! They are installed below `target/` as a user would install them, and started by tests alone. Invariant: a
 //! kind that cannot be fetched is left out and named with the reason.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use anyhow::Result;
 
@@ -38,21 +37,7 @@ pub fn up(home: &Path) -> Result<ExitCode> {
 /// A directory can not be written.
 pub fn fetch(home: &Path) -> Result<PathBuf> {
     for (kind, script) in KINDS {
-        let (dir, ready) = (home.join(kind), home.join(format!("{kind}.ready")));
-        if ready.is_file() {
-            continue;
-        }
-        if dir.exists() {
-            fs::remove_dir_all(&dir)?;
-        }
-        fs::create_dir_all(&dir)?;
-        let fetched = Command::new("sh").args(["-ec", script]).current_dir(&dir).stdin(Stdio::null()).output()?;
-        if fetched.status.success() {
-            fs::write(ready, "")?;
-        } else {
-            let why = String::from_utf8_lossy(&fetched.stderr);
-            println!("skipped: servers for {kind} can not be fetched: {}", why.lines().last().unwrap_or("its tools are missing"));
-        }
+        super::builds::fetch_one(home, (kind, script), ("ready", ""))?;
     }
     Ok(home.to_owned())
 }
