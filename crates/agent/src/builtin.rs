@@ -11,6 +11,8 @@ use tinkerbell_core::tool::ToolSpec;
 const STEPS: usize = 50;
 /// Longest text of a step, question or option, in characters.
 const CHARS: usize = 2_000;
+/// Longest option in characters: as much as a terminal shows of one, because choosing it says all of it.
+const OPTION_CHARS: usize = 160;
 
 /// The plan tool as the model sees it.
 pub const PLAN: ToolSpec = ToolSpec {
@@ -58,7 +60,13 @@ pub fn ask(args: &str) -> Result<(String, Vec<String>), String> {
     let question = question.ok_or("`question` must be a text")?;
     let options = match value.get("options") {
         None | Some(Value::Null) => Vec::new(),
-        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).map(short).collect(),
+        Some(Value::Array(items)) => {
+            let options: Vec<String> = items.iter().filter_map(Value::as_str).map(short).collect();
+            if options.iter().any(|option| option.chars().count() > OPTION_CHARS) {
+                return Err(format!("an option has at most {OPTION_CHARS} characters; put the explanation into the question"));
+            }
+            options
+        }
         Some(_) => return Err("`options` must be a list of texts".to_owned()),
     };
     Ok((question, options))

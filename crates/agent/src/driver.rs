@@ -17,6 +17,7 @@ mod prepare;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod told;
 mod verify;
 
 use crate::options::Options;

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::event::OpDone;
-use tinkerbell_core::port::{Canvas, Checkpoint, Difference, LandSpec, Landed, Landing, MicroCommit, OpenSpec, Opened};
+use tinkerbell_core::port::{Canvas, Checkpoint, Difference, Kept, LandSpec, Landed, Landing, MicroCommit, OpenSpec, Opened};
 use tinkerbell_core::words::{GitId, TaskId, Workspace};
 
 /// Most tasks whose trees are remembered; the others are read whole at their next checkpoint.
@@ -85,8 +85,8 @@ impl Canvas for GitCanvas {
         self.run(spec.task, false, move |options, past| desk::open(options, &spec, past))
     }
 
-    fn checkpoint(&self, workspace: Workspace, guard: Option<GitId>) -> BoxFuture<'_, Result<Checkpoint, Fault>> {
-        self.run(workspace.task, false, move |options, past| Desk::of(options, workspace, past)?.take(guard.as_ref()))
+    fn checkpoint(&self, workspace: Workspace, kept: Option<Kept>) -> BoxFuture<'_, Result<Checkpoint, Fault>> {
+        self.run(workspace.task, false, move |options, past| Desk::of(options, workspace, past)?.take(kept.as_ref()))
     }
 
     fn restore(&self, workspace: Workspace, to: GitId) -> BoxFuture<'_, Result<GitId, Fault>> {

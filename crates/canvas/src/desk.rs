@@ -17,9 +17,11 @@ use crate::walk::Tracked;
 use crate::{restore, worktree};
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
+use gix::objs::tree::EntryKind;
 use std::collections::HashSet;
 use std::path::Path;
-use tinkerbell_core::port::{Checkpoint, OpenSpec, Opened};
+use tinkerbell_core::port::{Checkpoint, Kept, OpenSpec, Opened};
+use tinkerbell_core::tool::Wrote;
 use tinkerbell_core::words::{GitId, Workspace};
 
 /// What is remembered of a task between two operations; it can always be made again.
@@ -197,18 +199,18 @@ impl<'a> Desk<'a> {
         Ok(anchor)
     }
 
-    /// Records the tree; protected paths that differ from `guard` are put back first.
-    pub fn take(&mut self, guard: Option<&GitId>) -> Result<Checkpoint> {
+    /// Records the tree; protected paths that differ from what is kept are put back first.
+    pub fn take(&mut self, kept: Option<&Kept>) -> Result<Checkpoint> {
         let root = self.root()?;
         let absorbed = self.absorb(&root)?;
         let also = Tracked::default();
         let mut id = self.walk(&root, &also)?;
         let mut restored = Vec::new();
-        if let Some(guard) = guard {
-            restored = self.put_back(&root, guard, id)?;
+        if let Some(kept) = kept {
+            restored = self.put_back(&root, kept, id)?;
             if !restored.is_empty() {
                 let again = self.walk(&root, &also)?;
-                id = self.held(guard, again)?;
+                id = self.held(kept, again)?;
             }
         }
         self.keep(id)?;
@@ -250,20 +252,41 @@ impl<'a> Desk<'a> {
         Ok(id)
     }
 
-    /// What differs in the protected set.
-    fn steering(&self, was: &Content, is: &Content) -> Result<Vec<trees::Change>> {
+    /// What differs in the protected set, and is not what a file tool made of it.
+    fn steering(&self, kept: &Kept, is: &Content) -> Result<Vec<trees::Change>> {
+        let was = self.store.get(&kept.at)?;
         let mut changes = trees::diff(&self.store.repo, was.files, is.files)?;
         // A nested repository's own directory is the command's business; ours is checked apart.
         let is_nested = |path: &BString| path.split(|b| *b == b'/').any(|part| part == b".git");
         changes.retain(|change| snapshot::is_protected(change.path.as_bstr()) && !is_nested(&change.path));
-        Ok(changes)
+        let mut others = Vec::with_capacity(changes.len());
+        for change in changes {
+            if !self.is_written(&kept.wrote, &change)? {
+                others.push(change);
+            }
+        }
+        Ok(others)
     }
 
-    /// The checkpoint with the guard's protected files, whatever a command that still runs has made
+    /// Whether a path stands exactly as a file tool left it. By content, not by name: a command that still
+    /// runs may have written to it since.
+    fn is_written(&self, wrote: &[Wrote], change: &trees::Change) -> Result<bool> {
+        let Some(wrote) = wrote.iter().find(|wrote| wrote.path.as_bytes() == change.path.as_slice()) else { return Ok(false) };
+        Ok(match (&change.new, &wrote.content) {
+            (None, None) => true,
+            (Some(leaf), Some(content)) => {
+                matches!(leaf.kind, EntryKind::Blob | EntryKind::BlobExecutable)
+                    && *content == crate::tools::content_hash(&self.store.read(leaf.id)?)
+            }
+            _ => false,
+        })
+    }
+
+    /// The checkpoint with the protected files that are kept, whatever a command that still runs has made
     /// of them since they were put back.
-    fn held(&self, guard: &GitId, now: ObjectId) -> Result<ObjectId> {
-        let (was, is) = (self.store.get(guard)?, self.store.get(&git_id(now)?)?);
-        let changes = self.steering(&was, &is)?;
+    fn held(&self, kept: &Kept, now: ObjectId) -> Result<ObjectId> {
+        let is = self.store.get(&git_id(now)?)?;
+        let changes = self.steering(kept, &is)?;
         if changes.is_empty() {
             return Ok(now);
         }
@@ -277,11 +300,11 @@ impl<'a> Desk<'a> {
         self.store.put(&files, &is)
     }
 
-    /// Puts protected paths back as the guard has them; names them.
-    fn put_back(&self, root: &Root, guard: &GitId, now: ObjectId) -> Result<Vec<String>> {
-        let (was, is) = (self.store.get(guard)?, self.store.get(&git_id(now)?)?);
+    /// Puts protected paths back as they are kept; names them.
+    fn put_back(&self, root: &Root, kept: &Kept, now: ObjectId) -> Result<Vec<String>> {
+        let (was, is) = (self.store.get(&kept.at)?, self.store.get(&git_id(now)?)?);
         let mut names = Vec::new();
-        for change in self.steering(&was, &is)? {
+        for change in self.steering(kept, &is)? {
             let path = change.path.as_bstr();
             match change.old {
                 Some(leaf) => {

@@ -91,7 +91,7 @@ pub struct Manners {
     /// Only ASCII signs
     #[arg(long, global = true)]
     pub ascii: bool,
-    /// Override a setting, e.g. `--set limits.max_steps=50`
+    /// Override a setting of the daemon that is started, e.g. `--set limits.max_steps=50`
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = setting)]
     pub set: Vec<String>,
 }

@@ -9,7 +9,7 @@ mod limits;
 mod listing;
 mod storage;
 
-pub use canvas::{Applied, Canvas, Checkpoint, Difference, LandSpec, Landed, Landing, MicroCommit, OpenSpec, Opened};
+pub use canvas::{Applied, Canvas, Checkpoint, Difference, Kept, LandSpec, Landed, Landing, MicroCommit, OpenSpec, Opened};
 pub use limits::{Ended, Limits, Meter, Used};
 pub use listing::{ListQuery, Listed, Listing};
 pub use storage::{

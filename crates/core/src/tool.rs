@@ -134,6 +134,17 @@ pub struct ToolOutcome {
     pub cause: String,
     /// What a command did on the network.
     pub traffic: Traffic,
+    /// What a file tool made of files.
+    pub wrote: Vec<Wrote>,
+}
+
+/// A file as a file tool left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrote {
+    /// Path from the tree's root.
+    pub path: String,
+    /// BLAKE3 of the content, hexadecimal; `None` where the file was removed.
+    pub content: Option<String>,
 }
 
 /// What a command did on the network.
@@ -150,7 +161,8 @@ impl ToolOutcome {
     #[must_use]
     pub fn done(summary: impl Into<String>, text: impl Into<String>) -> Self {
         let (text, summary, used, traffic) = (text.into(), summary.into(), Used::default(), Traffic::default());
-        Self { status: ToolStatus::Done, text, full: None, summary, wall_ms: 0, level: None, used, cause: String::new(), traffic }
+        let (wall_ms, cause, wrote) = (0, String::new(), Vec::new());
+        Self { status: ToolStatus::Done, text, full: None, summary, wall_ms, level: None, used, cause, traffic, wrote }
     }
 
     /// A call that changed nothing, with the text that tells the model its next move.

@@ -68,6 +68,8 @@ pub struct HostSandbox {
     proven: tokio::sync::Mutex<Option<Arc<Report>>>,
     /// Whether it was said that a layer could not be had.
     has_warned: AtomicBool,
+    /// What of the system only user 0 may read.
+    private: profile::Private,
 }
 
 impl HostSandbox {
@@ -76,7 +78,8 @@ impl HostSandbox {
     pub fn new(options: SandboxOptions, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<Self> {
         let boot = std::fs::read_to_string(options.runs_dir.join("boot")).unwrap_or_default();
         let is_new_boot = AtomicBool::new(!boot.is_empty() && boot != crate::process::boot_id());
-        Arc::new(Self { options, clock, entropy, is_new_boot, proven: tokio::sync::Mutex::new(None), has_warned: AtomicBool::new(false) })
+        let (proven, has_warned, private) = (tokio::sync::Mutex::new(None), AtomicBool::new(false), profile::Private::default());
+        Arc::new(Self { options, clock, entropy, is_new_boot, proven, has_warned, private })
     }
 
     /// Runs the self-test of every level now, whatever the cache says; for `doctor`.
@@ -215,6 +218,7 @@ impl HostSandbox {
     /// What a run is told of the host: a service may have a network of its own and read more.
     fn options_for(&self, spec: &ExecSpec) -> SandboxOptions {
         let mut options = self.options.clone();
+        options.hidden.extend(self.private.of_system(self.clock.now().mono_ms));
         if let Some(service) = &spec.service {
             options.read.extend(service.read.iter().cloned());
             options.network = match service.network {

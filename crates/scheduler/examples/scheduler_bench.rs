@@ -18,8 +18,8 @@ use tinkerbell_core::effect::{Intended, Stall};
 use tinkerbell_core::event::{self, Event, Observed, Op, Paused, Signal, StateSaved, Submitted};
 use tinkerbell_core::lifecycle::Task;
 use tinkerbell_core::port::{
-    BlobStore, Canvas, Checkpoint, Difference, Effects, Journal, ListQuery, MicroCommit, NewRecord, OpenSpec, Opened, Runner, Runtime as _,
-    Step, Stepped, Submission,
+    BlobStore, Canvas, Checkpoint, Difference, Effects, Journal, Kept, ListQuery, MicroCommit, NewRecord, OpenSpec, Opened, Runner,
+    Runtime as _, Step, Stepped, Submission,
 };
 use tinkerbell_core::words::{BlobRef, GitId, Owner, RunId, Subject, TaskId, Workspace};
 use tinkerbell_scheduler::{Deps, Engine, Options};
@@ -285,7 +285,7 @@ impl Canvas for Idle {
     fn open(&self, _: OpenSpec) -> BoxFuture<'_, Result<Opened, Fault>> {
         none()
     }
-    fn checkpoint(&self, _: Workspace, _: Option<GitId>) -> BoxFuture<'_, Result<Checkpoint, Fault>> {
+    fn checkpoint(&self, _: Workspace, _: Option<Kept>) -> BoxFuture<'_, Result<Checkpoint, Fault>> {
         none()
     }
     fn restore(&self, _: Workspace, _: GitId) -> BoxFuture<'_, Result<GitId, Fault>> {

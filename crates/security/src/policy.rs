@@ -41,7 +41,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tinkerbell_core::approval::Grant;
 use tinkerbell_core::code::Fault;
 use tinkerbell_core::effect::EffectClass;
-use tinkerbell_core::port::{Deed, Guard, Judgement};
+use tinkerbell_core::port::{Deed, Grounds, Guard, Judgement};
 use tinkerbell_secret::Known;
 
 /// The file that is built in.
@@ -188,7 +188,7 @@ impl PolicyGuard {
         let mut offered = None;
         if let Some(command) = &deed.plan.command {
             let around = (Some(&programs), deed.grounds.now_ms);
-            relax(&mut verdict, command, &self.held(deed), around);
+            relax(&mut verdict, command, (&self.held(deed), &all), around);
             offered = offer(&verdict, command, &all, around);
         }
         if let (Err(fault), true) = (project.as_ref(), call.runs || !call.writes.is_empty()) {
@@ -221,7 +221,16 @@ impl PolicyGuard {
         digest_of(&[&format!("{sets:?}"), &format!("{:?}", self.project(&deed.workspace.repo))])
     }
 
-    fn weight(&self, deed: &Deed) -> Weight {
+    /// The grounds, with what a person saw when he allowed the like for longer.
+    fn grounds(&self, deed: &Deed, verdict: &Verdict) -> Grounds {
+        let used =
+            |grant: &Grant| verdict.commands.iter().flat_map(|one| &one.reasons).any(|r| r.layer == Layer::Grant && r.rule == grant.id);
+        let examples = self.held(deed).into_iter().filter(|(_, grant)| used(grant)).map(|(_, grant)| grant.example);
+        let words: Vec<String> = deed.grounds.words.iter().cloned().chain(examples).collect();
+        Grounds { words: words.into(), ..deed.grounds.clone() }
+    }
+
+    fn weight(&self, deed: &Deed, verdict: &Verdict) -> Weight {
         let served = deed.plan.mcp.as_ref().map(tinkerbell_core::tool::McpCall::name);
         let tool = served.as_deref().unwrap_or(deed.call.name.as_str());
         let call = Call {
@@ -238,7 +247,7 @@ impl PolicyGuard {
             args: &deed.call.args,
             is_pure: deed.plan.class == EffectClass::Pure,
             reaches: self.reaches.load(Ordering::Relaxed),
-            grounds: &deed.grounds,
+            grounds: &self.grounds(deed, verdict),
         })
     }
 }
@@ -259,7 +268,8 @@ impl Guard for PolicyGuard {
     fn judge(&self, deed: &Deed) -> Judgement {
         // Before each call: the daemon may have been started anew, and the file may have changed.
         self.look_at(&deed.workspace.common_dir);
-        let ((mut verdict, offer), weight) = (self.verdict(deed), self.weight(deed));
+        let (mut verdict, offer) = self.verdict(deed);
+        let weight = self.weight(deed, &verdict);
         if !deed.grounds.is_users {
             settle(&mut verdict, &weight, deed.plan.mcp.is_some());
         }
@@ -280,10 +290,11 @@ impl Guard for PolicyGuard {
     }
 
     fn weighs(&self, deed: &Deed) -> bool {
-        let decision = self.verdict(deed).0.decision;
+        let verdict = self.verdict(deed).0;
+        let decision = verdict.decision;
         // A tool that only reads is asked about where what was read sends it somewhere.
         let goes = || deed.plan.mcp.is_some() && !place::hosts(&deed.call.args).is_empty();
-        decision == Decision::Ask || (decision == Decision::Allow && (self.weight(deed).risk >= Risk::High || goes()))
+        decision == Decision::Ask || (decision == Decision::Allow && (self.weight(deed, &verdict).risk >= Risk::High || goes()))
     }
 
     fn redact(&self, text: &str) -> String {

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::lifecycle::{Status, Task};
 use tinkerbell_core::port::{
-    Canvas, Checkpoint, Difference, Journal as _, Keyring, MicroCommit, OpenSpec, Opened, Runtime as _, Sandbox, SealKey,
+    Canvas, Checkpoint, Difference, Journal as _, Kept, Keyring, MicroCommit, OpenSpec, Opened, Runtime as _, Sandbox, SealKey,
 };
 use tinkerbell_core::words::{GitId, Lsn, Subject, Workspace};
 use tinkerbell_scheduler::{Deps, Engine, Options};
@@ -229,7 +229,7 @@ impl Canvas for NoCanvas {
     fn open(&self, _: OpenSpec) -> BoxFuture<'_, Result<Opened, Fault>> {
         none()
     }
-    fn checkpoint(&self, _: Workspace, _: Option<GitId>) -> BoxFuture<'_, Result<Checkpoint, Fault>> {
+    fn checkpoint(&self, _: Workspace, _: Option<Kept>) -> BoxFuture<'_, Result<Checkpoint, Fault>> {
         none()
     }
     fn restore(&self, _: Workspace, _: GitId) -> BoxFuture<'_, Result<GitId, Fault>> {

@@ -38,6 +38,19 @@ pub struct Roof {
     pub lenient: bool,
 }
 
+/// Refuses to talk to a daemon that was started without these settings: it would not heed them, and say nothing.
+async fn heeds(client: &Client, set: &[String]) -> Result<(), Fault> {
+    let known = client.daemon().await?.set;
+    let Some(other) = set.iter().find(|given| !known.contains(given)) else { return Ok(()) };
+    Err(Fault::new(
+        "TB-CONFIG-008",
+        exit::CONFIG,
+        format!("the daemon that runs was started without `--set {other}`, and does not heed it"),
+    )
+    .hint("for one task `tinkerbell run` has options of its own: --model, --max-steps and others (tinkerbell run --help)")
+    .hint(format!("for all tasks: tinkerbell daemon stop && tinkerbell --set {other} daemon start   (open tasks go on)")))
+}
+
 impl Roof {
     fn places(&self) -> Result<Places, Fault> {
         Places::find(&self.env, rustix::process::getuid().as_raw())
@@ -78,7 +91,11 @@ impl Roof {
         }
         let mut keys = wire::secret_variables(&config, &places);
         keys.extend(crate::secrets::variables(&config));
-        start::connect(&places, &start::Own { exe: &self.exe, args: self.passed_on(), env: &self.env, keys }).await
+        let client = start::connect(&places, &start::Own { exe: &self.exe, args: self.passed_on(), env: &self.env, keys }).await?;
+        if !self.set.is_empty() {
+            heeds(&client, &self.set).await?;
+        }
+        Ok(client)
     }
 
     async fn start_daemon(&self, out: &Output) -> Result<u8, Fault> {

@@ -7,6 +7,7 @@ use super::approve;
 use super::consent;
 use super::grounds;
 use super::stage::{Pieces, Stage, broken};
+use super::told;
 use crate::builtin;
 use crate::prompt;
 use crate::turn::unit_of;
@@ -15,10 +16,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use tinkerbell_core::approval::Approved;
 use tinkerbell_core::effect::{Acted, Attempt, EffectClass, Fallback, Intended, LiveDelta, Question, QuestionKind, Stall};
-use tinkerbell_core::event::{Call, Connection, Observation, Observed, PlanStep, ResultSeen};
-use tinkerbell_core::port::{Deed, Grounds, Judgement, Level, Tool};
+use tinkerbell_core::event::{Call, Observation, Observed, PlanStep, ResultSeen};
+use tinkerbell_core::port::{Deed, Grounds, Judgement, Kept, Level, Tool};
 use tinkerbell_core::protected::is_protected;
-use tinkerbell_core::tool::{Sink, ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolStatus};
+use tinkerbell_core::tool::{Sink, ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolStatus, Wrote};
 use tinkerbell_core::words::Seq;
 
 /// What is going to become of a call.
@@ -220,7 +221,7 @@ async fn run(stage: Arc<Stage>, errand: Errand, attempt: Attempt) -> Result<Acte
     let context = ToolContext { live: live(&shown), approved, ..stage.context(seq, attempt)? };
     if steers(&plan) && attempt == Attempt::First {
         // What is approved is this call, not what a background command did to its neighbours.
-        stage.house.deps.canvas.checkpoint(stage.workspace()?, Some(stage.before()?)).await.map_err(broken)?;
+        stage.house.deps.canvas.checkpoint(stage.workspace()?, Some(stage.before()?.into())).await.map_err(broken)?;
     }
     let now_ms = stage.house.deps.clock.now().wall_ms;
     let differs = if plan.command.is_none() { approve::compare(&*tool, &context, &call.args, now_ms).await } else { None };
@@ -235,7 +236,7 @@ async fn run(stage: Arc<Stage>, errand: Errand, attempt: Attempt) -> Result<Acte
     }
     let mut result = seen(&stage, &outcome).await?;
     if touches(&call, &plan, &outcome) {
-        checkpoint(&stage, &plan, own(seq, &call), &mut result).await?;
+        checkpoint(&stage, outcome.wrote, own(seq, &call), &mut result).await?;
     }
     let used = if commands(&call, &plan) { Some(stage.used().await?) } else { None };
     Ok(Acted { used, ..Acted::from(Observation::Result(result)) })
@@ -304,14 +305,9 @@ async fn seen(stage: &Stage, outcome: &ToolOutcome) -> Result<ResultSeen, Stall>
         processes: outcome.used.processes,
         cause: outcome.cause.clone(),
         network: outcome.traffic.network.clone(),
-        connections: outcome.traffic.connections.iter().map(|one| clean(stage, one)).collect(),
+        connections: outcome.traffic.connections.iter().map(|one| told::connection(stage.guard(), one)).collect(),
         ..ResultSeen::default()
     })
-}
-
-/// A host is a text that the command chose: it may spell a secret.
-pub(super) fn clean(stage: &Stage, connection: &Connection) -> Connection {
-    Connection { host: stage.clean(&connection.host), ..connection.clone() }
 }
 
 /// Whether the tree may differ after the call. Waiting for a command may see what it wrote.
@@ -330,19 +326,19 @@ fn steers(plan: &ToolPlan) -> bool {
     plan.writes.iter().any(|path| is_protected(path))
 }
 
-async fn checkpoint(stage: &Stage, plan: &ToolPlan, own: Option<Seq>, result: &mut ResultSeen) -> Result<(), Stall> {
+async fn checkpoint(stage: &Stage, wrote: Vec<Wrote>, own: Option<Seq>, result: &mut ResultSeen) -> Result<(), Stall> {
     let before = stage.before()?;
     // Also at level `full`, whose mounts guard the root's own names only, and after file tools,
-    // beside which a command may run in the background.
-    let guard = (!steers(plan)).then(|| before.clone());
-    let taken = stage.house.deps.canvas.checkpoint(stage.workspace()?, guard).await.map_err(broken)?;
+    // beside which a command may run in the background: a leave is for what the tool wrote, and for no more.
+    let kept = Kept { at: before.clone(), wrote };
+    let taken = stage.house.deps.canvas.checkpoint(stage.workspace()?, Some(kept)).await.map_err(broken)?;
     let files = stage.changes(&before, &taken.id).await?;
     result.before = before.to_string();
     // Checkpoints of the same tree may have different ids; only a difference makes an operation.
     result.after = if files.is_empty() { before.to_string() } else { taken.id.to_string() };
-    result.files = files;
+    result.files = told::files(stage.guard(), files);
     if !taken.restored.is_empty() {
-        let names = taken.restored.join(", ");
+        let names = told::names(stage.guard(), taken.restored).join(", ");
         result.text.push_str(&format!("\n[protected files cannot be changed by commands and were put back: {names}]"));
     }
     if own.is_some() {

@@ -42,7 +42,7 @@ async fn act(stage: Arc<Stage>, seq: Seq, commit: Commit) -> Result<Acted, Stall
         after: commit.tree,
         commit: made.to_string(),
         summary: commit.subject,
-        files: stage.changes(&before, &tree).await?,
+        files: super::told::files(stage.guard(), stage.changes(&before, &tree).await?),
         ..OpDone::default()
     };
     let observation = Observation::Committed(Committed { commit: made.to_string() });

@@ -4,6 +4,7 @@
 
 use super::House;
 use super::stage::git;
+use super::told;
 use std::sync::Arc;
 use tinkerbell_core::effect::{Past, Stall};
 use tinkerbell_core::event::{FileChange, Finished, Observation, PartKind};
@@ -31,6 +32,7 @@ pub async fn complete(
         }
         finished.text = [words, remark].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n\n");
     }
+    finished.files = told::files(&*house.deps.guard, finished.files);
     Ok(finished)
 }
 

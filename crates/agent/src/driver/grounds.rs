@@ -6,6 +6,7 @@
 use super::stage::Stage;
 use tinkerbell_core::effect::{Past, Stall};
 use tinkerbell_core::event::{Action, Observation};
+use tinkerbell_core::lifecycle::Approval;
 use tinkerbell_core::port::Grounds;
 use tinkerbell_core::words::Lsn;
 
@@ -22,7 +23,7 @@ pub async fn gather(stage: &Stage, grounds: &mut Grounds) -> Result<(), Stall> {
         Past::Note { text, from_user: true, .. } => Some(text.clone()),
         _ => None,
     }));
-    words.extend(task.approvals.values().filter_map(|approval| approval.answer.as_ref()).map(|(_, text)| text.clone()));
+    words.extend(task.approvals.values().filter_map(typed).cloned());
     let mut room = MOST_BYTES;
     let rules = task.prepared.as_ref().map(|prepared| prepared.rules.as_str());
     let texts = rules.into_iter().chain(past.iter().rev().filter_map(read));
@@ -40,6 +41,12 @@ pub async fn gather(stage: &Stage, grounds: &mut Grounds) -> Result<(), Stall> {
     }
     (grounds.words, grounds.untrusted, grounds.is_cut) = (words.into(), untrusted.into(), is_cut);
     Ok(())
+}
+
+/// The text of a yes. A no says what the user does not want, and an option that was chosen the model wrote.
+fn typed(approval: &Approval) -> Option<&String> {
+    let (yes, text) = approval.answer.as_ref()?;
+    (*yes && !approval.asked.options.contains(text)).then_some(text)
 }
 
 /// What the model read of an effect, where somebody else may have written it.

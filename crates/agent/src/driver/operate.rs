@@ -7,6 +7,7 @@ use super::House;
 use super::commit::{dollars, message};
 use super::prepare::failed;
 use super::stage::{broken, git};
+use super::told;
 use std::sync::Arc;
 use tinkerbell_core::effect::{Act, Acted, Attempt, Intended, Stall};
 use tinkerbell_core::event::{Observation, Observed, Op, OpDone, Operated};
@@ -70,8 +71,10 @@ impl Work {
             MicroCommit { tree: target.clone(), parent: self.tip()?, message: message(&subject, &self.trailers()), time_s: self.op.time_s };
         let commit = canvas.commit(workspace.clone(), micro).await.map_err(broken)?;
         let files = canvas.diff(workspace, before.clone(), target.clone(), false).await.map_err(broken)?.files;
+        let count = files.len();
+        let files = told::files(&*self.house.deps.guard, files);
         let names: Vec<&str> = files.iter().take(NAMED).map(|file| file.path.as_str()).collect();
-        let more = if files.len() > NAMED { format!(" and {} more", files.len() - NAMED) } else { String::new() };
+        let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
         let what = if names.is_empty() { "no file differs".to_owned() } else { format!("changed {}{more}", names.join(", ")) };
         let text = format!("{subject}: {what}");
         let done = OpDone {
@@ -107,7 +110,10 @@ impl Work {
         let landed = self.house.deps.landing.land(spec).await.map_err(broken)?;
         let files = self.house.deps.canvas.diff(self.workspace()?, from, to.clone(), false).await.map_err(broken)?.files;
         let tree = to.to_string();
-        Ok(self.landed(landed, OpDone { before: tree.clone(), after: tree, files, ..self.done() }))
+        Ok(self.landed(
+            landed,
+            OpDone { before: tree.clone(), after: tree, files: told::files(&*self.house.deps.guard, files), ..self.done() },
+        ))
     }
 
     async fn unland(self) -> Result<Acted, Stall> {

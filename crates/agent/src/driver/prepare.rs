@@ -36,7 +36,15 @@ async fn prepare(stage: &Stage) -> Result<Prepared, Fault> {
     let level = deps.sandbox.level().await?;
     let opened = deps.canvas.open(OpenSpec { task: stage.task.id, cwd, base: submitted.base.clone() }).await?;
     let found = look(stage, &opened).await?;
-    Ok(Prepared { servers: stage.options.servers, ..prepared(opened, level, found) })
+    let prepared = prepared(opened, level, found);
+    // A repository's texts and names, as they go to the model.
+    Ok(Prepared {
+        servers: stage.options.servers,
+        rules: stage.clean(&prepared.rules),
+        environment: stage.clean(&prepared.environment),
+        notes: prepared.notes.iter().map(|note| stage.clean(note)).collect(),
+        ..prepared
+    })
 }
 
 async fn look(stage: &Stage, opened: &Opened) -> Result<(Survey, Project), Fault> {

@@ -11,7 +11,7 @@ use tinkerbell_core::effect::{Act, Acted, Attempt, Fence, Intended, Live, LiveDe
 use tinkerbell_core::event::{FileChange, Observed};
 use tinkerbell_core::lifecycle::{OP_SEQ, Task};
 use tinkerbell_core::model::ModelCard;
-use tinkerbell_core::port::{Effects, Found, Used};
+use tinkerbell_core::port::{Effects, Found, Guard, Used};
 use tinkerbell_core::text::cap_tokens;
 use tinkerbell_core::tool::{Sink, ToolContext, output_name};
 use tinkerbell_core::words::{GitId, Lsn, RunId, Seq, Workspace};
@@ -98,7 +98,12 @@ impl Stage {
 
     /// The text without known secrets.
     pub fn clean(&self, text: &str) -> String {
-        self.house.deps.guard.redact(text)
+        self.guard().redact(text)
+    }
+
+    /// Who knows the secrets.
+    pub fn guard(&self) -> &dyn Guard {
+        &*self.house.deps.guard
     }
 
     /// Most tokens of a result: an eighth of the window, so that small models see several.

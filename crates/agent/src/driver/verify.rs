@@ -62,7 +62,8 @@ async fn settled(stage: &Stage, seq: Seq, mut verify: Verify) -> Result<Verify, 
     }
     // What a background unit wrote since the last checkpoint must survive the putting back.
     // Protected files are not its to write.
-    verify.before = stage.house.deps.canvas.checkpoint(stage.workspace()?, Some(stage.before()?)).await.map_err(broken)?.id.to_string();
+    verify.before =
+        stage.house.deps.canvas.checkpoint(stage.workspace()?, Some(stage.before()?.into())).await.map_err(broken)?.id.to_string();
     Ok(verify)
 }
 
@@ -146,9 +147,9 @@ async fn verdict(stage: &Stage, seq: Seq, (unit, ended): (&dyn Unit, &Ended), be
         text: format!("{cause}{text}"),
         exit: ended.code.unwrap_or_else(|| ended.signal.map_or(-1, |signal| -signal)),
         wall_ms: ended.wall_ms,
-        restored: put_back(stage, seq, before).await?,
+        restored: super::told::names(stage.guard(), put_back(stage, seq, before).await?),
         full,
-        connections: traffic.connections.iter().map(|one| super::call::clean(stage, one)).collect(),
+        connections: traffic.connections.iter().map(|one| super::told::connection(stage.guard(), one)).collect(),
         network: traffic.network,
     };
     Ok(Acted::from(Observation::Verdict(verdict)))
@@ -173,7 +174,7 @@ async fn whole(unit: &dyn Unit) -> Result<Bytes, Stall> {
 /// the check's layer.
 async fn put_back(stage: &Stage, seq: Seq, before: &GitId) -> Result<Vec<String>, Stall> {
     let (workspace, canvas) = (stage.workspace()?, &stage.house.deps.canvas);
-    let mut after = canvas.checkpoint(workspace.clone(), Some(before.clone())).await.map_err(broken)?;
+    let mut after = canvas.checkpoint(workspace.clone(), Some(before.clone().into())).await.map_err(broken)?;
     after.restored.extend(after.layers.into_iter().filter(|layer| layer.run == seq).flat_map(|layer| layer.dropped));
     let changed = stage.changes(before, &after.id).await?;
     if changed.is_empty() {

@@ -59,6 +59,7 @@ pub(super) async fn status(State(state): State<ServerState>) -> Result<Json<Daem
         lsn: facts.lsn,
         level: facts.level,
         data_dir: facts.data_dir,
+        set: facts.set,
     }))
 }
 

@@ -98,6 +98,8 @@ pub struct DaemonStatus {
     pub level: Option<String>,
     /// The data directory.
     pub data_dir: String,
+    /// Settings that it was started with, `key=value`.
+    pub set: Vec<String>,
 }
 
 /// All that the server stands on.

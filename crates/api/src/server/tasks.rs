@@ -6,7 +6,7 @@
 use super::accept::Peer;
 use super::answer::{Answer, Asked, bad};
 use super::{ServerState, named};
-use crate::wire::{self, ApprovalView, CommandRequest, DiffView, Said, SubmitRequest, Submitted, TaskList, TaskView};
+use crate::wire::{self, ApprovalView, CommandRequest, DiffView, Said, SubmitRequest, Submitted, TaskList, TaskView, YoloRequest};
 use axum::Json;
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -23,6 +23,9 @@ use tinkerbell_core::words::{BlobRef, Lsn, Priority};
 const SHORT_DIGITS: usize = 6;
 /// Longest key of a submission in bytes.
 const MAX_KEY_BYTES: usize = 255;
+/// Longest time for which a request can say that nobody is asked, a week: a task that sleeps for a year must
+/// not wake up with such a word.
+const LONGEST_YOLO_MS: u64 = 7 * 24 * 3_600_000;
 
 pub(super) async fn submit(
     State(state): State<ServerState>,
@@ -68,14 +71,19 @@ fn submission(request: &SubmitRequest, key: Option<String>, uid: u32, now_ms: u6
         priority: request.priority.as_deref().map(priority).transpose()?.unwrap_or_default(),
         delay_ms: request.after_ms,
         not_before_ms: request.not_before.as_deref().map(moment).transpose()?,
-        waiver: request.yolo.as_ref().map(|yolo| event::Waiver {
-            owner: uid,
-            reason: yolo.reason.clone(),
-            source: "command line".to_owned(),
-            until_ms: now_ms.saturating_add(yolo.for_ms),
-        }),
+        waiver: request.yolo.as_ref().map(|yolo| waiver(yolo, uid, now_ms)).transpose()?,
         ..Submission::default()
     })
+}
+
+fn waiver(yolo: &YoloRequest, owner: u32, now_ms: u64) -> Result<event::Waiver, Fault> {
+    if yolo.for_ms > LONGEST_YOLO_MS {
+        return Err(bad(format!("`yolo.for_ms` is {}; a week is the longest, {LONGEST_YOLO_MS}", yolo.for_ms))
+            .hint("tinkerbell run --yolo --yolo-for 7d …   is the most that a request can say")
+            .hint("an end further off is the operator's to write: `until` in [approvals] of your configuration"));
+    }
+    let until_ms = now_ms.saturating_add(yolo.for_ms);
+    Ok(event::Waiver { owner, reason: yolo.reason.clone(), source: "command line".to_owned(), until_ms })
 }
 
 fn priority(text: &str) -> Result<Priority, Fault> {

@@ -56,7 +56,7 @@ pub struct YoloRequest {
     /// Why.
     #[serde(default)]
     pub reason: String,
-    /// For how long from now, in milliseconds.
+    /// For how long from now, in milliseconds; at most a week.
     pub for_ms: u64,
 }
 

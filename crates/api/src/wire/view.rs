@@ -253,6 +253,9 @@ pub struct DaemonView {
     pub level: Option<String>,
     /// The data directory.
     pub data_dir: String,
+    /// Settings that it was started with, `key=value`, over those of its files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<String>,
 }
 
 /// Release of the daemon and version of the interface.

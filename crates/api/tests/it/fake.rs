@@ -77,6 +77,7 @@ impl Daemon for Fake {
             uptime_ms: 5,
             lsn: self.log.borrow().len() as u64,
             data_dir: "/d".to_owned(),
+            set: Vec::new(),
             ..DaemonStatus::default()
         }
     }

@@ -111,7 +111,9 @@ impl Call<'_> {
         };
         let names: Vec<&str> = marks.iter().map(|m| m.path.as_str()).collect();
         let text = format!("done before the runtime was restarted:\n{}", marks.iter().map(line).collect::<Vec<_>>().join("\n"));
-        report::finish(format!("{} {} (done before the restart)", self.tool, report::few(&names)), text, self.ctx.max_output_tokens)
+        let summary = format!("{} {} (done before the restart)", self.tool, report::few(&names));
+        let wrote = marks.iter().map(report::wrote).collect();
+        ToolOutcome { wrote, ..report::finish(summary, text, self.ctx.max_output_tokens) }
     }
 
     fn attempt(&self, edits: Vec<Edit>) -> Result<Vec<Change>, Stop> {

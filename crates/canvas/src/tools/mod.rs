@@ -30,6 +30,8 @@ use tinkerbell_core::effect::Stall;
 use tinkerbell_core::port::{BlobStore, Tool};
 use tinkerbell_core::tool::{ToolContext, ToolOutcome};
 
+pub(crate) use trace::full_hash as content_hash;
+
 /// All file tools, in the order in which the model sees them. `blobs` serves `blob:` names.
 ///
 /// They share one memory of what each task has read, so make them once.

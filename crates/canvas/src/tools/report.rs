@@ -3,12 +3,13 @@
 //! Short: the model has just written the change, so the diff is there to show where it landed.
 //! Invariant: the text never passes the call's token cap, and the uncut one is kept beside it.
 
+use super::trace::Mark;
 use crate::edit::{Change, Level};
 use bytes::Bytes;
 use similar::{ChangeTag, TextDiff};
 use std::time::Duration;
 use tinkerbell_core::text::cap_tokens;
-use tinkerbell_core::tool::ToolOutcome;
+use tinkerbell_core::tool::{ToolOutcome, Wrote};
 
 /// Most tokens of diff; the change itself stands in the call already.
 const MAX_DIFF_TOKENS: u32 = 1_500;
@@ -57,7 +58,13 @@ pub fn made(tool: &str, changes: &[Change], max_tokens: u32) -> ToolOutcome {
     }
     let summary = format!("{tool} {} +{added} −{removed}", few(&names));
     let full = if diffs.is_empty() { heads.join("\n") } else { format!("{}\n{diffs}", heads.join("\n")) };
-    finish(summary, full, max_tokens.min(MAX_DIFF_TOKENS))
+    let wrote = changes.iter().map(|change| wrote(&Mark::of(change))).collect();
+    ToolOutcome { wrote, ..finish(summary, full, max_tokens.min(MAX_DIFF_TOKENS)) }
+}
+
+/// What a mark says that the tool made of a file.
+pub fn wrote(mark: &Mark) -> Wrote {
+    Wrote { path: mark.path.clone(), content: mark.after.clone() }
 }
 
 /// An outcome whose text is cut to the cap, with the uncut one beside it.

@@ -3,7 +3,8 @@
 use crate::house::*;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use tinkerbell_core::port::{Canvas, Landing, OpenSpec};
+use tinkerbell_core::port::{Canvas, Kept, Landing, OpenSpec};
+use tinkerbell_core::tool::Wrote;
 
 /// Everything that git could be talked into running, pointing at a file that must never appear.
 fn trap(house: &House) -> std::path::PathBuf {
@@ -183,6 +184,33 @@ fn protected_paths_that_a_command_changed_are_put_back_and_named() {
     assert_eq!(tree(&opened), want);
     assert_eq!(git_in(tree_dir, &["status", "--porcelain"]), " M a.txt");
     assert_eq!(house.guarded(&opened, Some(taken.id.clone())).restored, Vec::<String>::new());
+}
+
+/// A leave is for one content of one path, not for what a command made of it, or of its neighbours, meanwhile.
+#[test]
+fn what_a_file_tool_wrote_stays_and_nothing_beside_it() {
+    let house = House::new();
+    for name in ["AGENTS.md", "CLAUDE.md", "GEMINI.md", ".github/workflows/ci.yml"] {
+        house.write(name, "rules\n");
+    }
+    house.commit_all("start");
+    let opened = house.open();
+    let tree_dir = &opened.workspace.tree;
+    for name in ["AGENTS.md", "CLAUDE.md", ".github/workflows/ci.yml", "sub/AGENTS.md"] {
+        write(tree_dir, name, b"new rules\n");
+    }
+    std::fs::remove_file(tree_dir.join("GEMINI.md")).unwrap();
+    let wrote = |path: &str, content: Option<&str>| Wrote {
+        path: path.into(),
+        content: content.map(|c| blake3::hash(c.as_bytes()).to_hex().to_string()),
+    };
+    let wrote = vec![wrote("AGENTS.md", Some("new rules\n")), wrote("CLAUDE.md", Some("other rules\n")), wrote("GEMINI.md", None)];
+    let kept = Kept { at: opened.checkpoint.clone(), wrote };
+    let taken = wait(house.canvas.checkpoint(opened.workspace.clone(), Some(kept))).unwrap();
+    assert_eq!(taken.restored, [".github/workflows/ci.yml", "CLAUDE.md", "sub/AGENTS.md"]);
+    let read = |name: &str| std::fs::read_to_string(tree_dir.join(name)).ok();
+    assert_eq!((read("AGENTS.md").as_deref(), read("CLAUDE.md").as_deref()), (Some("new rules\n"), Some("rules\n")));
+    assert_eq!((read("GEMINI.md"), read("sub/AGENTS.md")), (None, None));
 }
 
 #[test]

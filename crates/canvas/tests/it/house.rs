@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use tinkerbell_canvas::{GitCanvas, Options};
 use tinkerbell_core::code::Fault;
-use tinkerbell_core::port::{Canvas, Checkpoint, Difference, LandSpec, Landed, Landing, MicroCommit, OpenSpec, Opened};
+use tinkerbell_core::port::{Canvas, Checkpoint, Difference, Kept, LandSpec, Landed, Landing, MicroCommit, OpenSpec, Opened};
 use tinkerbell_core::words::{GitId, TaskId};
 
 pub const TASK: TaskId = TaskId(0x7f3a_0000_0000_0000_0000_0000_0000_0001);
@@ -99,7 +99,7 @@ impl House {
     }
 
     pub fn guarded(&self, opened: &Opened, guard: Option<GitId>) -> Checkpoint {
-        wait(self.canvas.checkpoint(opened.workspace.clone(), guard)).unwrap()
+        wait(self.canvas.checkpoint(opened.workspace.clone(), guard.map(Kept::from))).unwrap()
     }
 
     pub fn restore(&self, opened: &Opened, to: &GitId) -> GitId {

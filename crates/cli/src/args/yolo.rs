@@ -16,7 +16,7 @@ pub struct Yolo {
     /// Why nobody is asked; kept in the journal
     #[arg(long, value_name = "TEXT", requires = "yolo")]
     pub reason: Option<String>,
-    /// For how long nobody is asked [24h]; after that the task asks again
+    /// For how long nobody is asked [24h], at most 7d; after that the task asks again
     #[arg(long, value_name = "DURATION", value_parser = units::duration, requires = "yolo")]
     pub yolo_for: Option<Duration>,
 }

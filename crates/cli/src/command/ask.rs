@@ -18,6 +18,8 @@ use tinkerbell_core::code::{Fault, exit};
 
 /// Open tasks that are looked through for those that ask nobody.
 const TASKS: u32 = 100;
+/// What of that to which an approval is bound can be the same for two tasks.
+const DEED: [&str; 7] = ["argv", "program", "first word", "stdin", "sandbox", "file", "diff"];
 
 /// What a person said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,9 +150,12 @@ pub async fn answer(desk: &Desk, wish: &Wish) -> Result<u8, Fault> {
     let is_batch = wish.id.is_none() || wish.is_like;
     let mut all = chosen.clone();
     if let Some(first) = chosen.first().filter(|first| wish.is_like && !first.question.like.is_empty()) {
-        all.extend(open.into_iter().filter(|view| {
-            view.question.like == first.question.like && (&view.task, view.question.id) != (&first.task, first.question.id)
-        }));
+        let (same, others): (Vec<_>, Vec<_>) = alike(open, first).partition(|view| !wish.approve || deed(view) == deed(first));
+        all.extend(same);
+        others.iter().for_each(|view| {
+            let id = format!("{}/{}", view.short, view.question.id);
+            desk.out.talk(&format!("{id} is the same call with other files, programs or in another repository; answer it by itself"));
+        });
     }
     if all.is_empty() {
         desk.out.talk("nothing of that waits for you");
@@ -167,7 +172,7 @@ pub async fn answer(desk: &Desk, wish: &Wish) -> Result<u8, Fault> {
     }
     if is_batch && wish.approve {
         let mut shown = BTreeSet::new();
-        all.iter().filter(|view| shown.insert(view.question.like.clone())).for_each(|view| show(desk, &view.question));
+        all.iter().filter(|view| shown.insert(format!("{:?}", deed(view)))).for_each(|view| show(desk, &view.question));
     }
     let mut done = exit::DONE;
     for view in &all {
@@ -180,6 +185,22 @@ pub async fn answer(desk: &Desk, wish: &Wish) -> Result<u8, Fault> {
         }
     }
     Ok(done)
+}
+
+/// The other questions that ask for the same call.
+fn alike(open: Vec<ApprovalView>, first: &ApprovalView) -> impl Iterator<Item = ApprovalView> {
+    let is_like = |view: &ApprovalView| {
+        view.question.like == first.question.like && (&view.task, view.question.id) != (&first.task, first.question.id)
+    };
+    open.into_iter().filter(is_like)
+}
+
+/// What would happen, as far as it is the same for two tasks: where, what is shown, and what it is bound to. Each
+/// task has a directory of its own.
+fn deed(view: &ApprovalView) -> (&str, &str, Vec<(&str, &str)>) {
+    let asked = &view.question;
+    let told = asked.facts.iter().map(|fact| (fact.name.as_str(), fact.value.as_str()));
+    (&view.repository, &asked.body, told.filter(|(name, _)| DEED.contains(name)).collect())
 }
 
 /// Whether a batch is about this question. Only what a yes or no decides is approved in a batch.

@@ -47,6 +47,7 @@ fn lines(view: &DaemonView, readiness: &str) -> Vec<String> {
         format!("memory {}", units::size(view.rss_bytes)),
         format!("data {}", view.data_dir),
     ];
+    lines.extend((!view.set.is_empty()).then(|| format!("started with {}", view.set.join(", "))));
     lines.extend(view.upgrade.iter().map(super::upgrade::line));
     lines.extend(view.notices.iter().map(|notice| format!("! {notice}")));
     lines

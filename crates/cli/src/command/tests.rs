@@ -123,6 +123,7 @@ impl Daemon for Fake {
             uptime_ms: 61_000,
             lsn: 3,
             data_dir: "/d".into(),
+            set: vec!["limits.max_steps=50".into()],
             upgrade,
             ..DaemonStatus::default()
         }
@@ -682,6 +683,7 @@ async fn the_daemon_is_shown_and_stopped_but_not_started() {
             1 journal: newest record 3, 0 B, room 
             1 memory 0 B
             1 data /d
+            1 started with limits.max_steps=50
             $ daemon stop  → 0
             2 stopped
             $ daemon stop  → 0

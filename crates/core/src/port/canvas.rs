@@ -4,6 +4,7 @@
 
 use crate::code::Fault;
 use crate::event::{FileChange, OpDone};
+use crate::tool::Wrote;
 use crate::words::{GitId, Seq, TaskId, Workspace};
 use futures_core::future::BoxFuture;
 use std::path::PathBuf;
@@ -41,6 +42,21 @@ pub struct Checkpoint {
     pub restored: Vec<String>,
     /// Commands of an overlay workspace whose layers were applied, or stand applied, before it.
     pub layers: Vec<Applied>,
+}
+
+/// What of a checkpoint's protected paths stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The checkpoint that has them right.
+    pub at: GitId,
+    /// What a file tool made of some of them since, by leave of a person or a rule.
+    pub wrote: Vec<Wrote>,
+}
+
+impl From<GitId> for Kept {
+    fn from(at: GitId) -> Self {
+        Self { at, wrote: Vec::new() }
+    }
 }
 
 /// What became of one command's layer.
@@ -83,9 +99,10 @@ pub trait Canvas: Send + Sync {
     /// Makes the task's worktree, or finds it again; calling it twice is harmless.
     fn open(&self, spec: OpenSpec) -> BoxFuture<'_, Result<Opened, Fault>>;
     /// Records the tree as it is now, shell effects and untracked files included. Paths of the
-    /// protected set that differ from `guard` are put back first and named. What commands in layers
+    /// protected set that differ from `kept`, and are not exactly what a file tool wrote, are put back first
+    /// and named. What commands in layers
     /// wrote is brought into the tree before that, checked path by path.
-    fn checkpoint(&self, workspace: Workspace, guard: Option<GitId>) -> BoxFuture<'_, Result<Checkpoint, Fault>>;
+    fn checkpoint(&self, workspace: Workspace, kept: Option<Kept>) -> BoxFuture<'_, Result<Checkpoint, Fault>>;
     /// Brings the tree to a checkpoint, byte for byte; gives the checkpoint of what it replaced.
     fn restore(&self, workspace: Workspace, to: GitId) -> BoxFuture<'_, Result<GitId, Fault>>;
     /// Commits a checkpoint on the task's branch; if the very commit already stands, returns it.

@@ -6,6 +6,7 @@
 mod environment;
 mod home;
 mod mac;
+mod private;
 mod reach;
 
 use crate::error::Error;
@@ -18,6 +19,7 @@ use tinkerbell_core::port::{CHECK, ExecSpec, Level};
 use tinkerbell_core::protected;
 
 pub use mac::mac;
+pub use private::Private;
 
 /// Port on a command's own loopback that leads to its proxy. The network is new for each command, so
 /// the port is always free.

@@ -79,7 +79,8 @@ impl Report {
         if LIMITS.contains(&cause.as_str()) {
             summary.push_str(&format!(", limit `{cause}`"));
         }
-        Ok(ToolOutcome { status, text, full, summary, wall_ms, level: self.level.clone(), used, cause, traffic })
+        let level = self.level.clone();
+        Ok(ToolOutcome { status, full, wall_ms, level, used, cause, traffic, ..ToolOutcome::done(summary, text) })
     }
 
     fn status(&self, state: &UnitState) -> (ToolStatus, String, u64) {

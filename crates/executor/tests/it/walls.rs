@@ -91,6 +91,16 @@ both!(attacks_from_the_shell_fail, house, {
     assert!(tcp.accept().is_err());
 });
 
+both!(what_etc_keeps_for_its_owner_is_not_shown_to_a_command_of_user_0, house, {
+    let find = r"find /etc \( -type d ! -perm -o+x -o -type f ! -perm -o+r \) -print 2>/dev/null";
+    let found = std::process::Command::new("sh").args(["-c", find]).output().unwrap().stdout;
+    let found = String::from_utf8(found).unwrap();
+    for path in found.lines() {
+        let (output, _) = house.run(1, &format!("cat '{path}' 2>/dev/null; ls -A '{path}' 2>/dev/null | grep -vx '{path}'")).await;
+        assert_eq!(output, "", "{path}");
+    }
+});
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_protected_set_holds_at_level_full_missing_paths_too() {
     let Some(house) = House::at(Level::Full).await else { return };

@@ -17,7 +17,7 @@ use tinkerbell_core::event::{Action, Ask, Call, FileChange, Finished, Observatio
 use tinkerbell_core::lifecycle::Task;
 use tinkerbell_core::money::{NanoUsd, Usage};
 use tinkerbell_core::port::{
-    Canvas, Checkpoint, Difference, Effects, Journal, MicroCommit, OpenSpec, Opened, Runner, Runtime as _, Seen, Step, Stepped, Used,
+    Canvas, Checkpoint, Difference, Effects, Journal, Kept, MicroCommit, OpenSpec, Opened, Runner, Runtime as _, Seen, Step, Stepped, Used,
 };
 use tinkerbell_core::words::{GitId, Lsn, RunId, TaskId, Workspace};
 use tinkerbell_testkit::fake::{FakeClock, SeedEntropy};
@@ -274,7 +274,7 @@ impl Canvas for NoCanvas {
     fn open(&self, _: OpenSpec) -> BoxFuture<'_, Result<Opened, Fault>> {
         none()
     }
-    fn checkpoint(&self, _: Workspace, _: Option<GitId>) -> BoxFuture<'_, Result<Checkpoint, Fault>> {
+    fn checkpoint(&self, _: Workspace, _: Option<Kept>) -> BoxFuture<'_, Result<Checkpoint, Fault>> {
         none()
     }
     fn restore(&self, _: Workspace, _: GitId) -> BoxFuture<'_, Result<GitId, Fault>> {

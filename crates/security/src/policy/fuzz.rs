@@ -45,7 +45,7 @@ fn judged(text: &str) {
     let Some(grant) = offer(&verdict, text, &sets, (None, 5)) else { return };
     assert_eq!(lint_grant(&grant), Ok(()));
     assert_eq!(verdict.opaque, None, "what can not be read is never offered");
-    relax(&mut verdict, text, &[("task", grant)], (None, 5));
+    relax(&mut verdict, text, (&[("task", grant)], &sets), (None, 5));
     assert_eq!(verdict.decision, Decision::Allow, "what is offered answers the question");
 }
 

@@ -20,8 +20,9 @@ pub const LASTS_MS: u64 = 30 * 86_400_000;
 /// A grant and whose it is: `task`, `project` or `user`.
 pub type Held = (&'static str, Grant);
 
-/// Takes back what grants answer in advance.
-pub fn relax(verdict: &mut Verdict, command: &str, grants: &[Held], (programs, now_ms): (Option<&Programs>, u64)) {
+/// Takes back what grants answer in advance: asks of rules that name no more words than the grant does. A rule
+/// that looks further asks about something else than what was allowed.
+pub fn relax(verdict: &mut Verdict, command: &str, (grants, sets): (&[Held], &[&RuleSet]), (programs, now_ms): (Option<&Programs>, u64)) {
     let split = shell::split(command);
     if split.opaque.is_some() || split.segments.len() != verdict.commands.len() {
         return;
@@ -31,7 +32,8 @@ pub fn relax(verdict: &mut Verdict, command: &str, grants: &[Held], (programs, n
         let Some((scope, grant)) = grants.iter().filter(|_| asks).find(|(_, grant)| covers(grant, segment, (programs, now_ms))) else {
             continue;
         };
-        judged.reasons.retain(|reason| reason.decision != Decision::Ask);
+        let reaches = |reason: &Reason| named_by(reason, sets).is_none_or(|count| count <= grant.argv.len());
+        judged.reasons.retain(|reason| reason.decision != Decision::Ask || !reaches(reason));
         let why = format!("you allowed `{} …` for this {scope}", grant.argv.join(" "));
         judged.reasons.push(Reason { layer: Layer::Grant, rule: grant.id.clone(), place: String::new(), decision: Decision::Allow, why });
     }
@@ -100,15 +102,18 @@ pub fn offer(verdict: &Verdict, command: &str, sets: &[&RuleSet], (programs, now
     (lint(&grant).is_ok() && covers(&grant, segment, (programs, now_ms))).then_some(grant)
 }
 
+/// How many words the rule behind a reason names, where it is one about commands.
+fn named_by(reason: &Reason, sets: &[&RuleSet]) -> Option<usize> {
+    let set = sets.iter().find(|set| set.layer == reason.layer)?;
+    let rule = set.rules.iter().find(|rule| rule.id == reason.rule)?;
+    if let Subject::Command(rule) = &rule.subject { Some(rule.argv.len()) } else { None }
+}
+
 /// How many words make the beginning: as many as the rule names that asks, and the subcommand; behind a
 /// runner also what it runs.
 fn beginning(words: &[&str], judged: &Judged, sets: &[&RuleSet]) -> usize {
     let asks = |reason: &&Reason| reason.decision == Decision::Ask;
-    let rules = judged.reasons.iter().filter(asks).filter_map(|reason| {
-        let set = sets.iter().find(|set| set.layer == reason.layer)?;
-        let rule = set.rules.iter().find(|rule| rule.id == reason.rule)?;
-        if let Subject::Command(rule) = &rule.subject { Some(rule.argv.len()) } else { None }
-    });
+    let rules = judged.reasons.iter().filter(asks).filter_map(|reason| named_by(reason, sets));
     let is_subcommand = |word: &&str| {
         word.starts_with(|first: char| first.is_ascii_lowercase())
             && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
@@ -166,10 +171,16 @@ mod tests {
         [[rule]]\nid = \"py\"\nargv = [\"python3\"]\ndecision = \"ask\"\n[[rule]]\nid = \"mk\"\nargv = [[\"make\", \"xargs\", \"find\"]]\ndecision = \"ask\"\n\
         [[rule]]\nid = \"never\"\nargv = [\"git\", \"push\", \"evil\"]\ndecision = \"forbid\"\n";
 
+    const PROD: &str = "[[rule]]\nid = \"prod\"\nargv = [\"git\", \"push\", \"origin\", \"prod\"]\ndecision = \"ask\"\n";
+
     fn verdict(command: &str, more: &str) -> (Verdict, Vec<RuleSet>) {
         let sets = vec![parse(Layer::BuiltIn, "b", BUILT_IN).unwrap(), parse(Layer::User, "u", &format!("{more}\n{ASKS}")).unwrap()];
         let call = Call { tool: "exec", runs: true, level: Some(Level::Full), writes: &[], deletes: 0, mcp: None };
         (judge(&call, Some(command), &sets.iter().collect::<Vec<_>>(), None), sets)
+    }
+
+    fn relaxed(verdict: &mut Verdict, command: &str, grants: &[Held], sets: &[RuleSet]) {
+        relax(verdict, command, (grants, &sets.iter().collect::<Vec<_>>()), (None, 6));
     }
 
     fn offered(command: &str, more: &str) -> Option<Grant> {
@@ -271,8 +282,8 @@ mod tests {
             ("poetry run", "poetry run pytest", Decision::Ask),
             ("poetry run python", "poetry run python x.py", Decision::Ask),
         ] {
-            let (mut verdict, _) = verdict(command, "unmatched_commands = \"ask\"");
-            relax(&mut verdict, command, &[("task", grant(granted))], (None, 6));
+            let (mut verdict, sets) = verdict(command, "unmatched_commands = \"ask\"");
+            relaxed(&mut verdict, command, &[("task", grant(granted))], &sets);
             assert_eq!(verdict.decision, expected, "{granted} / {command}");
         }
     }
@@ -290,18 +301,22 @@ mod tests {
             ("git push; make x", "", Decision::Ask),
             ("git push > log", "", Decision::Ask),
             ("env git push", "", Decision::Ask),
+            // A rule that looks further than the grant asks about something that was not allowed.
+            ("git push origin prod", PROD, Decision::Ask),
+            ("git push origin dev", PROD, Decision::Allow),
             ("git push", "unmatched_commands = \"forbid\"", Decision::Forbid),
             ("git push", "unmatched_commands = \"ask\"", Decision::Allow),
             ("git push; ls", "unmatched_commands = \"ask\"", Decision::Ask),
         ] {
-            let (mut verdict, _) = verdict(command, more);
-            relax(&mut verdict, command, &[("task", grant.clone())], (None, 6));
+            let (mut verdict, sets) = verdict(command, more);
+            relaxed(&mut verdict, command, &[("task", grant.clone())], &sets);
             assert_eq!(verdict.decision, expected, "{command} {more}");
         }
-        let (mut late, _) = verdict("git push", "");
-        relax(&mut late, "git push", &[("user", grant.clone())], (None, grant.expires_ms));
+        let (mut late, sets) = verdict("git push", "");
+        let sets: Vec<&RuleSet> = sets.iter().collect();
+        relax(&mut late, "git push", (&[("user", grant.clone())], &sets), (None, grant.expires_ms));
         assert_eq!(late.decision, Decision::Ask, "an expired grant does not match");
-        relax(&mut late, "git push", &[("user", grant), ("task", never)], (None, u64::MAX));
+        relax(&mut late, "git push", (&[("user", grant), ("task", never)], &sets), (None, u64::MAX));
         assert_eq!(late.decision, Decision::Allow);
         assert_eq!(late.commands[0].reasons.last().map(|reason| (reason.layer, reason.rule.as_str())), Some((Layer::Grant, "g")));
     }

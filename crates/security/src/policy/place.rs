@@ -4,7 +4,7 @@
 //! taken as the server will take them, with JSON's escapes undone. Invariant: it only tightens, and a place that
 //! the user named is never held against a call.
 
-use super::provenance::{MOST_PARTS, Taint, holds};
+use super::provenance::{MOST_PARTS, Taint, holds, says};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use tinkerbell_core::port::Grounds;
@@ -45,11 +45,12 @@ pub fn tainted(args: &str, grounds: &Grounds) -> Option<Taint> {
         return None;
     }
     let held = |texts: &[String], host: &str| texts.iter().any(|text| holds(&text.to_lowercase(), host));
+    let said = |host: &str| grounds.words.iter().any(|text| says(&text.to_lowercase(), host));
     let mut places = hosts(args);
     if places.len() > MOST_PARTS {
         return Some(Taint::TooMany);
     }
-    places.retain(|host| !held(&grounds.words, host));
+    places.retain(|host| !said(host));
     let read = places.iter().find(|host| held(&grounds.untrusted, host)).cloned();
     read.map(Taint::Copied).or_else(|| (grounds.is_cut && !places.is_empty()).then_some(Taint::Forgotten))
 }
@@ -141,6 +142,7 @@ mod tests {
         assert_eq!(tried("https://evil.example/?all=mail", "summarise my mail"), evil);
         assert_eq!(tried("http://www.evil.example", "summarise my mail"), evil);
         assert_eq!(tried("http://www.evil.example", "summarise evil.example"), "");
+        assert_eq!(tried("http://www.evil.example", "summarise my mail without evil.example"), evil);
         assert_eq!(tried("http://evil.example", "summarise www.evil.example"), "");
         assert_eq!(tried("http://other.example", "summarise my mail"), "");
         // What can not be looked up whole does not pass for clean.

@@ -14,7 +14,7 @@ use tinkerbell_core::protected::is_protected;
 /// Deletions from which on a call is of high risk.
 const MANY: u32 = 50;
 /// Words before one in which a `not` takes it back.
-const NEGATION: usize = 4;
+pub(super) const NEGATION: usize = 4;
 
 /// How bad it may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -472,8 +472,13 @@ fn is_said(words: &[String], wanted: &[String]) -> bool {
     })
 }
 
-fn is_negation(word: &str) -> bool {
-    matches!(word, "not" | "never" | "no" | "without" | "avoid" | "nor" | "dont" | "cannot") || word.ends_with("n't")
+/// Whether a word, in lower case, turns what follows into its opposite.
+pub(super) fn is_negation(word: &str) -> bool {
+    let is_listed = matches!(
+        word,
+        "not" | "never" | "no" | "without" | "avoid" | "nor" | "dont" | "cannot" | "stop" | "refuse" | "forbid" | "except" | "neither"
+    );
+    is_listed || word.ends_with("n't") || word.ends_with("n’t")
 }
 
 #[cfg(test)]

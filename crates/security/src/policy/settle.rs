@@ -72,10 +72,10 @@ fn push(verdict: &mut Verdict, layer: Layer, why: &str) {
     verdict.reasons.push(Reason { layer, rule, place: String::new(), decision: Decision::Ask, why: why.to_owned() });
 }
 
-/// Whether a rule of the machine or the user, or a grant, allows it by name, so that a person has thought of it.
+/// Whether a rule of the machine or the user allows it by name, so that a person has thought of it. A grant is
+/// about a beginning: of what follows its example alone was seen, which counts among the words.
 fn is_ruled(verdict: &Verdict) -> bool {
-    let own =
-        |reason: &Reason| reason.decision == Decision::Allow && matches!(reason.layer, Layer::Organisation | Layer::User | Layer::Grant);
+    let own = |reason: &Reason| reason.decision == Decision::Allow && matches!(reason.layer, Layer::Organisation | Layer::User);
     if verdict.commands.is_empty() {
         return verdict.reasons.iter().any(own);
     }

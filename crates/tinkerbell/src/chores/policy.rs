@@ -124,12 +124,13 @@ pub fn explain(shop: &Shop<'_>, command: &str, wish: Wish<'_>, out: &Output) -> 
     };
     let programs = Programs::of(shop.env.get("PATH").unwrap_or_default(), root(shop).into_iter().collect());
     let call = Call { tool: "exec", mcp: None, runs: true, level: Some(level), writes: &[], deletes: 0 };
-    let mut verdict = rules::judge(&call, Some(command), &sets.iter().collect::<Vec<_>>(), Some(&programs));
+    let all: Vec<_> = sets.iter().collect();
+    let mut verdict = rules::judge(&call, Some(command), &all, Some(&programs));
     let places = policy::places(shop.sources);
     let repository = root(shop).map(|root| root.canonicalize().unwrap_or(root)).unwrap_or_default();
     let filed = grants::read(&places.grants(), places.uid)?;
     let held: Vec<_> = filed.iter().filter_map(|one| one.held(&repository)).collect();
-    rules::relax(&mut verdict, command, &held, (Some(&programs), SystemClock.now().wall_ms));
+    rules::relax(&mut verdict, command, (&held, &all), (Some(&programs), SystemClock.now().wall_ms));
     // A broken configuration is told elsewhere; without one nothing is reached.
     let reaches = config::load(shop.sources, shop.env).is_ok_and(|loaded| policy::reaches(&loaded.config));
     let grounds = Grounds { words: [wish.goal.to_owned()].into(), ..Grounds::default() };

@@ -81,6 +81,30 @@ fn a_project_may_only_tighten() {
     }
 }
 
+/// A repository's file is anybody's bytes: whatever they are, they are understood, and set nothing but what a
+/// project may set, or they are refused with a place.
+#[test]
+fn any_bytes_of_a_project_are_understood_or_refused() {
+    let seeds = [
+        "[verify]\ncommand = \"make test\"\n",
+        "[limits]\nmax_steps = 3\nmax_cost_usd = 0.5\n",
+        "a.b.'c' = [{x = 1}, 2e3]\n",
+        "[[x]]\n[x.y]\n",
+    ];
+    let bytes: Vec<&[u8]> = seeds.iter().map(|seed| seed.as_bytes()).collect();
+    tinkerbell_testkit::hammer::hammer(&bytes, 5_000, |input| {
+        let Ok(text) = std::str::from_utf8(input) else { return };
+        match project::parse(file("p.toml", text)) {
+            Ok(_) => {
+                let table: toml::Table = text.parse().unwrap();
+                let allowed = |section: &str| PROJECT_KEYS.iter().any(|key| key.split('.').next() == Some(section));
+                assert!(table.iter().all(|(section, value)| allowed(section) || value.as_table().is_some_and(toml::Table::is_empty)));
+            }
+            Err(fault) => assert!(fault.code.0.starts_with("TB-CONFIG-") && fault.message.contains("p.toml"), "{fault:?}"),
+        }
+    });
+}
+
 #[test]
 fn every_key_is_read_by_a_type() {
     for key in &KEYS {

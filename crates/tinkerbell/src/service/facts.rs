@@ -89,6 +89,7 @@ impl Daemon for Facts {
             upgrade: self.of.upgrades.view(),
             level: self.level.get().cloned(),
             data_dir: self.of.data.clone(),
+            set: house.live.sources().set.clone(),
         }
     }
 

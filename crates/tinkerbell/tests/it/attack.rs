@@ -69,12 +69,14 @@ async fn a_background_command_smuggles_no_protected_file(level: &'static str) {
     let attack = "while true; do echo evil > src/AGENTS.md; echo evil > src/CLAUDE.md; echo x > running; sleep 0.01; done";
     let write = |path: &str| Turn::call("write", json!({ "path": path, "content": "new\n" }));
     let begin = Turn::call("exec", json!({ "cmd": attack, "yield_ms": 300 }));
-    let mut home = Home::with(vec![begin, write("src/b.txt"), write("src/c.txt"), Turn::text("done")]).await;
+    let mut home = Home::with(vec![begin, write("src/b.txt"), write("src/c.txt"), write("AGENTS.md"), Turn::text("done")]).await;
     home.level = level;
     commit(&home, &[("src/AGENTS.md", "real\n")]);
-    let Some(task) = ran(&home, &["run", "--verify", "true", "x"]).await else { return };
+    // A leave for one protected file, here by the user's waiver, is none for the others.
+    let Some(task) = ran(&home, &["run", "--yolo", "--verify", "true", "x"]).await else { return };
     let diff = home.run(&["diff", &task]).await.exits(0).stdout;
-    assert!(diff.contains("src/b.txt") && !diff.contains("AGENTS.md") && !diff.contains("CLAUDE.md"), "{level}: {diff}");
+    assert!(diff.contains("src/b.txt") && diff.contains("b/AGENTS.md"), "{level}: {diff}");
+    assert!(!diff.contains("src/AGENTS.md") && !diff.contains("CLAUDE.md"), "{level}: {diff}");
 }
 
 #[tokio::test]

@@ -51,6 +51,18 @@ async fn mistakes_in_the_configuration_are_shown_where_they_are() {
     home.run(&["run", "--set", "sandbox.levl=full", "go"]).await.exits(78).says("sandbox.level");
 }
 
+/// The daemon that runs keeps its own settings; a command with another one would be done with the wrong one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setting_that_the_running_daemon_does_not_know_is_refused() {
+    let home = Home::with(vec![Turn::text("done")]).await;
+    home.run(&["ps", "--set", "limits.max_steps=50"]).await.exits(0);
+    home.run(&["daemon", "status"]).await.exits(0).says("started with limits.max_steps=50");
+    home.run(&["run", "--set", "limits.max_steps=50", "go"]).await.exits(0);
+    let refused = home.run(&["run", "--set", "limits.max_steps=50", "--set", "model=a/b", "go"]).await.exits(78);
+    refused.says("TB-CONFIG-008").says("--set model=a/b").says("--model");
+    assert_eq!(home.asked(), 1);
+}
+
 /// A mistake made while the daemon runs is told to the next client and harms no task.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_that_breaks_later_harms_no_task() {

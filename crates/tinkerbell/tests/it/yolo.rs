@@ -46,6 +46,7 @@ async fn the_floor_stays() {
 async fn it_ends_and_then_is_asked_again() {
     let home = Home::with(vec![exec("rm run.sh"), Turn::text("done")]).await;
     std::fs::write(home.tb().join("policy.toml"), ASK_RM).unwrap();
+    home.run(&["run", "--yolo", "--yolo-for", "169h", "tidy"]).await.exits(2).says("a week is the longest").says("until");
     home.run(&["run", "--yolo", "--yolo-for", "1ms", "tidy"]).await.exits(4).says("rule `rm` of the user policy");
     let list: Value = serde_json::from_str(&home.run(&["ps", "-a", "--json"]).await.exits(0).stdout).unwrap();
     assert_eq!(list[0]["yolo"], Value::Null, "{list}");

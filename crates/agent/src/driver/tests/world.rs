@@ -15,7 +15,7 @@ use tinkerbell_core::event::{FileChange, Made, OpDone, Part, PartKind, Submitted
 use tinkerbell_core::model::{Completion, EditStyle, Message, ModelCall, ModelCard, ModelError, ModelEvent, StopReason, ToolMode};
 use tinkerbell_core::money::{Price, Usage};
 use tinkerbell_core::port::*;
-use tinkerbell_core::tool::{ToolContext, ToolOutcome, ToolPlan, ToolSpec, ToolStatus};
+use tinkerbell_core::tool::{ToolContext, ToolOutcome, ToolPlan, ToolSpec, ToolStatus, Wrote};
 use tinkerbell_core::words::{GitId, RunId, TaskId, Workspace};
 use tinkerbell_testkit::fake::FakeClock;
 use tinkerbell_testkit::memory::MemDisk;
@@ -273,7 +273,8 @@ impl Tool for Edit {
             assert!(ctx.attempt == Attempt::Recover || world.content() != "fixed", "an edit is made once");
             world.lock().content = value["to"].as_str().unwrap().to_owned();
             pause().await;
-            Ok(ToolOutcome::done("edit did", "ok"))
+            let wrote = vec![Wrote { path: value["path"].as_str().unwrap_or("a.rs").to_owned(), content: None }];
+            Ok(ToolOutcome { wrote, ..ToolOutcome::done("edit did", "ok") })
         })
     }
 }
@@ -296,11 +297,13 @@ impl Canvas for World {
         })
     }
 
-    fn checkpoint(&self, _workspace: Workspace, guard: Option<GitId>) -> BoxFuture<'_, Result<Checkpoint, Fault>> {
+    fn checkpoint(&self, _workspace: Workspace, kept: Option<Kept>) -> BoxFuture<'_, Result<Checkpoint, Fault>> {
         Box::pin(async move {
             pause().await;
             let mut state = self.lock();
-            let restored = if guard.is_some() { vec!["AGENTS.md".to_owned()] } else { Vec::new() };
+            let name = "AGENTS.md".to_owned();
+            let is_put_back = kept.is_some_and(|kept| kept.wrote.iter().all(|wrote| wrote.path != name));
+            let restored = if is_put_back { vec![name] } else { Vec::new() };
             let (id, content) = (id(&state.content), state.content.clone());
             state.trees.insert(id.to_string(), content);
             Ok(Checkpoint { id, restored, layers: Vec::new() })
