@@ -156,6 +156,22 @@ impl Root {
         rustix::fs::renameat(&dir, PARTIAL, &dir, name.as_slice()).map_err(self.fail("write", path))
     }
 
+    /// Adds to the end of a regular file that stands there under this name alone; what is missing, a link, or
+    /// anything else stays as it is.
+    pub fn append(&self, path: &BStr, bytes: &[u8]) -> Result<()> {
+        let Some((dir, name)) = self.parent(path)? else { return Ok(()) };
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = match rustix::fs::openat(&dir, name.as_slice(), flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::ISDIR) => return Ok(()),
+            other => other.map_err(self.fail("open", path))?,
+        };
+        let stat = rustix::fs::fstat(&fd).map_err(self.fail("stat", path))?;
+        if kind_of(&stat) != FileType::RegularFile || stat.st_nlink != 1 {
+            return Ok(());
+        }
+        File::from(fd).write_all(bytes).map_err(Error::io("write", &self.full(path)))
+    }
+
     /// Writes a link whole.
     pub fn write_link(&self, path: &BStr, target: &[u8]) -> Result<()> {
         let (dir, name) = self.parent_made(path)?;

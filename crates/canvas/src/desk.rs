@@ -14,7 +14,7 @@ use crate::store::{Content, Pin, Store, git_id, object_id};
 use crate::trees::{self, Leaves, shown};
 use crate::user::{self, Move};
 use crate::walk::Tracked;
-use crate::{restore, worktree};
+use crate::{found, restore, worktree};
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 use gix::objs::tree::EntryKind;
@@ -98,7 +98,9 @@ pub fn open(options: &Options, spec: &OpenSpec, past: &mut Past) -> Result<Opene
 /// The working directory relative to the repository's root.
 fn subdir(repo: &Path, cwd: &Path) -> Result<String> {
     let cwd = cwd.canonicalize().map_err(Error::io("open", cwd))?;
-    Ok(cwd.strip_prefix(repo).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default())
+    let inner = cwd.strip_prefix(repo).map(|path| path.to_string_lossy().into_owned());
+    inner
+        .map_err(|_| found::astray(repo, format!("{} is not in its working tree", cwd.display()), "name a directory of the tree: --cd DIR"))
 }
 
 /// The file system's own time where the tree stands: the time that stats are compared with.

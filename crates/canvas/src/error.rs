@@ -73,6 +73,16 @@ pub enum Error {
     /// The tree is not what it should be after a restore.
     #[error("these paths are not as the checkpoint has them after restoring: {0}")]
     Unsettled(String),
+    /// The repository's own files name places that do not belong to it.
+    #[error("the repository at {} is not used: {why}", place.display())]
+    Astray {
+        /// Where it was found.
+        place: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// What to do, one line each.
+        hint: String,
+    },
     /// The user's index has a form that is not written here.
     #[error("the index of {} {}", .0.display(), .1)]
     Index(PathBuf, &'static str),
@@ -138,6 +148,7 @@ impl From<Error> for Fault {
             Error::Unsettled(_) => {
                 fault("TB-CANVAS-015", exit::FAILED).hint("stop the task's background commands, then restore again").transient()
             }
+            Error::Astray { hint, .. } => hint.lines().fold(fault("TB-CANVAS-018", exit::USAGE), Fault::hint),
             Error::Index(..) => {
                 fault("TB-CANVAS-016", exit::CONFLICT).hint("land on a branch that is not checked out: land TASK --branch NAME")
             }

@@ -99,7 +99,13 @@ impl Target {
     /// commit to begin it at, or it is checked out in another worktree than the user's own.
     pub fn find(desk: &Desk<'_>, branch: Option<&str>) -> Result<Self> {
         let gone = |why: String| Error::Gone(desk.ws.repo.clone(), why);
-        let repo = user::discover(&desk.ws.repo, desk.options.home_config).map_err(|e| gone(e.to_string()))?;
+        let repo = user::discover(&desk.ws.repo, desk.options.home_config).map_err(|e| match e {
+            Error::Astray { .. } => e,
+            other => gone(other.to_string()),
+        })?;
+        if user::workdir(&repo)? != desk.ws.repo || user::common_dir(&repo)? != desk.ws.common_dir {
+            return Err(gone("another repository stands there now".to_owned()));
+        }
         let head = repo.head_name().map_err(|e| gone(words(&e)))?.map(|name| name.as_bstr().to_str_lossy().into_owned());
         let name = match branch {
             Some(short) => format!("refs/heads/{}", short.strip_prefix("refs/heads/").unwrap_or(short)),

@@ -15,6 +15,8 @@ mod desk;
 mod diff;
 pub mod edit;
 pub mod error;
+mod found;
+mod gitdir;
 mod ignored;
 mod land;
 mod layer;

@@ -3,8 +3,10 @@
 //! Reads configuration, commits and references; writes objects, and references by compare-and-swap.
 //! Invariant: the working tree, the index and HEAD of the user are never written here.
 
+use crate::beneath::{Obstacle, Root};
 use crate::error::{Error, Result, words};
 use crate::store::full_name;
+use crate::{found, gitdir};
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 use gix::refs::transaction::{LogChange, PreviousValue, RefEdit, RefLog};
@@ -28,23 +30,32 @@ fn options(home_config: bool) -> gix::open::Options {
     gix::open::Options::isolated().permissions(permissions).open_path_as_is(true)
 }
 
-/// Opens a repository by its git directory.
+/// Opens a repository by the git directory that its worktrees share, after a look at what stands there.
+///
+/// # Errors
+/// When it is not there, or not to be used.
 pub fn open_git_dir(git_dir: &Path, home_config: bool) -> Result<gix::Repository> {
+    gitdir::check(git_dir, git_dir)?;
+    let repo = open_checked(git_dir, home_config)?;
+    gitdir::check_named(&repo)?;
+    Ok(repo)
+}
+
+fn open_checked(git_dir: &Path, home_config: bool) -> Result<gix::Repository> {
     gix::open_opts(git_dir, options(home_config)).map_err(|e| Error::Gone(git_dir.to_owned(), words(&e)))
 }
 
-/// Finds the repository that holds a directory.
+/// Finds the repository that holds a directory; its working tree holds the directory, too.
 ///
 /// # Errors
-/// When there is none, or it has no working tree.
+/// When there is none, it has no working tree, or what stands in it names other places.
 pub fn discover(cwd: &Path, home_config: bool) -> Result<gix::Repository> {
     let cwd = cwd.canonicalize().map_err(Error::io("open", cwd))?;
-    let found = gix::discover::upwards(&cwd).map_err(|_| Error::NoRepository(cwd.clone()))?;
-    let (git_dir, _) = found.0.into_repository_and_work_tree_directories();
-    let repo = open_git_dir(&git_dir, home_config)?;
-    if repo.workdir().is_none() {
-        return Err(Error::Bare(git_dir));
-    }
+    let found = found::upwards(&cwd)?;
+    gitdir::check_whole(&found.git_dir, &found.common_dir)?;
+    let repo = open_checked(&found.git_dir, home_config)?;
+    found::agrees(&repo, &found)?;
+    gitdir::check_named(&repo)?;
     Ok(repo)
 }
 
@@ -62,7 +73,7 @@ pub fn common_dir(repo: &gix::Repository) -> Result<PathBuf> {
 /// Who commits: the user's configured name, or the house's.
 pub fn identity(repo: &gix::Repository, time_s: u64) -> gix::actor::Signature {
     let config = repo.config_snapshot();
-    let read = |keys: [&str; 2]| keys.iter().find_map(|key| config.string(*key)).filter(|value| !value.trim().is_empty());
+    let read = |keys: [&str; 2]| keys.iter().find_map(|key| config.string(*key)).map(one_line).filter(|value| !value.is_empty());
     let name = read(["author.name", "user.name"]);
     let email = read(["author.email", "user.email"]);
     let (name, email) = match (name, email) {
@@ -71,6 +82,12 @@ pub fn identity(repo: &gix::Repository, time_s: u64) -> gix::actor::Signature {
     };
     let time = gix::date::Time { seconds: i64::try_from(time_s).unwrap_or(i64::MAX), offset: 0 };
     gix::actor::Signature { name, email, time }
+}
+
+/// What git leaves of a name: no signs that end it or its line.
+fn one_line(value: BString) -> BString {
+    let clean: Vec<u8> = value.bytes().filter(|byte| !byte.is_ascii_control() && !matches!(byte, b'<' | b'>')).collect();
+    clean.trim().into()
 }
 
 /// A commit to be written: the same fields always give the same id.
@@ -156,20 +173,16 @@ pub fn move_ref(repo: &gix::Repository, step: &Move<'_>) -> Result<()> {
     Err(Error::Moved { branch: step.name.to_owned(), expected: text(step.from), found: text(found) })
 }
 
-/// Adds the move to HEAD's own log, as git does where HEAD stands on the moved branch.
+/// Adds the move to HEAD's own log, as git does where HEAD stands on the moved branch. A log that is no regular
+/// file of its own gets no line.
 pub fn log_head(repo: &gix::Repository, step: &Move<'_>) -> Result<()> {
-    use std::io::Write as _;
-    let path = repo.git_dir().join("logs/HEAD");
-    if !path.is_file() {
-        return Ok(());
-    }
     let null = repo.object_hash().null();
     let who = identity(repo, step.time_s);
     let (from, to) = (step.from.unwrap_or(null), step.to.unwrap_or(null));
     let why = step.why.lines().next().unwrap_or_default();
     let line = format!("{from} {to} {} <{}> {} +0000\t{why}\n", who.name, who.email, step.time_s);
-    let mut file = std::fs::OpenOptions::new().append(true).open(&path).map_err(Error::io("open", &path))?;
-    file.write_all(line.as_bytes()).map_err(Error::io("write", &path))
+    let dir = Root::open(repo.git_dir(), Obstacle::Refuse)?;
+    dir.append(b"logs/HEAD".as_bstr(), line.as_bytes())
 }
 
 /// The tree of a commit.

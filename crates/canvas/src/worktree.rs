@@ -3,10 +3,10 @@
 //! Registered by hand under a fixed name, so that making it again after a crash finds what is
 //! there. Invariant: of the user's repository only `worktrees/tinkerbell-<task>` is written.
 
-use crate::beneath::{Obstacle, Root};
+use crate::beneath::{FileMode, Obstacle, Root};
 use crate::error::{Error, Result};
 use gix::ObjectId;
-use gix::bstr::ByteSlice;
+use gix::bstr::{BStr, ByteSlice};
 use gix::filter::plumbing::pipeline::CrlfRoundTripCheck;
 use gix::index::entry::Stat;
 use gix::worktree::stack::state::attributes::Source;
@@ -36,15 +36,17 @@ pub fn make_private(dir: &Path) -> Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::io("make directory", dir))
 }
 
-/// Registers the worktree with the repository, or repairs its registration.
+/// Registers the worktree with the repository, or repairs its registration. Written beneath the git directory,
+/// through no link.
 pub fn register(ws: &Workspace) -> Result<()> {
-    std::fs::create_dir_all(&ws.git_dir).map_err(Error::io("make directory", &ws.git_dir))?;
     let mut gitdir = ws.tree.join(".git").as_os_str().as_bytes().to_vec();
     gitdir.push(b'\n');
-    put(&ws.git_dir.join("commondir"), b"../..\n")?;
-    put(&ws.git_dir.join("gitdir"), &gitdir)?;
-    put(&ws.git_dir.join("HEAD"), format!("ref: {}\n", ws.branch).as_bytes())?;
-    Root::open(&ws.tree, Obstacle::Clear)?.write(b".git".as_bstr(), &mut dot_git(ws).as_slice(), crate::beneath::FileMode::Plain)
+    let common = Root::open(&ws.common_dir, Obstacle::Refuse)?;
+    let own = ws.git_dir.strip_prefix(&ws.common_dir).unwrap_or(&ws.git_dir).as_os_str().as_bytes().as_bstr();
+    put(&common, own, b"commondir", b"../..\n")?;
+    put(&common, own, b"gitdir", &gitdir)?;
+    put(&common, own, b"HEAD", format!("ref: {}\n", ws.branch).as_bytes())?;
+    Root::open(&ws.tree, Obstacle::Clear)?.write(b".git".as_bstr(), &mut dot_git(ws).as_slice(), FileMode::Plain)
 }
 
 /// What the worktree's `.git` file must say.
@@ -56,11 +58,12 @@ pub fn dot_git(ws: &Workspace) -> Vec<u8> {
 }
 
 /// Writes a small file unless it already says so.
-fn put(path: &Path, bytes: &[u8]) -> Result<()> {
-    if std::fs::read(path).is_ok_and(|found| found == bytes) {
+fn put(root: &Root, dir: &BStr, name: &[u8], mut bytes: &[u8]) -> Result<()> {
+    let path = crate::ignored::join(dir, name);
+    if root.read(path.as_bstr()).is_ok_and(|found| found == bytes) {
         return Ok(());
     }
-    std::fs::write(path, bytes).map_err(Error::io("write", path))
+    root.write(path.as_bstr(), &mut bytes, FileMode::Plain)
 }
 
 /// Fills the empty tree with the files of a commit's tree and writes the private index.
@@ -71,6 +74,8 @@ pub fn fill(repo: &gix::Repository, ws: &Workspace, tree: ObjectId) -> Result<Ve
     index.set_path(ws.git_dir.join("index"));
     let mut options = repo.checkout_options(Source::IdMapping).map_err(Error::git("read configuration"))?;
     options.destination_is_initially_empty = true;
+    // A repository's own configuration may ask for any number of threads.
+    options.thread_limit = None;
     options.filter_process_delay = gix::filter::plumbing::driver::apply::Delay::Forbid;
     let filters = options.filters.options_mut();
     filters.drivers.clear();

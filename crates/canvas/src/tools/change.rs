@@ -74,20 +74,22 @@ impl Call<'_> {
             edits.into_iter().map(|edit| edit.try_map_paths(|path| edit::relative(tree.path(), path))).collect();
         let edits = named.map_err(|refusal| unreadable(refusal.to_string()))?;
         let view = load(&tree, &edits).map_err(|_| unreadable("a file can not be read".to_owned()))?;
-        let file = |(path, entry): (&String, &Entry)| {
-            let stands = match entry {
-                Entry::Missing => "missing".to_owned(),
-                Entry::File(bytes) => format!("blake3:{}", trace::full_hash(bytes)),
-                Entry::Directory => "a directory".to_owned(),
-                Entry::Other(what) => what.clone(),
-            };
-            ("file".to_owned(), format!("{path} {stands}"))
-        };
-        let mut facts: Vec<Fact> = view.iter().map(file).collect();
-        let diff: Option<String> =
-            edit::apply(&view, &edits).ok().map(|changes| changes.iter().map(|change| report::diff(change).0).collect());
-        facts.extend(diff.iter().map(|diff| ("diff".to_owned(), format!("blake3:{}", trace::full_hash(diff.as_bytes())))));
+        let changes = edit::apply(&view, &edits).ok();
+        let (facts, diff) = facts(&view, changes.as_deref());
         Ok(Bound { facts, shown: diff.filter(|diff| !diff.is_empty()) })
+    }
+
+    /// That what is about to be made of these very bytes is what a person approved: between the runtime's look and
+    /// this one a background command may have changed a file.
+    fn approved(&self, view: &View, changes: &[Change]) -> Result<(), Stop> {
+        let Some(approved) = &self.ctx.approved else { return Ok(()) };
+        let (now, _) = facts(view, Some(changes));
+        if approved.facts.ends_with(&now) {
+            return Ok(());
+        }
+        let names: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
+        let names = report::few(&names);
+        Err(Stop::Failed(format!("nothing changed: {names} changed after this edit was approved; read it again, then ask anew")))
     }
 
     fn failed(&self, text: &str) -> ToolOutcome {
@@ -131,6 +133,7 @@ impl Call<'_> {
             let path = edits.first().and_then(|e| e.paths().first().map(|p| (*p).to_owned())).unwrap_or_default();
             return Err(Refusal::Identical { path, what: "the result".to_owned() }.into());
         }
+        self.approved(&view, &changes)?;
         let marks: Vec<Mark> = changes.iter().map(Mark::of).collect();
         trace::begin(self.ctx, &marks).map_err(|e| io_stop("the note of this edit", &e))?;
         commit::commit(&tree, &changes, &self.tag()).map_err(|failure| self.commit_stop(&tree, failure))?;
@@ -236,6 +239,24 @@ fn io_stop(what: &str, why: &std::io::Error) -> Stop {
         Some(Errno::NOSPC | Errno::DQUOT) => Stop::Disk(format!("{text}; free space and resume")),
         _ => Stop::Failed(format!("nothing changed: {text}")),
     }
+}
+
+/// What an approval of an edit is bound to: each file that it names as it stands, and the diff. Edits that can not
+/// be made have no diff.
+fn facts(view: &View, changes: Option<&[Change]>) -> (Vec<Fact>, Option<String>) {
+    let file = |(path, entry): (&String, &Entry)| {
+        let stands = match entry {
+            Entry::Missing => "missing".to_owned(),
+            Entry::File(bytes) => format!("blake3:{}", trace::full_hash(bytes)),
+            Entry::Directory => "a directory".to_owned(),
+            Entry::Other(what) => what.clone(),
+        };
+        ("file".to_owned(), format!("{path} {stands}"))
+    };
+    let mut facts: Vec<Fact> = view.iter().map(file).collect();
+    let diff: Option<String> = changes.map(|changes| changes.iter().map(|change| report::diff(change).0).collect());
+    facts.extend(diff.iter().map(|diff| ("diff".to_owned(), format!("blake3:{}", trace::full_hash(diff.as_bytes())))));
+    (facts, diff)
 }
 
 fn load(tree: &Tree, edits: &[Edit]) -> Result<View, Stop> {

@@ -451,3 +451,38 @@ fn search_reads_no_ignore_file_that_is_none_and_no_slow_pattern_stops_it() {
     has(&desk.call("search", serde_json::json!({"pattern": "needle"})), "5 matches in 5 files");
     has(&desk.call("search", serde_json::json!({"pattern": "needle", "path": "pipe"})), "1 match in 1 file");
 }
+
+/// What was approved is compared with the very bytes that are edited: somebody may change the file between the
+/// runtime's own look and this call.
+#[test]
+fn an_approved_edit_is_made_of_the_bytes_that_were_approved() {
+    let mut desk = Desk::new();
+    // A task that was leased before: what it has read is not known, so an unread file is no refusal.
+    desk.ctx.fence.generation = 2;
+    let edit = serde_json::json!({"path": "a", "old": "one", "new": "1"});
+    let patch = serde_json::json!({"patch": "*** Begin Patch\n*** Update File: a\n@@\n-one\n+1\n*** End Patch"});
+    for (name, args) in [("edit", edit), ("apply_patch", patch)] {
+        for attempt in [Attempt::First, Attempt::Recover] {
+            desk.tools = all(desk.blobs.clone());
+            desk.ctx = ToolContext { approved: None, attempt, seq: desk.ctx.seq + 1, ..desk.ctx.clone() };
+            let approve = |desk: &Desk| {
+                let tool = desk.tools.iter().find(|tool| tool.spec().name == name).unwrap();
+                let bound = desk.runtime.block_on(tool.bind(&desk.ctx, &args.to_string())).unwrap();
+                let said = vec![("action".to_owned(), name.to_owned())];
+                let facts = said.into_iter().chain(bound.facts).collect();
+                Some(tinkerbell_core::approval::Approved { facts, ..Default::default() })
+            };
+            for swapped in ["one\nevil\n", "evil\none\n", "one"] {
+                desk.put("a", "one\n");
+                desk.ctx.approved = approve(&desk);
+                desk.put("a", swapped);
+                has(&desk.call(name, args.clone()), "!|nothing changed: a changed after this edit was approved");
+                assert_eq!(desk.get("a"), swapped, "{name}");
+            }
+            desk.put("a", "one\n");
+            desk.ctx.approved = approve(&desk);
+            assert!(!desk.call(name, args.clone()).starts_with('!'), "{name}");
+            assert_eq!(desk.get("a"), "1\n");
+        }
+    }
+}

@@ -14,6 +14,7 @@ mod canary;
 mod courier;
 mod durable;
 mod egress;
+mod elsewhere;
 mod escapes;
 mod halt;
 mod home;
