@@ -4,6 +4,7 @@
 //! only when its spool shows that the provider was never asked.
 
 use super::format::{Event, Kind};
+use super::serve::stands;
 use super::socket::{Conn, Place, pack, send};
 use super::spool::{Kept, Spools};
 use super::wire::{Attach, Hello, MESSAGE_MAX_BYTES, Nothing, Reply, Request, Said, VERSION, Wanted};
@@ -20,6 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tinkerbell_core::clock::Clock;
+use tinkerbell_core::code::Fault;
+use tinkerbell_core::effect::HALT_MARK;
 use tinkerbell_core::model::{CallId, Completion, ModelError, ModelEvent};
 use tinkerbell_core::words::{RunId, Seq, TaskId};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -106,7 +109,12 @@ impl Link {
             Kept::Nothing => {
                 let order = order()?;
                 is_new = true;
-                match self.hand_over(&order).await {
+                let handed = self.hand_over(&order).await;
+                // A courier that dies of the halt can not be told from one that does not start.
+                if handed.is_err() && stands(&self.options.home.data.join(HALT_MARK)) {
+                    return Err(Fault::halted("all effects are halted; no model was asked").into());
+                }
+                match handed {
                     Ok(conn) => Some(conn),
                     Err(why) => {
                         tracing::warn!(%id, why, "no courier; the daemon asks the provider itself");

@@ -354,7 +354,7 @@ impl Courier {
 }
 
 /// Whether a mark stands. One that can not be looked at counts.
-fn stands(mark: &Path) -> bool {
+pub(super) fn stands(mark: &Path) -> bool {
     mark.symlink_metadata().map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true)
 }
 

@@ -8,6 +8,7 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tinkerbell_core::effect::HALT_MARK;
 use tinkerbell_core::model::{Cut, ModelCall, ModelError, ModelEvent};
 use tinkerbell_core::port::Model as _;
 use tinkerbell_core::words::{RunId, TaskId};
@@ -214,6 +215,18 @@ async fn without_a_courier_the_daemon_asks_itself_and_says_why() {
     assert_eq!((text_of(&ask(&router, goal()).await), server.requests().len()), ("alone".to_owned(), 1));
     let CourierState::Refused(why) = courier_state(house.dir.path()) else { panic!("not noted") };
     assert!(why.contains("could not be started"), "{why}");
+}
+
+/// A courier that ends because of a halt looks like one that does not start; nobody is asked in its place.
+#[tokio::test]
+async fn under_a_halt_the_daemon_asks_nobody_itself() {
+    let (server, options) = script(vec![Turn::text("alone")]).await;
+    let house = House::empty();
+    std::fs::write(house.dir.path().join(HALT_MARK), "").unwrap();
+    let router = house.router(options);
+    let asked = ask(&router, goal()).await;
+    assert!(matches!(&asked.end, Err(ModelError::Fault(fault)) if fault.is_halt()), "{:?}", asked.end.map(drop));
+    assert_eq!(server.requests().len(), 0);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! stuck. Invariant: a daemon that has not stood still within [`STUCK`] of seeing the mark is dead.
 
 use super::end::end_courier;
-use super::{LOOK, fault, mark};
+use super::{LOOK, fault, mark, obeying};
 use crate::wire::House;
 use rustix::process::{Signal, getpid, kill_process};
 use std::path::PathBuf;
@@ -79,6 +79,7 @@ impl Watch {
     }
 
     fn halt(&self) {
+        let Some(held) = obeying(&self.data) else { return };
         let (told, wait) = mpsc::sync_channel(1);
         let engine = self.engine.clone();
         drop(self.runtime.spawn(async move {
@@ -88,6 +89,7 @@ impl Watch {
         }));
         end_courier(&self.data);
         let ended = end_all(&self.data.join("runs"), COMMANDS);
+        drop(held);
         tracing::warn!(runs = ended.runs, processes = ended.processes, left = ended.left.len(), "commands were ended");
         if !matches!(wait.recv_timeout(STUCK), Ok(0)) && stands(&mark(&self.data)) {
             tracing::error!("the engine does not stand still; this daemon ends itself, nothing is lost");

@@ -16,6 +16,8 @@ use crate::chores::text::{brief, moment};
 use crate::clock::SystemClock;
 use crate::environment::Environment;
 use format::{Mark, VERSION};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -28,6 +30,9 @@ use tinkerbell_executor::halt::stands;
 
 /// How often the mark is looked for where nobody else would notice it.
 pub const LOOK: Duration = Duration::from_millis(200);
+/// How often a lift looks whether a halt is still being obeyed, and how many times.
+const LIFT_WAIT: Duration = Duration::from_millis(20);
+const LIFT_TRIES: usize = 400;
 /// Longest reason that is kept, in characters.
 const REASON: usize = 500;
 
@@ -106,12 +111,24 @@ fn empty(data: &Path) -> io::Result<()> {
     File::open(data)?.sync_all()
 }
 
-/// Removes the mark, durably; says what it was, if one stood.
+/// Holds a lift up until dropped, so that what goes on after it is not taken for what the halt is to end; `None`
+/// where no mark stands any more, and nothing is to be ended. Blocks for as long as a lift takes.
+#[must_use]
+pub fn obeying(data: &Path) -> Option<File> {
+    let held = File::open(data).ok()?;
+    // Without the lock it is ended all the same: that something is ended too late is the lesser evil.
+    let _locked = rustix::fs::flock(&held, FlockOperation::LockShared).is_ok();
+    stands(&mark(data)).then_some(held)
+}
+
+/// Removes the mark, durably; says what it was, if one stood. Waits until those who obey it have ended what
+/// there was, up to 8 s.
 ///
 /// # Errors
 /// `TB-HALT-004` when it can not be removed: everything stays halted.
 pub fn lift(data: &Path) -> Result<Option<Mark>, Fault> {
     let Some(mark) = read(data) else { return Ok(None) };
+    let _held = unobeyed(data);
     let removed = std::fs::remove_file(self::mark(data)).and_then(|()| File::open(data)?.sync_all());
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Fault::new(
@@ -124,9 +141,37 @@ pub fn lift(data: &Path) -> Result<Option<Mark>, Fault> {
     }
 }
 
+/// The data directory, when nobody ends anything in it any more, or is too slow at it.
+fn unobeyed(data: &Path) -> Option<File> {
+    let dir = File::open(data).ok()?;
+    for _ in 0..LIFT_TRIES {
+        match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(LIFT_WAIT),
+            _ => break,
+        }
+    }
+    Some(dir)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lift_waits_for_those_who_obey_and_leaves_them_nothing_to_end() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(obeying(dir.path()).is_none(), "no mark stands");
+        set(dir.path(), &Environment::default(), "").unwrap();
+        let held = obeying(dir.path()).unwrap();
+        let data = dir.path().to_owned();
+        let lifting = std::thread::spawn(move || lift(&data).unwrap());
+        // Others may obey at the same time; the mark stands for as long as anybody does.
+        drop(obeying(dir.path()).unwrap());
+        assert!(stands(&mark(dir.path())));
+        drop(held);
+        assert!(lifting.join().unwrap().is_some());
+        assert!(obeying(dir.path()).is_none());
+    }
 
     #[test]
     fn a_mark_is_set_once_read_in_any_shape_and_lifted() {
