@@ -4,6 +4,7 @@
 //! what `git add -A` would, without the index being touched or a filter being run.
 
 use crate::beneath::{self, Obstacle, Root};
+use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::ignored::Ignored;
 use crate::lineends::{CONVERT_BYTES, LineEnds};
@@ -114,7 +115,8 @@ fn read_tree(repo: &gix::Repository, outside: &Outside<'_>) -> Result<(Leaves, V
     };
     let ignored = Ignored::of(repo, outside.excludes)?;
     let none = Tracked::default();
-    let mut walk = Walk { ignored, tracked: &listed.tracked, also: &none, keep_ignored: false, always: |_| false };
+    let mut walk =
+        Walk { ignored, tracked: &listed.tracked, also: &none, keep_ignored: false, always: |_| false, budget: Budget::default() };
     walk.run(&root, &mut visitor)?;
     let UserTree { mut leaves, mut notes, .. } = visitor;
     for (path, leaf) in &listed.kept {
@@ -146,11 +148,15 @@ struct Listed {
 impl Listed {
     fn of(repo: &gix::Repository, index: &gix::index::State) -> Result<Self> {
         let mut listed = Self { leaves: Leaves::new(), tracked: Tracked::default(), kept: Leaves::new(), links: BTreeSet::new() };
+        let mut budget = Budget::default();
         for entry in index.entries() {
             let path = entry.path(index);
+            budget.take(path)?;
             if entry.mode == Mode::DIR {
                 for (below, leaf) in trees::flatten(repo, entry.id)? {
-                    listed.kept.insert(crate::ignored::join(path.trim_end_with(|c| c == '/').as_bstr(), &below), leaf);
+                    let path = crate::ignored::join(path.trim_end_with(|c| c == '/').as_bstr(), &below);
+                    budget.take(path.as_bstr())?;
+                    listed.kept.insert(path, leaf);
                 }
                 continue;
             }

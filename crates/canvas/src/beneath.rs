@@ -4,6 +4,7 @@
 //! Invariant: no operation leaves the root, because a command may swap a directory for a link at
 //! any moment and the daemon must not read or write through it.
 
+use crate::budget::{Budget, ENTRIES, too_much};
 use crate::error::{Error, Result};
 use gix::bstr::{BStr, BString, ByteSlice};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
@@ -239,12 +240,13 @@ impl Root {
     /// Every path below a directory that is no directory itself.
     pub fn files_below(&self, path: &BStr) -> Result<Vec<BString>> {
         let mut out = Vec::new();
-        let mut open = vec![BString::from(path.to_vec())];
+        let (mut open, mut budget) = (vec![BString::from(path.to_vec())], Budget::default());
         while let Some(dir) = open.pop() {
             let Some((at, name)) = self.parent(dir.as_bstr())? else { continue };
             let fd = open_dir(&at, &name, self.is_own()).map_err(self.fail("open directory", dir.as_bstr()))?;
-            for child in list(fd.as_fd()).map_err(Error::io("list", &self.full(dir.as_bstr())))? {
+            for child in names(fd.as_fd(), self, dir.as_bstr())? {
                 let full = crate::ignored::join(dir.as_bstr(), &child);
+                budget.take(full.as_bstr())?;
                 let stat = stat_at(fd.as_fd(), &child).map_err(self.fail("stat", full.as_bstr()))?;
                 match stat {
                     Some(stat) if kind_of(&stat) == FileType::Directory => open.push(full),
@@ -258,8 +260,14 @@ impl Root {
 
     /// Empties the root itself.
     pub fn empty(&self) -> Result<()> {
-        for name in list(self.fd.as_fd()).map_err(Error::io("list", &self.path))? {
-            clear(self.fd.as_fd(), &name).map_err(self.fail("remove", name.as_bstr()))?;
+        for _ in 0..ROUNDS {
+            let names = some(self.fd.as_fd(), ROUND).map_err(Error::io("list", &self.path))?;
+            if names.is_empty() {
+                break;
+            }
+            for name in names {
+                clear(self.fd.as_fd(), &name).map_err(self.fail("remove", name.as_bstr()))?;
+            }
         }
         Ok(())
     }
@@ -363,8 +371,32 @@ pub fn read_link(at: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>, Errno> {
     rustix::fs::readlinkat(at, name, Vec::new()).map(std::ffi::CString::into_bytes)
 }
 
+/// Names in a directory of a tree, sorted.
+///
+/// # Errors
+/// When it can not be read, or has more names than a tree may have paths.
+pub fn names(at: BorrowedFd<'_>, root: &Root, path: &BStr) -> Result<Vec<BString>> {
+    list(at).map_err(|why| match why.kind() {
+        std::io::ErrorKind::FileTooLarge => too_much(path, format!("the directory has more than {ENTRIES} names")),
+        _ => Error::io("list", &root.full(path))(why),
+    })
+}
+
 /// Names in a directory, sorted.
+///
+/// # Errors
+/// When it can not be read; `FileTooLarge` when it has more than a million names.
 pub fn list(at: BorrowedFd<'_>) -> std::io::Result<Vec<BString>> {
+    let mut names = some(at, ENTRIES + 1)?;
+    if names.len() > ENTRIES {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// At most so many names of a directory.
+fn some(at: BorrowedFd<'_>, most: usize) -> std::io::Result<Vec<BString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(at)? {
         let entry = entry?;
@@ -372,8 +404,10 @@ pub fn list(at: BorrowedFd<'_>) -> std::io::Result<Vec<BString>> {
         if name != b"." && name != b".." {
             names.push(BString::from(name));
         }
+        if names.len() >= most {
+            break;
+        }
     }
-    names.sort();
     Ok(names)
 }
 
@@ -401,6 +435,10 @@ pub fn clear(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
 /// Directories so deep below the removed one are moved up to it first: a command makes them deeper than
 /// any stack, and than there are descriptors.
 const DEEP: usize = 64;
+/// Names of a directory that are removed at a time: a command makes more of them than memory holds.
+const ROUND: usize = 4096;
+/// Most such rounds in one directory.
+const ROUNDS: usize = 100_000;
 
 /// Removes a directory with all it holds, whatever its modes are and however deep it is.
 pub fn clear_dir(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
@@ -434,12 +472,18 @@ fn clear_below((root, at): (BorrowedFd<'_>, BorrowedFd<'_>), name: &[u8], depth:
             }
         }
     }
-    for child in names_in(&dir)? {
-        clear_below((root, dir.as_fd()), &child, depth + 1, moved)?;
+    for _ in 0..ROUNDS {
+        let children = names_in(&dir)?;
+        if children.is_empty() {
+            break;
+        }
+        for child in children {
+            clear_below((root, dir.as_fd()), &child, depth + 1, moved)?;
+        }
     }
     rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR)
 }
 
 fn names_in(dir: &OwnedFd) -> Result<Vec<BString>, Errno> {
-    list(dir.as_fd()).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    some(dir.as_fd(), ROUND).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }

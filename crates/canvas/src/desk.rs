@@ -68,13 +68,8 @@ pub fn open(options: &Options, spec: &OpenSpec, past: &mut Past) -> Result<Opene
     let Base { commit, mut notes } = match store.pinned(spec.task, Pin::Base)? {
         Some(commit) => Base { commit, notes: Vec::new() },
         None => {
-            let base = match &spec.base {
-                Some(name) => base::revision(&user, name)?,
-                None => {
-                    let outside = base::Outside { excludes: options.excludes.as_deref(), data_dir: &options.data_dir };
-                    base::snapshot(&user, spec.task, now(options, spec.task)?, &outside)?
-                }
-            };
+            // A task that can not begin leaves nothing: nobody would come to remove it.
+            let base = begin(options, spec, &user).inspect_err(|_| worktree::forget(&worktree::home(&options.data_dir, spec.task)))?;
             store.pin(spec.task, Pin::Base, base.commit)?;
             base
         }
@@ -89,10 +84,23 @@ pub fn open(options: &Options, spec: &OpenSpec, past: &mut Past) -> Result<Opene
         base: git_id(commit)?,
     };
     let mut desk = Desk { options, ws, user, store, past };
+    // Before the library reads the whole of it, which it does whatever its size is.
+    desk.anchor()?;
     desk.branch(commit)?;
     let (checkpoint, more) = desk.stand(commit)?;
     notes.extend(more);
     Ok(Opened { workspace: desk.ws, subdir, checkpoint, notes })
+}
+
+/// The commit that a new task starts from.
+fn begin(options: &Options, spec: &OpenSpec, user: &gix::Repository) -> Result<Base> {
+    match &spec.base {
+        Some(name) => base::revision(user, name),
+        None => {
+            let outside = base::Outside { excludes: options.excludes.as_deref(), data_dir: &options.data_dir };
+            base::snapshot(user, spec.task, now(options, spec.task)?, &outside)
+        }
+    }
 }
 
 /// The working directory relative to the repository's root.

@@ -8,6 +8,7 @@
 
 mod base;
 mod beneath;
+mod budget;
 mod canvas;
 mod carry;
 mod commit;

@@ -5,6 +5,7 @@
 //! so a write in the same tick of the clock is never missed.
 
 use crate::beneath::{self, Root};
+use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::ignored::Ignored;
 use crate::store::{Content, Modes, Store};
@@ -90,6 +91,7 @@ pub fn take(root: &Root, source: &Source<'_>, memory: &mut Memory) -> Result<(Ob
         also: source.also,
         keep_ignored: source.keep_ignored,
         always: is_protected,
+        budget: Budget::default(),
     };
     walk.run(root, &mut raw)?;
     let Raw { new, files, perms, dirs, ignored, bulky, .. } = raw;

@@ -3,6 +3,7 @@
 //! No disk tree and no references. Invariant: `build` of what `flatten` gave is the same object.
 
 use crate::beneath;
+use crate::budget::Budget;
 use crate::error::{Error, Result};
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
@@ -45,6 +46,9 @@ fn level(repo: &gix::Repository, tree: ObjectId) -> Result<Level> {
 }
 
 /// All leaves of a tree.
+///
+/// # Errors
+/// When it can not be read, or passes a limit of [`Budget`].
 pub fn flatten(repo: &gix::Repository, tree: ObjectId) -> Result<Leaves> {
     let empty = ObjectId::empty_tree(repo.object_hash());
     let mut leaves = Leaves::new();
@@ -57,14 +61,20 @@ pub fn flatten(repo: &gix::Repository, tree: ObjectId) -> Result<Leaves> {
 }
 
 /// Where two trees differ, in order of path; equal subtrees are not read.
+///
+/// # Errors
+/// When they can not be read, or the paths that differ pass a limit of [`Budget`].
 pub fn diff(repo: &gix::Repository, old: ObjectId, new: ObjectId) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
-    compare(repo, BStr::new(""), (Some(old), Some(new)), &mut changes)?;
+    compare(repo, BStr::new(""), (Some(old), Some(new)), &mut (Budget::default(), &mut changes))?;
     changes.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(changes)
 }
 
-fn compare(repo: &gix::Repository, at: &BStr, (old, new): (Option<ObjectId>, Option<ObjectId>), out: &mut Vec<Change>) -> Result<()> {
+/// What a comparison may still list, and what it has found.
+type Found<'a> = (Budget, &'a mut Vec<Change>);
+
+fn compare(repo: &gix::Repository, at: &BStr, (old, new): (Option<ObjectId>, Option<ObjectId>), out: &mut Found<'_>) -> Result<()> {
     if old == new {
         return Ok(());
     }
@@ -78,10 +88,12 @@ fn compare(repo: &gix::Repository, at: &BStr, (old, new): (Option<ObjectId>, Opt
             continue;
         }
         let path = crate::ignored::join(at, name);
+        // Trees that hold themselves ten times over, ten levels deep, are ten small objects.
+        out.0.take(path.as_bstr())?;
         let tree = |side: Option<&(EntryKind, ObjectId)>| side.filter(|s| s.0 == EntryKind::Tree).map(|s| s.1);
         let leaf = |side: Option<&(EntryKind, ObjectId)>| side.filter(|s| s.0 != EntryKind::Tree).map(|s| Leaf { kind: s.0, id: s.1 });
         if leaf(was) != leaf(is) {
-            out.push(Change { path: path.clone(), old: leaf(was), new: leaf(is) });
+            out.1.push(Change { path: path.clone(), old: leaf(was), new: leaf(is) });
         }
         compare(repo, path.as_bstr(), (tree(was), tree(is)), out)?;
     }

@@ -5,6 +5,7 @@
 //! and nothing else, whatever a command does to the tree meanwhile.
 
 use crate::beneath::{self, PARTIAL, Root};
+use crate::budget::{Budget, DEPTH, too_deep};
 use crate::error::{Error, Result};
 use crate::ignored::{Ignored, join};
 use crate::layer::KEPT;
@@ -12,9 +13,6 @@ use gix::bstr::{BStr, BString, ByteSlice};
 use rustix::fs::{AtFlags, FileType, Mode, Stat};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
-
-/// Deepest nesting that is followed; each level holds a descriptor open.
-const DEPTH: usize = 200;
 
 /// Paths that count although a pattern ignores them, because git tracks them.
 #[derive(Debug, Clone, Default)]
@@ -86,13 +84,15 @@ pub struct Walk<'a> {
     pub keep_ignored: bool,
     /// Whether an ignored path counts by its name.
     pub always: fn(&BStr) -> bool,
+    /// What is left for paths that count.
+    pub budget: Budget,
 }
 
 impl Walk<'_> {
     /// Walks the tree below `root`.
     ///
     /// # Errors
-    /// When something can not be read, or the tree is nested deeper than 200 levels.
+    /// When something can not be read, or the tree passes a limit of [`Budget`].
     pub fn run(&mut self, root: &Root, visitor: &mut dyn Visitor) -> Result<()> {
         let at = At { root, dir: root.fd(), path: BStr::new(""), below_ignored: false, depth: 0 };
         self.children(at, visitor).map(drop)
@@ -101,12 +101,9 @@ impl Walk<'_> {
     /// Visits a directory's children; tells whether any counted.
     fn children(&mut self, at: At<'_>, visitor: &mut dyn Visitor) -> Result<bool> {
         if at.depth > DEPTH {
-            return Err(Error::TooMuch(at.root.full(at.path), format!("nested deeper than {DEPTH} directories")));
+            return Err(too_deep(at.path));
         }
-        let names = match beneath::list(at.dir) {
-            Ok(names) => names,
-            Err(why) => return Err(Error::io("list", &at.root.full(at.path))(why)),
-        };
+        let names = beneath::names(at.dir, at.root, at.path)?;
         let entered = names.iter().any(|name| name == ".gitignore") && self.ignored.enter(at.dir, at.path);
         let mut any = false;
         for name in names {
@@ -150,6 +147,7 @@ impl Walk<'_> {
         if ignored && !self.keep_ignored && !(self.always)(path) && !self.also.has(path) {
             return Ok(false);
         }
+        self.budget.take(path)?;
         visitor.file(&Seen { path, dir: at.dir, name, stat, ignored, bare: false })?;
         Ok(true)
     }
@@ -177,6 +175,7 @@ impl Walk<'_> {
         if !visitor.enters(path, nested) {
             return Ok(false);
         }
+        self.budget.take(path)?;
         let inner = At { root: at.root, dir: dir.as_fd(), path, below_ignored: ignored, depth: at.depth + 1 };
         let closed = own && stat.st_mode & 0o500 != 0o500;
         let set = |bits: u32| {

@@ -36,6 +36,12 @@ pub fn make_private(dir: &Path) -> Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::io("make directory", dir))
 }
 
+/// Removes the directory of a task that has not begun; one that holds more stays.
+pub fn forget(home: &Path) {
+    std::fs::remove_file(home.join("now")).ok();
+    std::fs::remove_dir(home).ok();
+}
+
 /// Registers the worktree with the repository, or repairs its registration. Written beneath the git directory,
 /// through no link.
 pub fn register(ws: &Workspace) -> Result<()> {

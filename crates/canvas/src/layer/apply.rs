@@ -6,10 +6,11 @@
 //! Invariant: each step leaves a state from which doing everything again ends the same.
 
 use super::format::{self, Lower, Record, Upper};
-use super::judge::{self, DEPTH, Kind, Opened, View, is_copied, is_opaque, is_ours, leads_out, printed, raises};
+use super::judge::{self, Kind, Opened, View, is_copied, is_opaque, is_ours, leads_out, printed, raises};
 use super::notes::{self, Notes};
 use super::{APPLIED, Around, KEPT, is_bulky};
 use crate::beneath::{self, PARTIAL, Root, stat_at};
+use crate::budget::{DEPTH, PATH_BYTES};
 use crate::error::{Error, Result};
 use crate::ignored::{Ignored, join};
 use crate::snapshot::{Moment, changed, is_protected};
@@ -137,7 +138,7 @@ impl<'a> Apply<'a> {
         }
         // The patterns of the tree as it was, not those that the command brings.
         let entered = at.low.is_some_and(|low| self.ignored.enter(low, at.path));
-        let names = beneath::list(at.up).map_err(Error::io("list", &self.upper.full(at.path)))?;
+        let names = beneath::names(at.up, self.upper, at.path)?;
         let done = names.iter().try_for_each(|name| self.child(at, name));
         if entered {
             self.ignored.leave();
@@ -148,6 +149,9 @@ impl<'a> Apply<'a> {
     fn child(&mut self, at: &At<'_>, name: &[u8]) -> Result<()> {
         let path = join(at.path, name);
         let path = path.as_bstr();
+        if path.len() > PATH_BYTES {
+            return self.refuse(path, "its path is too long; not taken over");
+        }
         let Some(up) = stat_at(at.up, name).map_err(self.fail("stat", path))? else { return Ok(()) };
         let low = match at.low {
             Some(low) => stat_at(low, name).map_err(self.fail("stat", path))?,
@@ -204,7 +208,7 @@ impl<'a> Apply<'a> {
                 if inner.depth > DEPTH {
                     return self.refuse(entry.path, WHY);
                 }
-                let names = beneath::list(inner.up).map_err(Error::io("list", &self.upper.full(entry.path)))?;
+                let names = beneath::names(inner.up, self.upper, entry.path)?;
                 names.iter().try_for_each(|name| self.child(&inner, name))
             }
             (Kind::Whiteout, None) => Ok(()),
@@ -302,7 +306,7 @@ impl<'a> Apply<'a> {
         let Some(dir) = at.low else { return Ok(()) };
         let up = self.open_up(at.up, entry)?;
         let low = beneath::open_dir(dir, entry.name, true).map_err(self.fail("open directory", entry.path))?;
-        for name in beneath::list(low.as_fd()).map_err(Error::io("list", &self.root.full(entry.path)))? {
+        for name in beneath::names(low.as_fd(), self.root, entry.path)? {
             let path = join(entry.path, &name);
             if matches!(stat_at(up.fd(), &name), Ok(None)) {
                 self.clear_base(low.as_fd(), &name, (path.as_bstr(), entry.bulky, at.depth + 1))?;
@@ -324,7 +328,7 @@ impl<'a> Apply<'a> {
                 return self.refuse(path, "nested too deeply; not deleted");
             }
             let inner = beneath::open_dir(dir, name, true).map_err(self.fail("open directory", path))?;
-            for child in beneath::list(inner.as_fd()).map_err(Error::io("list", &self.root.full(path)))? {
+            for child in beneath::names(inner.as_fd(), self.root, path)? {
                 self.clear_base(inner.as_fd(), &child, (join(path, &child).as_bstr(), bulky, depth + 1))?;
             }
             return match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {

@@ -4,6 +4,7 @@
 //! taken over.
 
 use crate::beneath::{self, kind_of};
+use crate::budget::{DEPTH, PATH_BYTES};
 use gix::bstr::{BStr, BString, ByteSlice};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
@@ -11,8 +12,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Deepest nesting that is followed, as in checkpoints.
-pub const DEPTH: usize = 200;
 /// Most signs of a path that people and models are shown.
 const PRINTED_SIGNS: usize = 400;
 /// Beginning of names that are the runtime's own.
@@ -112,10 +111,16 @@ pub fn is_clean(dir: BorrowedFd<'_>, path: &BStr, depth: usize, view: View<'_>) 
     if depth > DEPTH {
         return Ok(false);
     }
-    for name in beneath::list(dir).map_err(|why| Errno::from_io_error(&why).unwrap_or(Errno::IO))? {
+    let names = match beneath::list(dir) {
+        // Whoever looks at each of them says that they are too many.
+        Err(why) if why.kind() == std::io::ErrorKind::FileTooLarge => return Ok(false),
+        other => other.map_err(|why| Errno::from_io_error(&why).unwrap_or(Errno::IO))?,
+    };
+    for name in names {
         let child: BString = crate::ignored::join(path, &name);
         let Some(stat) = beneath::stat_at(dir, &name)? else { continue };
-        let is_barred = is_ours(&name) || raises(&stat) || (!view.bulky && crate::snapshot::is_protected(child.as_bstr()));
+        let is_barred =
+            child.len() > PATH_BYTES || is_ours(&name) || raises(&stat) || (!view.bulky && crate::snapshot::is_protected(child.as_bstr()));
         let is_fine = !is_barred
             && match Kind::of(&stat) {
                 Kind::File => true,

@@ -17,6 +17,7 @@ use crate::ignored::Ignored;
 use crate::snapshot::{Moment, changed};
 use crate::walk::Tracked;
 use apply::{Apply, Task};
+pub use judge::printed;
 use notes::Notes;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

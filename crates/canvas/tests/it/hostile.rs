@@ -378,3 +378,83 @@ fn attributes_that_git_would_never_finish_are_refused_by_name() {
     let usual = house.take(&opened);
     house.commit(&opened, &usual, "usual").unwrap();
 }
+
+fn too_much(fault: &tinkerbell_core::code::Fault, what: &str) {
+    assert_eq!(fault.code.0, "TB-CANVAS-014", "{fault:?}");
+    assert!(fault.message.contains(what) && fault.message.len() < 2000, "{fault:?}");
+}
+
+/// Walks go by descriptor, so nothing else stops names that are longer together than any program can say.
+#[test]
+fn a_path_that_no_program_can_name_is_too_much() {
+    let house = House::new();
+    house.write("a", "a\n");
+    house.commit_all("start");
+    let opened = house.open();
+    let mut at = rustix::fs::open(&opened.workspace.tree, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+    for _ in 0..20 {
+        let name = "n".repeat(250);
+        rustix::fs::mkdirat(&at, &name, rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
+        at = rustix::fs::openat(&at, &name, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+    }
+    let fault = wait(house.canvas.checkpoint(opened.workspace.clone(), None)).unwrap_err();
+    too_much(&fault, "longer than 4096 bytes");
+    drop(at);
+    // Where git ignores it, nobody looks.
+    write(&opened.workspace.tree, ".gitignore", b"n*\n");
+    house.take(&opened);
+    std::fs::remove_file(opened.workspace.tree.join(".gitignore")).unwrap();
+    wait(house.canvas.checkpoint(opened.workspace.clone(), None)).unwrap_err();
+    wait(house.canvas.remove(opened.workspace.clone())).unwrap();
+    assert!(!opened.workspace.tree.exists());
+}
+
+/// Seven small trees that hold each other ten times over stand for ten million files.
+#[test]
+fn a_tree_that_holds_itself_again_and_again_is_too_much() {
+    let house = House::new();
+    house.write("a", "a\n");
+    house.commit_all("start");
+    let blob = house.git(&["rev-parse", "HEAD:a"]);
+    let tree = |mode: &str, kind: &str, id: &str| {
+        let lines: String = (0..10).map(|n| format!("{mode} {kind} {id}\tx{n}\n")).collect();
+        std::fs::write(house.dir.path().join("lines"), lines).unwrap();
+        git_in(&house.user(), &["read-tree", "--empty"]);
+        let script = "git mktree < ../lines";
+        let out = std::process::Command::new("sh").args(["-c", script]).current_dir(house.user()).output().unwrap();
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    };
+    let mut id = tree("100644", "blob", &blob);
+    for _ in 0..6 {
+        id = tree("040000", "tree", &id);
+    }
+    let commit = house.git(&["commit-tree", "-m", "bomb", &id]);
+    let spec = OpenSpec { base: Some(commit.clone()), ..house.spec() };
+    too_much(&wait(house.canvas.open(spec)).unwrap_err(), "more than 1000000 files");
+    house.git(&["update-ref", "refs/heads/main", &commit]);
+    too_much(&wait(house.canvas.open(OpenSpec { task: tinkerbell_core::words::TaskId(9), ..house.spec() })).unwrap_err(), "more than");
+    // Deep instead of wide: each level would be a step of a stack.
+    for _ in 0..220 {
+        id = tree("040000", "tree", &id);
+    }
+    let commit = house.git(&["commit-tree", "-m", "deep", &id]);
+    let spec = OpenSpec { task: tinkerbell_core::words::TaskId(10), base: Some(commit), ..house.spec() };
+    too_much(&wait(house.canvas.open(spec)).unwrap_err(), "200 directories");
+}
+
+/// What is removed is removed in pieces, however much it is.
+#[test]
+fn a_directory_with_more_names_than_are_listed_at_a_time_is_removed() {
+    let house = House::new();
+    house.write("a", "a\n");
+    house.write(".gitignore", "many\n");
+    house.commit_all("start");
+    let opened = house.open();
+    let many = opened.workspace.tree.join("many/below");
+    std::fs::create_dir_all(&many).unwrap();
+    for n in 0..9000 {
+        std::fs::write(many.join(n.to_string()), "").unwrap();
+    }
+    wait(house.canvas.remove(opened.workspace.clone())).unwrap();
+    assert!(!opened.workspace.tree.exists());
+}

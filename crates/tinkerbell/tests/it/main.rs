@@ -34,6 +34,7 @@ mod sealed;
 mod servers;
 mod service;
 mod terminal;
+mod too_large;
 mod torture;
 mod trust;
 mod undo;

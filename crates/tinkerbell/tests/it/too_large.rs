@@ -1,0 +1,66 @@
+//! Trees that no list holds: made by a command, and delivered by a repository.
+//!
+//! Invariant: the task ends, with a record, and the daemon neither grows nor dies nor begins again.
+
+use crate::home::{Home, exec};
+use tinkerbell_testkit::llm::Turn;
+
+/// The most memory that the daemon has had, in KiB.
+async fn peak_kib(home: &Home) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", home.pid().await)).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// That the task has failed with the code, that a new daemon does not take it up, and that it can be removed.
+async fn ended(home: &Home, task: &str) {
+    let told = |value: serde_json::Value| (value["result"]["status"].as_str().unwrap_or_default().to_owned(), value.to_string());
+    let (status, all) = told(home.inspect(task).await);
+    assert_eq!(status, "failed", "{all}");
+    assert!(all.contains("TB-CANVAS-014"), "{all}");
+    let asked = home.asked();
+    assert!(peak_kib(home).await < 400 << 10, "{} KiB", peak_kib(home).await);
+    home.kill_daemon().await;
+    home.run(&["daemon", "start"]).await.exits(0);
+    assert_eq!(told(home.inspect(task).await).0, "failed");
+    assert_eq!(home.asked(), asked, "it is not taken up again");
+    assert!(peak_kib(home).await < 400 << 10);
+    home.run(&["rm", task]).await.exits(0);
+    let left: Vec<_> = std::fs::read_dir(home.tb().join("data/work")).into_iter().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Each name is short enough, and the walk goes by descriptor: together the names are longer than any program can say.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_of_endless_paths_ends_its_task_and_not_the_daemon() {
+    let script = "import os\nfor _ in range(180):\n  os.mkdir('n' * 250)\n  os.chdir('n' * 250)\nfor n in range(3000):\n  open(str(n), 'w').close()\nprint('made')\n";
+    let mut home = Home::with(vec![exec(&format!("python3 -c \"{script}\"")), Turn::text("done")]).await;
+    home.workspace = Some("direct".to_owned());
+    let task = home.submit(&["go"]).await;
+    let out = home.run(&["wait", &task]).await;
+    assert_ne!(out.code, 0, "{out:?}");
+    ended(&home, &task).await;
+}
+
+/// Eight objects that stand for a hundred million files.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivered_tree_that_holds_itself_again_and_again_is_refused() {
+    let home = Home::with(vec![Turn::text("done")]).await;
+    let mut id = home.git(&["rev-parse", "HEAD:run.sh"]);
+    for level in 0..8 {
+        let (mode, kind) = if level == 0 { ("100644", "blob") } else { ("040000", "tree") };
+        let lines: String = (0..10).map(|n| format!("{mode} {kind} {id}\tx{n}\n")).collect();
+        let list = home.dir.path().join("lines");
+        std::fs::write(&list, lines).unwrap();
+        let lines = std::fs::File::open(list).unwrap();
+        let made = std::process::Command::new("git").arg("mktree").current_dir(&home.repo).stdin(lines).output().unwrap();
+        id = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    }
+    let commit = home.git(&["commit-tree", "-m", "many", &id]);
+    home.git(&["update-ref", "refs/heads/main", &commit]);
+    let task = home.submit(&["go"]).await;
+    let out = home.run(&["wait", &task]).await;
+    assert_ne!(out.code, 0, "{out:?}");
+    assert_eq!(home.asked(), 0, "nobody pays for it");
+    ended(&home, &task).await;
+}
