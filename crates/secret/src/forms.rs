@@ -5,13 +5,17 @@
 //! longer text.
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use std::fmt::Write as _;
 
 /// Shortest form that is looked for: shorter ones occur by chance.
 const SHORTEST_FORM: usize = 8;
 /// Columns at which tools break Base64: `base64` and mail, `openssl` and PEM.
 const COLUMNS: [usize; 2] = [76, 64];
+/// How lines end: on Unix, and in mail and on Windows.
+const LINE_ENDS: [&str; 2] = ["\n", "\r\n"];
+/// Columns at which `xxd -p` breaks hexadecimal.
+const HEX_COLUMNS: usize = 60;
 /// A line of a value of several lines is looked for by itself from this length on, if it looks like
 /// nothing but key.
 const SHORTEST_LINE: usize = 32;
@@ -25,11 +29,20 @@ pub fn of(value: &str) -> Vec<String> {
     forms.extend(shells(value));
     for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
         forms.extend((0..3).map(|shift| inner_base64(engine, bytes, shift)));
+        // The signs that the value gives when it is all that a tool is given, or begins it.
+        let whole = inner_base64(engine, bytes, 0);
+        let ways = COLUMNS.into_iter().flat_map(|column| LINE_ENDS.map(|end| (column, end)));
+        forms.extend(ways.filter_map(|(column, end)| broken(&whole, column, end)));
     }
-    forms.extend(COLUMNS.into_iter().filter_map(|column| broken(bytes, column)));
+    forms.extend(broken(&hex(bytes, false), HEX_COLUMNS, "\n"));
     forms.extend(key_lines(value));
     forms.retain(|form| form.len() >= SHORTEST_FORM);
     forms
+}
+
+/// Bytes of all forms of a value: what it costs to look for it.
+pub fn bytes(value: &str) -> usize {
+    of(value.trim()).iter().map(String::len).sum()
 }
 
 /// The signs that a value gives within a longer Base64 text at this place, without those at its
@@ -44,14 +57,11 @@ fn inner_base64(engine: &impl Engine, value: &[u8], shift: usize) -> String {
     whole.get(first..last.min(whole.len())).unwrap_or_default().to_owned()
 }
 
-/// What a tool writes that breaks lines, when the value is all it is given (or begins what it is
-/// given); `None` for values that need no second line.
-fn broken(value: &[u8], column: usize) -> Option<String> {
-    let whole = STANDARD.encode(value);
-    let kept = whole.get(..value.len() * 8 / 6)?;
-    (kept.len() > column).then(|| {
-        let lines: Vec<&str> = kept.as_bytes().chunks(column).filter_map(|line| std::str::from_utf8(line).ok()).collect();
-        lines.join("\n")
+/// What a tool writes that breaks lines; `None` for what needs no second line.
+fn broken(whole: &str, column: usize, end: &str) -> Option<String> {
+    (whole.len() > column).then(|| {
+        let lines: Vec<&str> = whole.as_bytes().chunks(column).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+        lines.join(end)
     })
 }
 
@@ -164,6 +174,7 @@ fn shells(value: &str) -> [String; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::engine::general_purpose::STANDARD;
 
     fn has(value: &str, form: &str) {
         assert!(of(value).iter().any(|known| known == form), "{form} of {value}: {:?}", of(value));
@@ -191,6 +202,20 @@ mod tests {
         let whole = STANDARD.encode(&value);
         has(&value, &format!("{}\n{}", &whole[..76], &whole[76..133]));
         has(&value, &format!("{}\n{}\n{}", &whole[..64], &whole[64..128], &whole[128..133]));
+        has(&value, &format!("{}\r\n{}", &whole[..76], &whole[76..133]));
+        has(&value, &format!("{}\r\n{}\r\n{}", &whole[..64], &whole[64..128], &whole[128..133]));
+        let odd = "~?".repeat(40);
+        let whole = URL_SAFE_NO_PAD.encode(&odd);
+        assert!(whole.contains(['-', '_']));
+        has(&odd, &format!("{}\n{}", &whole[..76], &whole[76..106]));
+        has(&odd, &format!("{}\r\n{}", &whole[..64], &whole[64..106]));
+    }
+
+    #[test]
+    fn hexadecimal_is_known_where_xxd_breaks_it() {
+        let value = "k".repeat(40);
+        has(&value, &format!("{}\n{}", "6b".repeat(30), "6b".repeat(10)));
+        assert!(!of("a-short-value").iter().any(|form| form.contains('\n')), "short values have no lines");
     }
 
     #[test]

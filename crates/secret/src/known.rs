@@ -4,23 +4,32 @@
 //! still hold the old one. Invariant: a text that is redacted after `learn` returned holds none of the
 //! values learned by then.
 
+use crate::forms;
 use crate::redactor::{Redactor, SHORTEST};
 use crate::secret::Named;
 use crate::stream::Stream;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Most values that are kept; beyond it the oldest goes of the name that has most. A key changed each hour
 /// takes six weeks.
 pub const MOST_VALUES: usize = 1_024;
+/// The name of values that a repository's git configuration taught. Whoever writes that file chooses them,
+/// so they share a budget of their own and change no command that is executed.
+pub const OF_REPOSITORY: &str = "git credential";
+/// Most bytes of the forms of all values of repositories: about 700 usual tokens. The oldest go.
+const REPOSITORY_BYTES: usize = 512 << 10;
+/// Bytes of all forms beyond which values go that a newer one of the same name took the place of.
+const MOST_BYTES: usize = 16 << 20;
 
 /// The values that are known, shared by all parts of a process.
 #[derive(Debug, Default)]
 pub struct Known {
     now: RwLock<Now>,
     is_plain: AtomicBool,
+    forgotten: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +59,10 @@ impl Known {
         }
         let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
         now.values.extend(fresh);
-        now.values = within_limit(std::mem::take(&mut now.values));
+        let (before, values) = (now.values.len(), std::mem::take(&mut now.values));
+        now.values = within_bytes(within_limit(values), REPOSITORY_BYTES, MOST_BYTES);
+        let forgotten = before.saturating_sub(now.values.len());
+        self.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
         now.redactor = Arc::new(Redactor::new(&now.values));
         true
     }
@@ -59,6 +71,20 @@ impl Known {
     #[must_use]
     pub fn values(&self) -> Vec<Named> {
         self.now.read().unwrap_or_else(PoisonError::into_inner).values.clone()
+    }
+
+    /// How many values were forgotten so far, because there were too many.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Relaxed)
+    }
+
+    /// Whether a text holds a value that the user gave us; what a repository taught does not count.
+    #[must_use]
+    pub fn is_own_in(&self, text: &str) -> bool {
+        let values = self.values();
+        let own = Redactor::new(values.iter().filter(|(name, _)| name != OF_REPOSITORY));
+        matches!(own.redact(text), Cow::Owned(_))
     }
 
     /// The redactor of this moment.
@@ -127,6 +153,43 @@ fn within_limit(values: Vec<Named>) -> Vec<Named> {
     kept.into_iter().skip(over).collect()
 }
 
+/// At most as many bytes of forms as may be looked for: those of repositories share a budget, and of the
+/// others no name loses its newest value.
+fn within_bytes(values: Vec<Named>, of_repository: usize, of_all: usize) -> Vec<Named> {
+    let mut all: Vec<(Named, usize)> =
+        values.into_iter().map(|value| (forms::bytes(value.1.expose()), value)).map(|(b, v)| (v, b)).collect();
+    let is_of_repository = |value: &Named| value.0 == OF_REPOSITORY;
+    let mut left = of_repository;
+    let mut is_over = false;
+    // The newest first, until one does not fit.
+    let fits: Vec<bool> = all
+        .iter()
+        .rev()
+        .map(|(value, bytes)| {
+            !is_of_repository(value) || {
+                is_over = is_over || *bytes > left;
+                left = left.saturating_sub(*bytes);
+                !is_over
+            }
+        })
+        .collect();
+    let mut fits = fits.into_iter().rev();
+    all.retain(|_| fits.next().unwrap_or(true));
+    while all.iter().map(|(_, bytes)| bytes).sum::<usize>() > of_all {
+        let mut heaviest: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for (value, bytes) in &all {
+            let (count, sum) = heaviest.entry(value.0.as_str()).or_default();
+            (*count, *sum) = (*count + 1, *sum + bytes);
+        }
+        let several = heaviest.into_iter().filter(|(_, (count, _))| *count > 1);
+        let Some(name) = several.max_by_key(|(_, (_, sum))| *sum).map(|(name, _)| name.to_owned()) else { break };
+        if let Some(oldest) = all.iter().position(|(value, _)| value.0 == name) {
+            all.remove(oldest);
+        }
+    }
+    all.into_iter().map(|(value, _)| value).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,11 +222,43 @@ mod tests {
     fn a_name_with_many_values_makes_nobody_forget_the_others() {
         let known = Known::new();
         known.learn([named("KEY", "the-users-key"), named("OTHER", "another-key")]);
-        known.learn((0..3 * MOST_VALUES).map(|at| named("git credential", &format!("value-number-{at:04}"))));
+        known.learn((0..3 * MOST_VALUES).map(|at| named("MANY", &format!("value-number-{at:04}"))));
         known.learn([named("LATE", "the-last-key")]);
         assert_eq!(known.redact("the-users-key another-key the-last-key"), "[secret KEY] [secret OTHER] [secret LATE]");
-        assert_eq!(known.redact("value-number-3071"), "[secret git credential]");
+        assert_eq!(known.redact("value-number-3071"), "[secret MANY]");
         assert_eq!(known.values().len(), MOST_VALUES);
+    }
+
+    #[test]
+    fn a_repository_has_a_budget_of_bytes_and_the_users_values_stay() {
+        let known = Known::new();
+        known.learn([named("KEY", "the-users-key"), named(OF_REPOSITORY, "its-first-password")]);
+        assert_eq!((known.redact("its-first-password").as_ref(), known.forgotten()), ("[secret git credential]", 0));
+        known.learn((0..20).map(|at| named(OF_REPOSITORY, &format!("{at}{}", "one \"odd\" password/".repeat(100)))));
+        assert_eq!(known.redact("the-users-key its-first-password"), "[secret KEY] its-first-password");
+        let bytes: usize = known.values().iter().map(|(_, value)| forms::bytes(value.expose())).sum();
+        assert!(bytes <= REPOSITORY_BYTES + forms::bytes("the-users-key") && known.forgotten() > 0, "{bytes}");
+        assert!(known.redactor().memory() < 32 << 20, "{}", known.redactor().memory());
+    }
+
+    #[test]
+    fn many_bytes_cost_a_name_its_old_values_and_no_name_its_newest() {
+        let long = |at: usize| format!("{at}{}", "x".repeat(600));
+        let values = (0..20).flat_map(|at| [named("CHANGED", &long(at)), named(&format!("KEY{at}"), &format!("value-number-{at}"))]);
+        let left = within_bytes(values.collect(), 0, 40_000);
+        let bytes: usize = left.iter().map(|(_, value)| forms::bytes(value.expose())).sum();
+        assert!(bytes <= 40_000 && left.iter().filter(|(name, _)| name.starts_with("KEY")).count() == 20, "{bytes}");
+        assert!(left.iter().any(|(_, value)| *value.expose() == long(19)) && !left.iter().any(|(_, value)| *value.expose() == long(0)));
+        let single = vec![named("A", &long(1)), named("B", &long(2))];
+        assert_eq!(within_bytes(single, 0, 10).len(), 2, "each is the newest of its name");
+    }
+
+    #[test]
+    fn what_a_repository_taught_is_not_the_users_own() {
+        let known = Known::new();
+        known.learn([named("KEY", "the-users-key"), named(OF_REPOSITORY, "--strict")]);
+        assert!(known.is_own_in("test the-users-key") && !known.is_own_in("check --strict"));
+        assert_eq!(known.redact("check --strict"), "check [secret git credential]");
     }
 
     #[test]

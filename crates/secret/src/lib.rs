@@ -15,9 +15,10 @@ mod provider;
 mod redactor;
 mod secret;
 mod stream;
+mod trie;
 
-pub use known::{Known, MOST_VALUES};
-pub use locator::{in_git_config, in_url};
+pub use known::{Known, MOST_VALUES, OF_REPOSITORY};
+pub use locator::{in_git_config, in_url, included_in_git_config};
 pub use patterns::hide as hide_patterns;
 pub use provider::{Refused, SecretProvider};
 pub use redactor::{Redactor, SHORTEST};

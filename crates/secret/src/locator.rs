@@ -32,16 +32,10 @@ pub fn in_url(address: &str) -> Vec<String> {
 #[must_use]
 pub fn in_git_config(text: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for line in text.replace("\\\n", "").lines() {
-        let line = line.trim();
-        if let Some(section) = line.strip_prefix('[') {
+    for (section, key, value) in entries(text) {
+        match key.as_str() {
             // `[url "https://user:password@host/"]`
-            found.extend(section.split('"').skip(1).step_by(2).flat_map(in_url));
-            continue;
-        }
-        let Some((name, value)) = line.split_once('=') else { continue };
-        let value = unquoted(value);
-        match name.trim().to_ascii_lowercase().as_str() {
+            "" => found.extend(section.split('"').skip(1).step_by(2).flat_map(in_url)),
             "extraheader" => found.extend(in_header(&value)),
             _ => found.extend(in_url(&value)),
         }
@@ -49,6 +43,52 @@ pub fn in_git_config(text: &str) -> Vec<String> {
     found.sort();
     found.dedup();
     found
+}
+
+/// The files that a git configuration includes, on whatever condition, as they are written there.
+#[must_use]
+pub fn included_in_git_config(text: &str) -> Vec<String> {
+    let is_include = |section: &str| {
+        let name = section.split_whitespace().next().unwrap_or_default();
+        name.eq_ignore_ascii_case("include") || name.eq_ignore_ascii_case("includeif")
+    };
+    entries(text).into_iter().filter(|(section, key, _)| key == "path" && is_include(section)).map(|(_, _, value)| value).collect()
+}
+
+/// Section, key and value of each line, the key in small letters; a line with a section alone, or the
+/// beginning of one, gives the section with an empty key.
+fn entries(text: &str) -> Vec<(String, String, String)> {
+    let mut all = Vec::new();
+    let mut section = String::new();
+    for line in text.replace("\r\n", "\n").replace("\\\n", "").lines() {
+        let mut line = line.trim();
+        if let Some(begun) = line.strip_prefix('[') {
+            // What follows the section on its line is a key of it.
+            let end = section_end(begun);
+            let (name, rest) = (begun.get(..end).unwrap_or(begun), begun.get(end + 1..).unwrap_or_default());
+            name.clone_into(&mut section);
+            all.push((section.clone(), String::new(), String::new()));
+            line = rest.trim();
+        }
+        let Some((key, value)) = line.split_once('=') else { continue };
+        all.push((section.clone(), key.trim().to_ascii_lowercase(), unquoted(value)));
+    }
+    all
+}
+
+/// Where the name of a section ends: at a bracket that stands in no quotes.
+fn section_end(text: &str) -> usize {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, sign) in text.char_indices() {
+        match sign {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => quoted = !quoted,
+            ']' if !quoted => return at,
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 /// `Authorization: Basic dXNlcjpwYXNz`: the last word, and the password within it.
@@ -133,5 +173,20 @@ mod tests {
         let found = in_git_config(text);
         assert_eq!(found, ["canary-five", "canary-four", "canary-one", "canary-six", "canary-three", "canary-two", "eDpjYW5hcnktZm91cg=="]);
         assert!(in_git_config("[remote \"origin\"]\n\turl = git@host:a/b.git\n").is_empty());
+        for text in [
+            "[remote \"o\"] url = https://me:canary-one@h/x",
+            "[remote \"o]\"]url=https://me:canary-one@h/x\r\n",
+            "[remote \"o\\\"]\"] url = https://me:\\\ncanary-one@h/x",
+            "[url \"https://me:canary-one@h/\"] insteadOf = https://h/",
+            "[Remote.o] URL = https://me:canary-one@h/x",
+        ] {
+            assert_eq!(in_git_config(text), ["canary-one"], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_git_configuration_tells_what_it_includes() {
+        let text = "[include] path = one\n[core]\n\tpath = none\n[IncludeIf \"gitdir:~/x\"]\n\tpath = \"two # x\" ; comment\n";
+        assert_eq!(included_in_git_config(text), ["one", "two # x"]);
     }
 }

@@ -4,7 +4,7 @@
 //! form, and nothing at all where no form begins. Invariant: all pieces together give what the whole
 //! text gives, whatever the cuts.
 
-use crate::redactor::Redactor;
+use crate::redactor::{Reading, Redactor};
 use std::sync::Arc;
 use zeroize::Zeroize as _;
 
@@ -14,15 +14,14 @@ pub struct Stream {
     redactor: Arc<Redactor>,
     /// What was taken and not given yet.
     held: Vec<u8>,
-    /// How many bytes of it belong to a form whose name was given.
-    covered: usize,
+    reading: Reading,
 }
 
 impl Stream {
     /// A stream that has taken nothing yet.
     #[must_use]
-    pub const fn new(redactor: Arc<Redactor>) -> Self {
-        Self { redactor, held: Vec::new(), covered: 0 }
+    pub fn new(redactor: Arc<Redactor>) -> Self {
+        Self { redactor, held: Vec::new(), reading: Reading::default() }
     }
 
     /// Takes a piece, and gives what is certain now.
@@ -31,12 +30,15 @@ impl Stream {
             return piece.to_vec();
         }
         self.held.extend_from_slice(piece);
-        let end = self.redactor.pending(&self.held);
+        self.redactor.read(&self.held, false, &mut self.reading);
+        let end = self.redactor.certain(&self.reading);
         self.give(end)
     }
 
     /// Gives the rest: nothing follows.
     pub fn finish(&mut self) -> Vec<u8> {
+        self.redactor.read(&self.held, true, &mut self.reading);
+        self.reading.end();
         self.give(self.held.len())
     }
 
@@ -54,6 +56,7 @@ impl Stream {
     pub fn renew(&mut self, redactor: &Arc<Redactor>) {
         if !Arc::ptr_eq(&self.redactor, redactor) {
             self.redactor = redactor.clone();
+            self.reading.again();
         }
     }
 
@@ -65,8 +68,7 @@ impl Stream {
 
     fn give(&mut self, end: usize) -> Vec<u8> {
         let mut out = Vec::with_capacity(end);
-        let covered = self.redactor.cover(&self.held, end, self.covered, &mut out);
-        self.covered = covered.saturating_sub(end);
+        self.redactor.give(&self.held, end, &mut self.reading, &mut out);
         let rest = self.held.split_off(end);
         // It may have held a secret in plain.
         self.held.zeroize();

@@ -11,7 +11,7 @@ use futures_util::stream::BoxStream;
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
-use tinkerbell_core::code::Fault;
+use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::effect::{Intended, Stall};
 use tinkerbell_core::event::{Observed, Op, PartKind};
 use tinkerbell_core::lifecycle::Task;
@@ -156,12 +156,18 @@ impl CleanRuntime {
     }
 }
 
-/// A submission without secrets.
-pub fn clean_submission(mut submission: Submission, known: &Known) -> Submission {
-    let clean = |text: &mut String| put(text, |text| known.redact(text));
-    clean(&mut submission.goal);
-    submission.verify.iter_mut().for_each(clean);
-    submission
+/// A submission without secrets. Its check is executed, so nothing of it is ever replaced: a repository's
+/// configuration, of which values are learned, could make it another one.
+///
+/// # Errors
+/// `TB-SECRET-005` when the check holds a secret of the user's.
+pub fn clean_submission(mut submission: Submission, known: &Known) -> Result<Submission, Fault> {
+    put(&mut submission.goal, |text| known.redact(text));
+    if submission.verify.as_deref().is_some_and(|check| known.is_own_in(check)) {
+        return Err(Fault::new("TB-SECRET-005", exit::USAGE, "the check holds a secret, and would be recorded with it")
+            .hint("put the secret into a file or a variable, and let the check read it there"));
+    }
+    Ok(submission)
 }
 
 fn clean_command(mut command: Command, known: &Known) -> Command {
@@ -180,7 +186,7 @@ fn clean_command(mut command: Command, known: &Known) -> Command {
 impl Runtime for CleanRuntime {
     fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<(TaskId, Lsn), Fault>> {
         let submission = clean_submission(submission, &self.known);
-        Box::pin(async move { self.fault(self.inner.submit(submission).await) })
+        Box::pin(async move { self.fault(self.inner.submit(submission?).await) })
     }
 
     fn command(&self, task: TaskId, command: Command) -> BoxFuture<'_, Result<String, Fault>> {
@@ -271,16 +277,23 @@ mod tests {
     #[test]
     fn words_of_a_client_hold_no_secret() {
         let known = known();
-        let submission = Submission {
-            goal: "use canary-in-memory".to_owned(),
-            verify: Some("test x = canary-in-memory".to_owned()),
-            ..Submission::default()
-        };
-        let clean = clean_submission(submission, &known);
-        assert_eq!((clean.goal.as_str(), clean.verify.as_deref()), ("use [secret KEY]", Some("test x = [secret KEY]")));
+        let submission = Submission { goal: "use canary-in-memory".to_owned(), ..Submission::default() };
+        assert_eq!(clean_submission(submission, &known).unwrap().goal, "use [secret KEY]");
         let answer = Command::Answer(Given { text: "canary-in-memory".to_owned(), ..Given::default() });
         assert!(matches!(clean_command(answer, &known), Command::Answer(given) if given.text == "[secret KEY]"));
         let fault = Fault::new("TB-BUG-001", 70, "at canary-in-memory").hint("canary-in-memory");
         assert_eq!(clean_fault(fault, &known).hints, ["[secret KEY]"]);
+    }
+
+    #[test]
+    fn a_check_is_executed_as_it_was_given_or_refused() {
+        let known = known();
+        known.learn([(tinkerbell_secret::OF_REPOSITORY.to_owned(), Secret::shared("--strict"))]);
+        let check = |text: &str| Submission { verify: Some(text.to_owned()), ..Submission::default() };
+        let exact = clean_submission(check("/opt/ci/check --strict"), &known).unwrap();
+        assert_eq!(exact.verify.as_deref(), Some("/opt/ci/check --strict"), "a repository changes no command");
+        let fault = clean_submission(check("test x = canary-in-memory"), &known).unwrap_err();
+        assert_eq!((fault.code.0, fault.exit), ("TB-SECRET-005", exit::USAGE));
+        assert!(!fault.message.contains("canary") && !fault.hints.concat().contains("canary"));
     }
 }

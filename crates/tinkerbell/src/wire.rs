@@ -302,7 +302,7 @@ async fn admit(with: &Admitting, mut submission: Submission) -> Result<Submissio
     with.secrets.refresh(&config, live.places())?;
     // A goal may hold what the repository's own configuration holds.
     with.guard.look_at(&root_of(&submission.cwd).join(".git"));
-    submission = clean_submission(submission, &with.secrets.known);
+    submission = clean_submission(submission, &with.secrets.known)?;
     config::question_lasts_ms(&config)?;
     if submission.model.is_empty() {
         submission.model = choose_model(&router_options(&config, live.places()), with.secrets.lookup()).await?;

@@ -226,8 +226,11 @@ fn canaries_are_found_where_they_are() {
 async fn one(cage: &Cage, number: usize) {
     let Canaries { key, variable, file, remote } = &cage.canaries;
     let goal = format!("task {number}: use {key} and {variable} and {file} and {remote}");
-    let task =
-        cage.run(&["run", "--bg", "--verify", &format!("test '{key}' && cat leak.txt"), &goal]).await.exits(0).stdout.trim().to_owned();
+    // What is executed is never changed, so a check with a secret in it is refused.
+    let refused = cage.run(&["run", "--bg", "--verify", &format!("test '{key}' && cat leak.txt"), &goal]).await.exits(2);
+    assert!(refused.stderr.contains("TB-SECRET-005"), "{}", refused.stderr);
+    cage.canaries.assert_clean(refused.stderr.as_bytes(), "the refusal of a check");
+    let task = cage.run(&["run", "--bg", "--verify", "test x && cat leak.txt", &goal]).await.exits(0).stdout.trim().to_owned();
     let told = format!("remember {remote}");
     // A task that has ended takes no words.
     let _told = cage.run(&["tell", &task, &told]).await;

@@ -31,9 +31,13 @@ const SINKS: [Sink; 12] = [
         log.make_writer().write_all(text.as_bytes()).unwrap();
         log.inner.into_inner().unwrap()
     }),
-    ("goal", |text, known| clean_submission(Submission { goal: text.to_owned(), ..Submission::default() }, known).goal.into()),
+    ("goal", |text, known| clean_submission(Submission { goal: text.to_owned(), ..Submission::default() }, known).unwrap().goal.into()),
     ("check", |text, known| {
-        clean_submission(Submission { verify: Some(text.to_owned()), ..Submission::default() }, known).verify.unwrap().into()
+        let own = Known::new();
+        own.learn(known.values().into_iter().map(|(_, value)| ("OWN".to_owned(), value)));
+        let refused = clean_submission(Submission { verify: Some(text.to_owned()), ..Submission::default() }, &own);
+        // It is refused, not changed: what arrives is the words of the refusal.
+        refused.map_or_else(|fault| format!("[secret {}] {}", fault.message, fault.hints.concat()), |task| task.verify.unwrap()).into()
     }),
     ("words to a task", |text, known| {
         let given = Given { text: text.to_owned(), ..Given::default() };
