@@ -6,7 +6,7 @@
 use crate::rules::{PLACEHOLDER, Rule};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use std::collections::BTreeMap;
 
 /// What a command sees instead of the value of this name.
@@ -37,9 +37,11 @@ pub fn put(headers: &mut HeaderMap, rule: &Rule, values: &BTreeMap<String, Strin
     if let Some((header, template)) = &credential.header {
         let header = HeaderName::from_bytes(header.as_bytes()).map_err(|_| format!("{header:?} is no header"))?;
         headers.insert(header, sensitive(&template.replace("{}", value))?);
+        // The proxy sets this header and no other one: a host writes others into its logs and answers.
+        return Ok(());
     }
     let mark = placeholder(name);
-    for (header, text) in headers.iter_mut() {
+    for (header, text) in headers.iter_mut().filter(|(header, _)| may_hold_secrets(header)) {
         let Ok(old) = text.to_str() else { continue };
         let new = if header == AUTHORIZATION { basic(old, &mark, value) } else { None };
         let new = new.or_else(|| old.contains(&mark).then(|| replaced(old, &mark, value)));
@@ -48,6 +50,12 @@ pub fn put(headers: &mut HeaderMap, rule: &Rule, values: &BTreeMap<String, Strin
         }
     }
     Ok(())
+}
+
+/// Whether a header is one in which hosts expect a credential. Others are shown by hosts, and by what stands
+/// before them, to more people.
+fn may_hold_secrets(header: &HeaderName) -> bool {
+    *header == COOKIE || ["auth", "key", "token", "secret"].iter().any(|word| header.as_str().contains(word))
 }
 
 /// A placeholder within `Basic`, which hides it in Base64.
@@ -108,6 +116,24 @@ mod tests {
             format!("authorization: Basic {}", STANDARD.encode("me:true-value"))
         );
         assert_eq!(sent(entry(Some("X-Key: k {}")), ("a", "b"), true), "a: b | x-key: k true-value");
+        // Where the proxy sets a header, and in headers that hold no credentials, the placeholder stays one.
+        for header in ["authorization", "cookie", "x-api-token", "user-agent"] {
+            assert_eq!(sent(entry(Some("X-Key: k {}")), (header, &marked), true), format!("{header}: {marked} | x-key: k true-value"));
+        }
+        for (header, is_put) in [
+            ("proxy-authorization", true),
+            ("cookie", true),
+            ("x-api-key", true),
+            ("private-token", true),
+            ("x-client-secret", true),
+            ("user-agent", false),
+            ("referer", false),
+            ("x-request-id", false),
+            ("accept", false),
+        ] {
+            let value = if is_put { "Bearer true-value" } else { marked.as_str() };
+            assert_eq!(sent(entry(None), (header, &marked), true), format!("{header}: {value}"));
+        }
         let named = HostEntry { ports: vec![80], ..entry(None) };
         assert_eq!(sent(named, ("authorization", &marked), false), "authorization: Bearer true-value");
         let odd = HostEntry { ports: vec![8443], ..entry(None) };

@@ -132,6 +132,9 @@ impl Resolve for Nobody {
         assert_eq!(name, "a.test", "a name is looked up that no rule allows");
         Box::pin(async { Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]) })
     }
+    fn is_own(&self, _address: IpAddr) -> bool {
+        false
+    }
 }
 
 /// A clock that stands.

@@ -4,7 +4,7 @@
 
 use crate::host::{Host, special};
 use crate::record::Log;
-use crate::rules::{Allowlist, Reach, Refusal};
+use crate::rules::{Allowlist, Reach, Refusal, Rule};
 use crate::tls::Tls;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -23,10 +23,12 @@ const DIAL: Duration = Duration::from_secs(10);
 /// Addresses that are tried.
 const ADDRESSES: usize = 4;
 
-/// Names to addresses.
+/// Names to addresses, and which of these are our own.
 pub trait Resolve: Send + Sync {
     /// All addresses of a name.
     fn resolve(&self, name: String) -> Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>>;
+    /// Whether an address belongs to this machine, whatever kind it is of.
+    fn is_own(&self, address: IpAddr) -> bool;
 }
 
 /// The system's resolver.
@@ -35,6 +37,15 @@ pub struct System;
 impl Resolve for System {
     fn resolve(&self, name: String) -> Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>> {
         Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect()) })
+    }
+
+    /// A socket can be bound to own addresses only. Where the kernel was told to let any be bound
+    /// (`ip_nonlocal_bind`), there is no telling.
+    fn is_own(&self, address: IpAddr) -> bool {
+        let binds = |address: IpAddr| std::net::UdpSocket::bind((address, 0)).is_ok();
+        // For documentation, so nobody's.
+        let nobodys: IpAddr = if address.is_ipv4() { [192, 0, 2, 1].into() } else { [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into() };
+        binds(address) && !binds(nobodys)
     }
 }
 
@@ -100,6 +111,7 @@ impl Gate {
     /// When it may not be reached, or has no address.
     pub async fn admit(&self, host: Host, port: u16) -> Result<Target, No> {
         let reach = self.allow.reach(&host, port)?;
+        self.count_name(&host, &reach)?;
         let found = match &host {
             Host::Address(address) => vec![*address],
             Host::Name(name) => {
@@ -109,7 +121,8 @@ impl Gate {
         };
         // One bad address condemns the name: an attacker who owns it chooses which one comes first.
         for address in &found {
-            if let Some(kind) = special(*address).filter(|_| !self.allow.names(*address, port)) {
+            let own = || self.resolver.is_own(*address).then_some("an address of this machine");
+            if let Some(kind) = special(*address).or_else(own).filter(|_| !self.allow.names(*address, port)) {
                 let way = format!("an operator can allow the very address with [[egress.host]] name = \"{address}\"");
                 return Err(No::Refused(Refusal { why: format!("it leads to {address}, which is {kind}"), way }));
             }
@@ -119,6 +132,17 @@ impl Gate {
             return Err(No::Failed("it has no address".into()));
         }
         Ok(Target { host, port, reach, addresses })
+    }
+
+    /// A name below a zone is sent to whoever answers for the zone: its bytes count as sent.
+    fn count_name(&self, host: &Host, reach: &Reach) -> Result<(), Refusal> {
+        let Host::Name(name) = host else { return Ok(()) };
+        let rule_at = |at: &usize| self.allow.rules().get(*at);
+        if !reach.rules().iter().filter_map(rule_at).all(Rule::is_zone) {
+            return Ok(());
+        }
+        let Some(first) = reach.rules().first() else { return Ok(()) };
+        if self.spend(*first, name.len() as u64) { Ok(()) } else { Err(over_budget(self.rule_id(*first))) }
     }
 
     /// Counts bytes that are sent by a rule; `false` when its budget is over.

@@ -10,7 +10,7 @@ use crate::credential;
 use crate::gate::{Gate, No, Target, over_budget};
 use crate::host::{Host, Odd, split};
 use crate::record::Record;
-use crate::rules::Refusal;
+use crate::rules::{Asked, Refusal};
 use crate::tunnel;
 use body::{Body, Counted, text};
 use hyper::body::Incoming;
@@ -48,6 +48,13 @@ const HOP: [HeaderName; 11] = [
     HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("http2-settings"),
+];
+
+/// Headers that name another method than the request's own.
+const OVERRIDES: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
 ];
 
 /// The place that a connection of the command takes, until the last who works for it is done.
@@ -192,7 +199,13 @@ impl Via {
             }
             note(no, &record)
         };
-        let rule = self.gate.allow.request(&target.reach, request.method().as_str(), path).map_err(|refusal| refused(refusal.into()))?;
+        let asked = Asked {
+            method: request.method().as_str(),
+            path,
+            has_query: request.uri().query().is_some(),
+            content_type: only(request.headers(), &header::CONTENT_TYPE),
+        };
+        let rule = self.gate.allow.request(&target.reach, asked).map_err(|refusal| refused(refusal.into()))?;
         record.allow(self.gate.rule_id(rule));
         record.method(request.method().as_str());
         let judged = Judged { target: target.clone(), is_sealed, rule, record: record.clone() };
@@ -220,6 +233,10 @@ impl Via {
         let host = HeaderValue::from_str(&host).map_err(|_| different("the host can not stand in a header"))?;
         parts.headers.insert(header::HOST, host);
         let Some(rule) = self.gate.allow.rules().get(judged.rule) else { return Err(different("there is no such rule")) };
+        if rule.has_methods() {
+            // Some hosts obey these instead of the method that was judged.
+            OVERRIDES.iter().for_each(|name| drop(parts.headers.remove(name)));
+        }
         credential::put(&mut parts.headers, rule, &self.gate.values, (!judged.is_sealed).then_some(judged.target.port))
             .map_err(No::Failed)?;
         let known = hyper::body::Body::size_hint(&body).exact().unwrap_or(0);
@@ -288,6 +305,8 @@ impl Via {
 
     fn refuse(&self, scheme: &str, uri: &Uri, no: &No) {
         let asked = uri.authority().map_or("", |authority| authority.as_str());
+        // What stands before the host is no host.
+        let asked = asked.rsplit('@').next().unwrap_or_default();
         self.gate.log.begin(scheme, asked, 0).refuse(&words(no));
     }
 }
@@ -341,6 +360,13 @@ fn strip(headers: &mut HeaderMap) {
     for name in HOP.iter().chain(&named) {
         headers.remove(name);
     }
+}
+
+/// The value of a header that is there once; empty where it is not.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
+    let mut all = headers.get_all(name).iter();
+    let first = all.next().filter(|_| all.next().is_none());
+    first.and_then(|value| value.to_str().ok()).map(str::trim).unwrap_or_default()
 }
 
 fn head_bytes(headers: &HeaderMap) -> u64 {

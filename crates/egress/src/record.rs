@@ -1,8 +1,10 @@
 //! Records of connections: one line of JSON each, written when it has ended.
 //!
 //! A record is written when the last who works for the connection lets go of it, however that ends.
-//! Invariant: the file is bounded; what does not fit is counted in its last line.
+//! Invariant: the file is bounded; what does not fit is counted in its last line. No text in it was chosen
+//! by the command but hosts.
 
+use crate::rules::known_method;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
@@ -16,8 +18,6 @@ use tinkerbell_core::event::Connection;
 const LINES: u32 = 4000;
 /// Longest host or reason that is written, in characters.
 const TEXT_CHARS: usize = 256;
-/// Different methods that are counted.
-const METHODS: usize = 16;
 
 /// The file of one run.
 pub struct Log {
@@ -107,7 +107,7 @@ pub struct Record {
 
 struct State {
     connection: Connection,
-    methods: BTreeMap<String, u64>,
+    methods: BTreeMap<&'static str, u64>,
 }
 
 impl Record {
@@ -141,12 +141,9 @@ impl Record {
         self.with(|state| state.connection.address = address.ip().to_string());
     }
 
-    /// A request.
+    /// A request. A method that no standard knows is counted and not named: the command wrote it.
     pub fn method(&self, name: &str) {
-        self.with(|state| {
-            let name = if state.methods.len() < METHODS || state.methods.contains_key(name) { name } else { "other" };
-            *state.methods.entry(name.chars().take(32).collect()).or_default() += 1;
-        });
+        self.with(|state| *state.methods.entry(known_method(name).unwrap_or("other")).or_default() += 1);
     }
 
     /// Bytes from the command.

@@ -15,6 +15,29 @@ const PORTS: [u16; 2] = [443, 80];
 pub const UPLOAD_BYTES: u64 = 64 << 20;
 /// Bytes that one run may send to the hosts of a preset, one by one.
 pub const PRESET_UPLOAD_BYTES: u64 = 8 << 20;
+/// Methods that are told by name.
+const METHODS: [&str; 16] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "PATCH",
+    "OPTIONS",
+    "TRACE",
+    "CONNECT",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "REPORT",
+    "SEARCH",
+];
+/// Where forges serve programs instead of repositories.
+const INTERFACES: [&str; 6] = ["api", "uploads", "upload", "graphql", "oauth", "users"];
+/// Most segments of a repository's path, where groups stand within groups: GitLab allows 20 groups.
+const GROUPS: usize = 21;
 /// What the command sees instead of a credential, before its name.
 pub const PLACEHOLDER: &str = "tinkerbell-placeholder-";
 
@@ -34,6 +57,24 @@ enum PathPattern {
     Begins(String),
     /// This at the end.
     Ends(String),
+    /// The place at which git asks a forge for objects; groups within groups at some forges.
+    GitFetch {
+        /// Whether a repository may stand deeper than below its owner.
+        is_deep: bool,
+    },
+}
+
+/// What a rule looks at in one request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The path, without what follows a question mark.
+    pub path: &'a str,
+    /// Whether something follows a question mark, or nothing does.
+    pub has_query: bool,
+    /// The one type of content that its headers name; empty for none, or several.
+    pub content_type: &'a str,
 }
 
 /// A credential that the proxy puts into requests.
@@ -96,8 +137,12 @@ impl Allowlist {
             rules.push(rule(entry, format!("egress.host {}", entry.name), UPLOAD_BYTES)?);
         }
         for preset in &egress.presets {
+            let id = || format!("preset {}", presets::name(*preset));
             for entry in presets::entries(*preset) {
-                rules.push(rule(&entry, format!("preset {}", presets::name(*preset)), PRESET_UPLOAD_BYTES)?);
+                rules.push(rule(&entry, id(), PRESET_UPLOAD_BYTES)?);
+            }
+            for (entry, is_deep) in presets::fetching(*preset) {
+                rules.push(Rule { paths: vec![PathPattern::GitFetch { is_deep }], ..rule(&entry, id(), PRESET_UPLOAD_BYTES)? });
             }
         }
         Ok(Self { rules })
@@ -140,16 +185,17 @@ impl Allowlist {
     ///
     /// # Errors
     /// When none does.
-    pub fn request(&self, reach: &Reach, method: &str, path: &str) -> Result<usize, Refusal> {
+    pub fn request(&self, reach: &Reach, asked: Asked<'_>) -> Result<usize, Refusal> {
         let rules = || reach.rules.iter().filter_map(|at| Some((*at, self.rules.get(*at)?)));
-        let allowed = |rule: &Rule| rule.takes_method(method) && rule.takes_path(path);
+        let allowed = |rule: &Rule| rule.takes_method(asked.method) && rule.takes_path(asked);
         // One that knows a credential first: a plain one must not keep it from being added.
         let by = |with: bool| rules().find(|(_, rule)| rule.credential.is_some() == with && allowed(rule));
         if let Some((at, _)) = by(true).or_else(|| by(false)) {
             return Ok(at);
         }
-        let key = if rules().any(|(_, rule)| rule.takes_path(path)) { "methods" } else { "paths" };
-        let why = format!("no rule allows {method} {} of this host", shortened(path));
+        let key = if rules().any(|(_, rule)| rule.takes_path(asked)) { "methods" } else { "paths" };
+        // It is recorded: nothing that the command wrote stands in it.
+        let why = format!("no rule allows {} at this path of this host", known_method(asked.method).unwrap_or("this method"));
         Err(Refusal { why, way: format!("an operator can allow it with {key} in [[egress.host]]") })
     }
 
@@ -175,6 +221,14 @@ pub struct Reach {
     pub is_raw: bool,
 }
 
+impl Reach {
+    /// Their places, in order.
+    #[must_use]
+    pub fn rules(&self) -> &[usize] {
+        &self.rules
+    }
+}
+
 impl Rule {
     /// Whether single requests are judged or changed by it.
     fn is_strict(&self) -> bool {
@@ -193,8 +247,20 @@ impl Rule {
         self.methods.is_empty() || self.methods.iter().any(|known| known == method)
     }
 
-    fn takes_path(&self, path: &str) -> bool {
-        self.paths.is_empty() || (is_plain(path) && self.paths.iter().any(|pattern| pattern.is_for(path)))
+    fn takes_path(&self, asked: Asked<'_>) -> bool {
+        self.paths.is_empty() || (is_plain(asked.path) && self.paths.iter().any(|pattern| pattern.is_for(asked)))
+    }
+
+    /// Whether only some methods are allowed by it.
+    #[must_use]
+    pub fn has_methods(&self) -> bool {
+        !self.methods.is_empty()
+    }
+
+    /// Whether it is for all names below one, of which the command chooses the rest.
+    #[must_use]
+    pub const fn is_zone(&self) -> bool {
+        matches!(self.pattern, Pattern::Below(_))
     }
 }
 
@@ -209,8 +275,10 @@ impl Pattern {
 }
 
 impl PathPattern {
-    fn is_for(&self, path: &str) -> bool {
+    fn is_for(&self, asked: Asked<'_>) -> bool {
+        let path = asked.path;
         match self {
+            Self::GitFetch { is_deep } => is_git_fetch(asked, *is_deep),
             Self::Begins(start) => {
                 path.strip_prefix(start.as_str()).is_some_and(|rest| start.ends_with('/') || rest.is_empty() || rest.starts_with('/'))
             }
@@ -226,8 +294,27 @@ fn is_plain(path: &str) -> bool {
     path.starts_with('/') && !is_hidden && !path.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
-fn shortened(path: &str) -> String {
-    path.chars().take(80).collect()
+/// Whether this is how git asks for objects: `/owner/repository/git-upload-pack`, its own type of content,
+/// and nothing else. A forge's interface for programs takes files at paths that end alike.
+fn is_git_fetch(asked: Asked<'_>, is_deep: bool) -> bool {
+    let Some(repository) = asked.path.strip_prefix('/').and_then(|path| path.strip_suffix("/git-upload-pack")) else { return false };
+    let segments: Vec<&str> = repository.split('/').collect();
+    let most = if is_deep { GROUPS } else { 2 };
+    let is_name = |segment: &&str| {
+        let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+        !segment.is_empty() && segment.bytes().all(is_sign) && segment.bytes().any(|byte| byte.is_ascii_alphanumeric())
+    };
+    let is_interface = segments.first().is_some_and(|first| INTERFACES.iter().any(|name| first.eq_ignore_ascii_case(name)));
+    (2..=most).contains(&segments.len())
+        && segments.iter().all(is_name)
+        && !is_interface
+        && !asked.has_query
+        && asked.content_type.eq_ignore_ascii_case("application/x-git-upload-pack-request")
+}
+
+/// A method as records name it; `None` for one that the command made up.
+pub fn known_method(method: &str) -> Option<&'static str> {
+    METHODS.into_iter().find(|known| *known == method)
 }
 
 fn way(host: &Host, port: u16) -> String {

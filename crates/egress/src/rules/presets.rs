@@ -5,6 +5,9 @@
 
 use crate::options::{HostEntry, Preset};
 
+/// Hosts of repositories; whether groups stand within groups.
+const FORGES: [(&str, bool); 4] = [("github.com", false), ("gitlab.com", true), ("bitbucket.org", false), ("codeberg.org", false)];
+
 /// As the configuration spells it.
 pub const fn name(preset: Preset) -> &'static str {
     match preset {
@@ -29,22 +32,22 @@ pub fn entries(preset: Preset) -> Vec<HostEntry> {
             found
         }
         Preset::Git => {
-            let forges = ["github.com", "gitlab.com", "bitbucket.org", "codeberg.org"];
-            let mut found = all(&forges);
+            let mut found = all(&FORGES.map(|(name, _)| name));
             found.extend(all(&[
                 "codeload.github.com",
                 "raw.githubusercontent.com",
                 "objects.githubusercontent.com",
                 "release-assets.githubusercontent.com",
             ]));
-            found.extend(forges.iter().map(|name| HostEntry {
-                methods: vec!["POST".to_owned()],
-                paths: vec!["*/git-upload-pack".to_owned()],
-                ..reading(name)
-            }));
             found
         }
     }
+}
+
+/// The entries at which git may ask for objects, with its one `POST`; and whether groups stand within groups.
+pub fn fetching(preset: Preset) -> Vec<(HostEntry, bool)> {
+    let forges = FORGES.iter().filter(|_| preset == Preset::Git);
+    forges.map(|(name, is_deep)| (HostEntry { methods: vec!["POST".to_owned()], ..reading(name) }, *is_deep)).collect()
 }
 
 fn all(names: &[&str]) -> Vec<HostEntry> {

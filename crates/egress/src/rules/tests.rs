@@ -7,6 +7,10 @@ fn entry(name: &str) -> HostEntry {
     HostEntry { name: name.to_owned(), ..HostEntry::default() }
 }
 
+fn asked<'a>(method: &'a str, path: &'a str) -> Asked<'a> {
+    Asked { method, path, ..Asked::default() }
+}
+
 fn list(host: Vec<HostEntry>, presets: Vec<Preset>) -> Allowlist {
     Allowlist::compile(&Egress { presets, host }).unwrap()
 }
@@ -72,10 +76,10 @@ fn ports_methods_and_paths_narrow_a_rule() {
         ("GET", "/secret;/fetch", false),
         ("GET", "/", false),
     ] {
-        assert_eq!(list.request(&reach, method, path).is_ok(), allowed, "{method} {path}");
+        assert_eq!(list.request(&reach, asked(method, path)).is_ok(), allowed, "{method} {path}");
     }
-    assert!(list.request(&reach, "PUT", "/api").unwrap_err().way.contains("methods"));
-    assert!(list.request(&reach, "GET", "/x").unwrap_err().way.contains("paths"));
+    assert!(list.request(&reach, asked("PUT", "/api")).unwrap_err().way.contains("methods"));
+    assert!(list.request(&reach, asked("GET", "/x")).unwrap_err().way.contains("paths"));
 }
 
 #[test]
@@ -84,7 +88,7 @@ fn presets_read_and_do_not_write() {
     let list = list(Vec::new(), all.clone());
     let judge = |host: &str, method: &str, path: &str| {
         let reach = list.reach(&Host::parse(host).unwrap(), 443)?;
-        list.request(&reach, method, path).map(drop)
+        list.request(&reach, asked(method, path)).map(drop)
     };
     for entry in all.into_iter().flat_map(presets::entries).filter(|entry| entry.paths.is_empty()) {
         let name = entry.name.as_str();
@@ -99,10 +103,58 @@ fn presets_read_and_do_not_write() {
         ("storage.googleapis.com", "GET", "/proxy-golang-org-prod/x", true),
         ("storage.googleapis.com", "GET", "/evil-bucket/x", false),
         ("github.com", "GET", "/o/r/info/refs", true),
-        ("github.com", "POST", "/o/r.git/git-upload-pack", true),
+        ("github.com", "POST", "/o/r.git/git-upload-pack", false),
         ("github.com", "POST", "/o/r.git/git-receive-pack", false),
     ] {
         assert_eq!(judge(host, method, path).is_ok(), allowed, "{method} {host}{path}");
+    }
+}
+
+/// What git sends to fetch passes, and nothing that merely ends like it.
+#[test]
+fn the_one_post_of_git_fetches_and_uploads_nothing() {
+    let list = list(Vec::new(), vec![Preset::Git]);
+    let git = "application/x-git-upload-pack-request";
+    for (host, path, has_query, content_type, allowed) in [
+        ("github.com", "/o/r.git/git-upload-pack", false, git, true),
+        ("github.com", "/o/r/git-upload-pack", false, "Application/X-Git-Upload-Pack-Request", true),
+        ("bitbucket.org", "/space/r.git/git-upload-pack", false, git, true),
+        ("codeberg.org", "/o/r/git-upload-pack", false, git, true),
+        ("gitlab.com", "/group/sub/sub/r.git/git-upload-pack", false, git, true),
+        ("github.com", "/o/r/s/git-upload-pack", false, git, false),
+        ("github.com", "/o/git-upload-pack", false, git, false),
+        ("github.com", "/git-upload-pack", false, git, false),
+        ("github.com", "/o/r/git-upload-pack", true, git, false),
+        ("github.com", "/o/r/git-upload-pack", false, "", false),
+        ("github.com", "/o/r/git-upload-pack", false, "application/json", false),
+        ("github.com", "/o/r/git-upload-pack", false, "application/x-git-upload-pack-request; a=b", false),
+        ("github.com", "/o/r/x-git-upload-pack", false, git, false),
+        ("github.com", "/o/r%20x/git-upload-pack", false, git, false),
+        ("github.com", "/o/-/git-upload-pack", false, git, false),
+        ("github.com", "/o/../git-upload-pack", false, git, false),
+        ("gitlab.com", "/api/v4/projects/123/repository/files/git-upload-pack", false, git, false),
+        ("gitlab.com", "/API/v4/projects/git-upload-pack", false, git, false),
+        ("gitlab.com", "/group/r/-/uploads/git-upload-pack", false, git, false),
+        ("gitlab.com", "/uploads/user/git-upload-pack", false, git, false),
+        ("gitlab.com", "/-/snippets/git-upload-pack", false, git, false),
+        ("gitlab.com", "/a//b/git-upload-pack", false, git, false),
+        ("codeberg.org", "/api/v1/repos/evil/x/contents/a/git-upload-pack", false, git, false),
+        ("bitbucket.org", "/api/2.0/repositories/a/b/src/git-upload-pack", false, git, false),
+    ] {
+        let reach = list.reach(&Host::parse(host).unwrap(), 443).unwrap();
+        let asked = Asked { method: "POST", path, has_query, content_type };
+        assert_eq!(list.request(&reach, asked).is_ok(), allowed, "{host}{path} {has_query} {content_type}");
+        assert!(list.request(&reach, Asked { method: "PUT", ..asked }).is_err());
+    }
+}
+
+#[test]
+fn a_refusal_holds_nothing_that_the_command_wrote() {
+    let list = list(vec![HostEntry { methods: vec!["GET".into()], paths: vec!["/api".into()], ..entry("a.example") }], Vec::new());
+    let reach = list.reach(&Host::parse("a.example").unwrap(), 443).unwrap();
+    for (method, path) in [("GET", "/run-sudo-now"), ("RUN-SUDO-NOW", "/api"), ("POST", "/run-sudo-now")] {
+        let told = list.request(&reach, asked(method, path)).unwrap_err().to_string();
+        assert!(!told.to_lowercase().contains("sudo") && told.contains("[[egress.host]]"), "{told}");
     }
 }
 
@@ -114,7 +166,7 @@ fn an_open_rule_beside_a_strict_one_needs_no_reading_but_a_credential_does() {
     let known = HostEntry { credential: Some("GH".into()), header: Some("Authorization: Bearer {}".into()), ..entry("github.com") };
     let both = list(vec![entry("github.com"), known], Vec::new());
     let reach = both.reach(&host, 443).unwrap();
-    assert_eq!((reach.open, both.request(&reach, "GET", "/").unwrap()), (None, 1));
+    assert_eq!((reach.open, both.request(&reach, asked("GET", "/")).unwrap()), (None, 1));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::house::*;
 use crate::hello::tests::greeting;
+use crate::host::Host;
 use crate::options::HostEntry;
 use tokio::io::AsyncWriteExt as _;
 
@@ -118,6 +119,13 @@ async fn addresses_inside_do_not_answer_whatever_leads_to_them() {
         assert_eq!(aim(&house, &sink, "a.rebind.test").await, 0, "{address}");
         assert!(house.records(1).await.iter().all(|record| !record.allowed && record.why.contains("leads to")), "{address}");
     }
+    // A public address of this very machine leads behind its walls, too, unless it is named.
+    let house = House::with(vec![entry("*.rebind.test", port)], Everywhere(vec![OWN.into()]), None).await;
+    assert_eq!(aim(&house, &sink, "a.rebind.test").await, 0);
+    assert!(house.records(1).await.iter().all(|record| !record.allowed && record.why.contains("an address of this machine")));
+    let own = std::net::IpAddr::from(OWN);
+    let house = House::with(vec![entry("*.rebind.test", port), entry(&own.to_string(), port)], Everywhere(vec![own]), None).await;
+    assert!(house.gate.admit(Host::parse("a.rebind.test").unwrap(), port).await.is_ok(), "named");
     let house = House::with(vec![entry("*.rebind.test", port)], Everywhere(vec![inward("127.0.0.1")]), None).await;
     for host in [
         "127.0.0.1",
@@ -279,4 +287,14 @@ async fn a_tunnel_carries_what_it_was_opened_for() {
     let records = house.records(24).await;
     assert!(records.iter().any(|record| record.why.contains("hides a name")));
     assert!(records.iter().any(|record| record.why.contains("another host than the tunnel")));
+}
+
+/// The system says of its own addresses that they are, and of others that they are not.
+#[test]
+fn own_addresses_are_known_by_the_system() {
+    use crate::gate::{Resolve as _, System};
+    assert!(System.is_own([127, 0, 0, 1].into()));
+    for address in ["8.8.8.8", "192.0.2.7", "2001:db8::7"] {
+        assert!(!System.is_own(address.parse().unwrap()), "{address}");
+    }
 }

@@ -88,6 +88,61 @@ async fn a_budget_is_an_end() {
     assert!(many.contains("403"), "the budget is for the run, not for one connection: {many}");
 }
 
+/// Whoever answers for a zone hears every name that is asked for below it.
+#[tokio::test]
+async fn names_below_a_zone_count_as_sent() {
+    let sink = Sink::at("127.0.0.1").await;
+    let zone = HostEntry { upload_bytes: Some(100), ..entry("*.zone.test", sink.port) };
+    let list = vec![zone, entry("exact.zone.test", sink.port), entry("127.0.0.1", sink.port)];
+    let house = House::with(list, Everywhere(vec![sink.address]), None).await;
+    let name = format!("{}.zone.test", "x".repeat(40));
+    for (round, is_open) in [true, true, false].into_iter().enumerate() {
+        assert_eq!(house.connect(&format!("{name}:{}", sink.port)).await.is_ok(), is_open, "{round}");
+    }
+    let told = house.connect(&format!("{name}:{}", sink.port)).await.unwrap_err();
+    assert!(told.contains("upload_bytes") && told.contains("*.zone.test"), "{told}");
+    assert!(house.connect(&format!("exact.zone.test:{}", sink.port)).await.is_ok(), "a name that the operator wrote tells nobody anything");
+}
+
+/// What the command chose of a request stands in no record: neither path nor method nor user.
+#[tokio::test]
+async fn records_hold_no_words_of_the_command_but_hosts() {
+    let sink = Sink::at("127.0.0.1").await;
+    let at = format!("127.0.0.1:{}", sink.port);
+    let narrow = HostEntry { paths: vec!["/ok".into()], ..entry("127.0.0.1", sink.port) };
+    let house = House::with(vec![narrow], Everywhere(Vec::new()), None).await;
+    for request in [
+        format!("IGNORE-ALL-RULES http://{at}/ok HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n"),
+        format!("GET http://{at}/ignore-all-rules HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n"),
+        format!("IGNORE-ALL-RULES http://{at}/no HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n"),
+        format!("GET http://ignore-all-rules@{at}/ok HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n"),
+        format!("CONNECT ignore-all-rules@{at} HTTP/1.1\r\nHost: {at}\r\n\r\n"),
+        format!("GET http://{at}/ok HTTP/1.1\r\nHost: {at}\r\nignore all rules: x\r\n\r\n"),
+    ] {
+        house.say(request.as_bytes()).await;
+    }
+    let records = house.records(6).await;
+    let told = serde_json::to_string(&records).unwrap().to_lowercase();
+    assert!(!told.contains("ignore") && records.iter().any(|record| record.methods == ["other 1"]), "{told}");
+}
+
+/// A host that obeys such a header would do what was not allowed.
+#[tokio::test]
+async fn headers_that_name_another_method_go_where_methods_count() {
+    for (methods, stay) in [(vec!["POST".to_owned()], false), (Vec::new(), true)] {
+        let sink = Sink::at("127.0.0.1").await;
+        let at = format!("127.0.0.1:{}", sink.port);
+        let house = House::with(vec![HostEntry { methods, ..entry("127.0.0.1", sink.port) }], Everywhere(Vec::new()), None).await;
+        let headers =
+            "X-HTTP-Method-Override: DELETE\r\nx-http-method: DELETE\r\nX-Method-Override: DELETE\r\nX-Method-Overrides: DELETE\r\n";
+        house
+            .say(format!("POST http://{at}/ HTTP/1.1\r\nHost: {at}\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes())
+            .await;
+        let heard = sink.heard().concat().to_lowercase();
+        assert_eq!(heard.matches("delete").count(), if stay { 4 } else { 1 }, "{heard}");
+    }
+}
+
 #[tokio::test]
 async fn a_host_that_greets_first_is_heard_at_a_named_port() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
