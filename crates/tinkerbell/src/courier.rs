@@ -50,7 +50,7 @@ fn main(data: PathBuf, cache: PathBuf) -> u8 {
     // What orders brought: taken out of spools, log and reports.
     let known = Known::new();
     crate::panic::install();
-    crate::panic::know(known.clone());
+    crate::panic::know(known.clone(), &data);
     if let Err(fault) = crate::memory::close() {
         return ended(&fault.message);
     }

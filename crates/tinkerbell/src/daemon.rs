@@ -91,7 +91,7 @@ enum Ended {
 pub fn run(life: &Life) -> Result<u8, Fault> {
     crate::memory::close()?;
     let known = Known::new();
-    crate::panic::know(known.clone());
+    crate::panic::know(known.clone(), &life.places.state);
     let opening = match if life.handed { taken_over(life, &known)? } else { first(life, &known)? } {
         Ok(opening) => opening,
         Err(code) => return Ok(code),

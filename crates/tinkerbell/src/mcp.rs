@@ -13,7 +13,7 @@ use tinkerbell_core::clock::Clock;
 use tinkerbell_core::port::Sandbox;
 use tinkerbell_plugins::options::{McpServer, Network};
 use tinkerbell_plugins::{Desks, Server};
-use tinkerbell_secret::{Lookup, Named, Secret};
+use tinkerbell_secret::{Lookup, Named, Secret, in_url};
 
 /// Longest time for one answer, where none is configured.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ const MOST_BYTES: u64 = 64 * 1024;
 /// What a value begins with that is a configured secret.
 const SECRET: &str = "secret:";
 /// Words in names of variables that hold secrets.
-const SECRET_WORDS: [&str; 6] = ["TOKEN", "KEY", "SECRET", "PASSWORD", "CREDENTIAL", "AUTH"];
+const SECRET_WORDS: [&str; 7] = ["TOKEN", "KEY", "SECRET", "PASS", "CREDENTIAL", "AUTH", "DSN"];
 
 /// The servers that are on, by name; `lookup` finds the values of `secret:NAME`.
 #[must_use]
@@ -93,13 +93,22 @@ pub fn of_live(live: &Arc<Live>, lookup: Lookup) -> Servers {
     Arc::new(move || servers(&live.config(), Some(&lookup)))
 }
 
-/// Values of servers' variables that stand in the configuration itself and are secret by their names.
+/// Values of servers' variables that stand in the configuration itself and are secret by their names, and
+/// passwords in addresses, in whatever variable or argument.
 #[must_use]
 pub fn in_configuration(config: &Config) -> Vec<Named> {
     let is_secret = |name: &str| SECRET_WORDS.iter().any(|word| name.to_ascii_uppercase().contains(word));
-    let all = config.mcp_servers.values().flat_map(|server| &server.env);
-    let own = all.filter(|(name, value)| is_secret(name) && !value.starts_with(SECRET));
-    own.map(|(name, value)| (name.clone(), Secret::shared(value.clone()))).collect()
+    let mut found = Vec::new();
+    for (server, own) in &config.mcp_servers {
+        for (name, value) in own.env.iter().filter(|(_, value)| !value.starts_with(SECRET)) {
+            let whole = is_secret(name).then(|| value.clone());
+            found.extend(whole.into_iter().chain(in_url(value)).map(|value| (name.clone(), Secret::shared(value))));
+        }
+        // `--db=postgres://user:password@host/` as well as the address alone.
+        let passwords = own.command.iter().flat_map(|argument| in_url(argument));
+        found.extend(passwords.map(|value| (format!("{server} command"), Secret::shared(value))));
+    }
+    found
 }
 
 /// Names of the servers that a repository brings along. They are never started.
@@ -136,6 +145,20 @@ mod tests {
         assert!(servers(&config, Some(&none))[1].fault.as_ref().unwrap().contains("the secret `other` is not there"));
         let known: Vec<String> = in_configuration(&config).into_iter().map(|(name, value)| format!("{name}={}", value.expose())).collect();
         assert_eq!(known, ["API_TOKEN=abcdefgh"]);
+    }
+
+    #[test]
+    fn passwords_of_servers_are_known_wherever_they_stand() {
+        let text = "[mcp_servers.db]\ncommand = [\"/bin/db\", \"--url=postgres://me:canary-one@host/x\", \"--fast\"]\n\
+                    env = { PGPASS = \"canary-two\", SENTRY_DSN = \"https://canary-three@host/1\", DB = \"mysql://me:canary-four@h/x\", \
+                    MODE = \"fast-mode\", HOST = \"https://host/x\" }\n";
+        let config: Config = toml::from_str(text).unwrap();
+        let known = tinkerbell_secret::Known::new();
+        known.learn(in_configuration(&config));
+        assert_eq!(
+            known.redact("canary-one canary-two https://canary-three@host/1 canary-four fast-mode https://host/x /bin/db"),
+            "[secret db command] [secret PGPASS] [secret SENTRY_DSN] [secret DB] fast-mode https://host/x /bin/db"
+        );
     }
 
     #[test]

@@ -17,10 +17,13 @@ pub use models::chosen_model;
 use super::Shop;
 use crate::config;
 use crate::environment::Received;
+use crate::secrets::Secrets;
 use crate::wire;
 use report::{Report, Style};
+use std::sync::Arc;
 use tinkerbell_cli::Output;
 use tinkerbell_core::code::Fault;
+use tinkerbell_secret::Known;
 
 /// Examines everything; `offline` asks no model server, not even on this machine.
 ///
@@ -67,8 +70,14 @@ async fn examine(shop: &Shop<'_>, offline: bool) -> Report {
     // A proxy's address may hold a password.
     names.extend(crate::secrets::variables(&config));
     names.extend(["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"].map(str::to_owned));
-    let secrets = Received::new(shop.env.clone()).secrets(&names);
-    Report { groups }.redacted(&secrets, shop.places.home.as_deref())
+    let received = Arc::new(Received::new(shop.env.clone()));
+    let secrets = Secrets::new(Known::new(), received.clone());
+    // A mistake in it is a finding already. Files that are configured count, too.
+    let _told_above = secrets.refresh(&config, shop.places);
+    secrets.known.learn(received.secrets(&names));
+    let mut values = secrets.known.values();
+    values.extend(received.secrets(&names));
+    Report { groups }.redacted(&values, shop.places.home.as_deref())
 }
 
 #[cfg(test)]

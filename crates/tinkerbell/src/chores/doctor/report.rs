@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use tinkerbell_cli::{Tone, visible};
 use tinkerbell_core::code::exit;
-use tinkerbell_secret::Named;
+use tinkerbell_secret::{Named, Redactor};
 
 /// How a finding stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +180,10 @@ impl Report {
     #[must_use]
     pub fn redacted(mut self, secrets: &[Named], home: Option<&Path>) -> Self {
         let home = home.and_then(Path::to_str).filter(|home| home.len() > 1).map(|home| format!("{}/", home.trim_end_matches('/')));
+        // In all forms; then plainly those that are too short to be looked for elsewhere.
+        let redactor = Redactor::new(secrets);
         let clean = |text: &mut String| {
+            *text = redactor.redact(text).into_owned();
             for (name, value) in secrets.iter().filter(|(_, value)| value.expose().len() >= 4) {
                 *text = text.replace(value.expose().as_str(), &format!("({name})"));
             }

@@ -50,6 +50,15 @@ fn findings_are_grouped_and_each_fault_has_its_repair() {
 }
 
 #[test]
+fn a_report_holds_a_secret_in_no_form() {
+    let report =
+        Report { groups: vec![Group { name: "Models", findings: vec![Finding::look("a", "c2VjcmV0LXZhbHVlLTE= secret-value-1", "x")] }] };
+    let secrets = [("KEY".to_owned(), tinkerbell_secret::Secret::shared("secret-value-1"))];
+    let text = drawn(&report.redacted(&secrets, None), false);
+    assert!(text.contains("[secret KEY]") && !text.contains("c2VjcmV0") && !text.contains("secret-value"), "{text}");
+}
+
+#[test]
 fn the_level_of_a_task_follows_from_the_checks() {
     let check = |passed| Check { name: "write outside".into(), passed, text: "EPERM".into() };
     let probed = |full, landlock| tinkerbell_executor::Report {
