@@ -61,6 +61,11 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// As many commands of the task run as may at once.
+    #[error(
+        "{0} commands of this task run in the background; wait for one, or end one with exec_send and signal KILL. Nothing was started"
+    )]
+    Crowded(usize),
     /// The working directory is not inside the workspace.
     #[error("`{0}` is not a directory inside the workspace; give a path relative to its root")]
     Workdir(String),
@@ -124,6 +129,7 @@ impl Error {
             Self::Workdir(_) => "TB-EXEC-005",
             Self::Files { .. } => "TB-EXEC-006",
             Self::Internal(_) => "TB-EXEC-007",
+            Self::Crowded(_) => "TB-EXEC-008",
             Self::NoLevel(_) => "TB-SANDBOX-001",
             Self::Pinned { .. } => "TB-SANDBOX-002",
             Self::Network(_) => "TB-SANDBOX-003",
@@ -141,7 +147,7 @@ impl From<Error> for Fault {
             Error::Halted => return Self::halted(error.to_string()),
             Error::NoLevel(_) | Error::Keeper { .. } | Error::Cell { .. } | Error::Unreachable { .. } => exit::UNAVAILABLE,
             Error::Pinned { .. } | Error::Network(_) | Error::Egress(_) | Error::Overlay(_) | Error::Layer { .. } => exit::CONFIG,
-            Error::Workdir(_) | Error::Refused { .. } | Error::Approval { .. } | Error::Seatbelt(_) => exit::FAILED,
+            Error::Workdir(_) | Error::Crowded(_) | Error::Refused { .. } | Error::Approval { .. } | Error::Seatbelt(_) => exit::FAILED,
             Error::Files { .. } | Error::Internal(_) => exit::INTERNAL,
         };
         let fault = Self::new(error.code(), exit, error.to_string());

@@ -38,6 +38,8 @@ const HEAR: Duration = Duration::from_secs(1);
 const KEEPERS: u32 = 3;
 /// Longest time until a stopped run is gone.
 const STOP: Duration = Duration::from_secs(8);
+/// Commands of one task that run at once.
+const MOST_AT_ONCE: usize = 8;
 
 /// What the self-test and the operator's choice give together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,6 +246,19 @@ impl HostSandbox {
     }
 
     /// Every run directory.
+    /// Limits of memory and processes are per command, so the number of commands at once is limited, too. A check
+    /// and a service come when the runtime wants them.
+    async fn has_room(&self, spec: &ExecSpec) -> Result<(), Error> {
+        if spec.service.is_some() || crate::layer::is_check(spec) {
+            return Ok(());
+        }
+        let (own, runs) = (spec.run, self.runs().await?);
+        let is_other = move |id: &RunId| id.task == own.task && id.seq != own.seq && !id.is_service();
+        let lives = |run: &Run| run.look().is_ok_and(|standing| standing == Standing::Running);
+        let count = blocking(move || Ok(runs.iter().filter(|(id, run)| is_other(id) && lives(run)).count())).await?;
+        if count >= MOST_AT_ONCE { Err(Error::Crowded(count)) } else { Ok(()) }
+    }
+
     async fn runs(&self) -> Result<Vec<(RunId, Run)>, Error> {
         let dir = self.options.runs_dir.clone();
         blocking(move || {
@@ -352,6 +367,7 @@ impl Sandbox for HostSandbox {
     fn start(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Arc<dyn Unit>, Fault>> {
         Box::pin(async move {
             let proven = self.proven().await?.of(&spec, self.options.workspace);
+            self.has_room(&spec).await?;
             let plan = match &spec.service {
                 Some(service) => Plan { argv: service.argv.clone(), ..Plan::default() },
                 None => Plan::shell(&spec.command),

@@ -240,6 +240,9 @@ impl Engine {
 
     /// Pauses or ends a task that can not go on, unless what it lacks has come since `changes`.
     async fn stall(&self, id: TaskId, stall: Stall, changes: u64) -> Result<(), Fault> {
+        if matches!(stall, Stall::Budget(_)) {
+            self.end_commands(id).await;
+        }
         let (mut retries, mut left_ms) = (None, None);
         let (why, text) = match stall {
             Stall::Stopped => return Ok(()),
@@ -280,6 +283,18 @@ impl Engine {
             self.inner.record_in(&mut world, id, vec![Event::Paused(paused)])?
         };
         pending.durable().await.map(|_| ())
+    }
+
+    /// Ends what a task that has spent its budget left in the background: nobody pays for it any more. An effect
+    /// that is open is looked at again when the task goes on, and its command stays.
+    async fn end_commands(&self, id: TaskId) {
+        let is_open = self.inner.lock().slots.get(&id).is_none_or(|slot| slot.task.open.is_some());
+        if is_open {
+            return;
+        }
+        if let Err(fault) = self.inner.deps.runner.quiet(id).await {
+            tracing::warn!(task = %id, %fault, "background commands of a task over its budget were not ended");
+        }
     }
 
     /// The pause, with the moment at which the task goes on by itself where it does.

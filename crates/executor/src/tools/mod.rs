@@ -274,7 +274,7 @@ fn spec(run: RunId, ctx: &ToolContext, args: wire::Exec) -> ExecSpec {
 /// A wrong working directory is the model's to mend, and what changed since its approval is asked for
 /// again; everything else is ours.
 fn refused(subject: &str, fault: Fault) -> Result<ToolOutcome, Stall> {
-    if fault.code.0 == "TB-EXEC-005" {
+    if matches!(fault.code.0, "TB-EXEC-005" | "TB-EXEC-008") {
         return Ok(ToolOutcome::failed(subject, format!("not run: {}", fault.message)));
     }
     if fault.code.0 == "TB-APPROVE-004" {

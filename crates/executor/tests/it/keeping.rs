@@ -149,3 +149,22 @@ both!(the_port_s_contract_is_kept, house, {
     let daemon = || -> std::sync::Arc<dyn Sandbox> { daemon(&house.options) };
     tinkerbell_testkit::contract::sandbox::suite(tinkerbell_testkit::contract::sandbox::Bench { spec, daemon }).await;
 });
+
+/// Limits of memory and processes are per command: a task does not multiply them without end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ninth_command_at_once_is_refused_and_a_tenth_is_not_when_one_has_ended() {
+    let Some(house) = House::at(Level::None).await else { return };
+    let mut units = Vec::new();
+    for seq in 1..=8 {
+        units.push(house.start(seq, "exec sleep 600").await);
+    }
+    let fault = house.sandbox.start(house.spec(9, "true")).await.err().unwrap();
+    assert_eq!(fault.code.0, "TB-EXEC-008", "{fault}");
+    units.pop().unwrap().signal(9).await.unwrap();
+    let room = || async { house.sandbox.start(house.spec(10, "true")).await };
+    let begun = std::time::Instant::now();
+    while room().await.is_err() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "there is room once one has ended");
+    }
+    house.sandbox.stop(house.spec(1, "").run.task).await.unwrap();
+}

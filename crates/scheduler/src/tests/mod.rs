@@ -106,6 +106,7 @@ async fn a_cap_pauses_before_the_spend_and_a_raise_goes_on() {
     let (id, _) = engine.submit(Submission { caps, ..submission() }).await.unwrap();
     let task = until(&engine, id, "over budget", |task| task.paused_for("budget")).await;
     assert_eq!((world.counts(id), task.spent.0, task.held.len()), (vec![1, 1, 0], 80, 0));
+    assert_eq!(world.quiets(), 1, "what it left in the background is ended");
     assert_eq!(engine.command(id, Command::Resume(None)).await.unwrap_err().exit, 5);
     let raise = Caps { nano_usd: Some(200), ..Caps::default() };
     engine.command(id, Command::Resume(Some(raise))).await.unwrap();

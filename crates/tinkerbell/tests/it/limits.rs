@@ -27,6 +27,25 @@ async fn a_step_cap_pauses_and_a_raise_goes_on() {
     assert_eq!(home.asked(), 3);
 }
 
+/// A task that may spend no more has nobody work for it; what was in the background is told when it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_over_its_budget_leaves_no_command_behind() {
+    let seconds = format!("{}.25", 10_000 + std::process::id());
+    let left = Turn::call("exec", json!({"cmd": format!("echo up; exec sleep {seconds}"), "yield_ms": 250}));
+    let waited = Turn::call("exec_wait", json!({"unit": "u3"}));
+    let home = Home::with(vec![left, waited, Turn::text("done")]).await;
+    home.run(&["run", "--max-steps", "1", "go"]).await.exits(5).says("steps");
+    let sleeps = format!("sleep\0{seconds}\0").into_bytes();
+    let mut lines =
+        std::fs::read_dir("/proc").unwrap().flatten().map(|entry| std::fs::read(entry.path().join("cmdline")).unwrap_or_default());
+    assert!(lines.all(|line| line != sleeps));
+    let task = newest(&home).await;
+    home.run(&["resume", &task, "--max-steps", "9"]).await.exits(0);
+    home.run(&["wait", &task]).await.exits(0);
+    let told = home.model.as_ref().unwrap().requests()[2].body.to_string();
+    assert!(told.contains("signal"), "{told}");
+}
+
 const SPIN: &str = "i=0; while :; do i=$((i+1)); done";
 
 async fn newest(home: &Home) -> String {
