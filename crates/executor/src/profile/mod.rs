@@ -326,7 +326,7 @@ fn guarded(tree: &Path) -> Vec<Guarded> {
 /// Protected paths that do not exist, relative to the tree.
 fn absent(tree: &Path) -> Vec<PathBuf> {
     // The matcher knows names in lower case; the usual spelling of some is another.
-    let spelled = ["AGENTS.md", "AGENTS.override.md", "CLAUDE.md", "CLAUDE.local.md", "GEMINI.md", "Jenkinsfile"];
+    let spelled = ["AGENTS.md", "AGENTS.override.md", "CLAUDE.md", "CLAUDE.local.md", "GEMINI.md", "QWEN.md", "Jenkinsfile"];
     let names = protected::NAMES.iter().chain(protected::PATHS).chain(&spelled);
     names.map(PathBuf::from).filter(|path| tree.join(path).symlink_metadata().is_err()).collect()
 }
