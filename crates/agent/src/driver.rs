@@ -12,6 +12,7 @@ mod consent;
 mod finish;
 mod gate;
 mod grounds;
+mod leftover;
 mod operate;
 mod prepare;
 mod stage;
@@ -180,7 +181,9 @@ impl House {
 
     /// Learns from a call's usage; held between plain bounds, so that one odd answer breaks nothing.
     fn learn_factor(&self, model: &str, estimated: u64, real: u64) {
-        let seen = (real.saturating_mul(1_000) / estimated.max(1)).clamp(500, 3_000);
+        // Never less than was estimated: what is sent may be chosen to teach a low factor, and then a dense
+        // request would pass a cap.
+        let seen = (real.saturating_mul(1_000) / estimated.max(1)).clamp(1_000, 3_000);
         let margin = seen.saturating_add(seen / 10);
         self.factors.lock().unwrap_or_else(PoisonError::into_inner).insert(model.to_owned(), margin);
     }

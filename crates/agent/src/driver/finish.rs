@@ -3,6 +3,7 @@
 //! Invariant: a label is never made better here, only explained.
 
 use super::House;
+use super::leftover;
 use super::stage::git;
 use super::told;
 use std::sync::Arc;
@@ -24,8 +25,13 @@ pub async fn complete(
     }
     finished.commits = task.commits;
     finished.files = files(house, task, tree).await;
+    let past = effects.past(Lsn(0)).await?;
+    finished.connections = leftover::connections(house, (task.id, leftover::after(&past)), &past).await.unwrap_or_else(|fault| {
+        tracing::warn!(task = %task.id, %fault, "connections of background commands were not told");
+        Vec::new()
+    });
     if finished.status != "failed" {
-        let words = last_words(&effects.past(Lsn(0)).await?);
+        let words = last_words(&past);
         let mut remark = finished.text;
         if finished.status == "verified" && !finished.files.is_empty() && finished.files.iter().all(|file| is_gate(&file.path)) {
             remark = "Note: only tests or build settings were changed, so the passing check proves little.".to_owned();

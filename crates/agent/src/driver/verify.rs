@@ -5,6 +5,7 @@
 //! Invariant: only exit code 0 of the gate itself passes.
 
 use super::gate;
+use super::leftover;
 use super::prepare::failed;
 use super::stage::{FULL_BYTES, Stage, broken, git};
 use bytes::{Bytes, BytesMut};
@@ -15,7 +16,7 @@ use tinkerbell_core::effect::{Acted, Attempt, HALT_MARK, Intended, LiveDelta, St
 use tinkerbell_core::event::{Action, Intent, Observation, Observed, Verdict, Verify};
 use tinkerbell_core::port::{CHECK, Ended, ExecSpec, Found, Unit, UnitState, Until};
 use tinkerbell_core::text::fold_output;
-use tinkerbell_core::words::{GitId, Seq};
+use tinkerbell_core::words::{GitId, Lsn, Seq};
 
 /// How long one wait is; between two, new output is shown.
 const SLICE: Duration = Duration::from_secs(2);
@@ -142,6 +143,8 @@ async fn verdict(stage: &Stage, seq: Seq, (unit, ended): (&dyn Unit, &Ended), be
         (cause, why) => format!("[ended by limit `{cause}`: {why}]\n"),
     };
     let (_, traffic) = unit.shown(unit.run().seq, None).await.map_err(broken)?;
+    let past = stage.effects.past(Lsn(0)).await?;
+    let left = leftover::connections(&stage.house, (stage.task.id, seq), &past).await.map_err(broken)?;
     let verdict = Verdict {
         passed: ended.code == Some(0),
         text: format!("{cause}{text}"),
@@ -149,7 +152,7 @@ async fn verdict(stage: &Stage, seq: Seq, (unit, ended): (&dyn Unit, &Ended), be
         wall_ms: ended.wall_ms,
         restored: super::told::names(stage.guard(), put_back(stage, seq, before).await?),
         full,
-        connections: traffic.connections.iter().map(|one| super::told::connection(stage.guard(), one)).collect(),
+        connections: traffic.connections.iter().map(|one| super::told::connection(stage.guard(), one)).chain(left).collect(),
         network: traffic.network,
     };
     Ok(Acted::from(Observation::Verdict(verdict)))

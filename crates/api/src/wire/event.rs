@@ -514,6 +514,9 @@ pub struct ResultBody {
     pub files_changed: Vec<FileChange>,
     /// Number of micro-commits.
     pub commits: u32,
+    /// Connections of commands in the background that no call has told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<Connection>,
     /// What `tinkerbell undo` takes; null where nothing changed.
     pub undo_token: Option<String>,
     /// What went wrong; present exactly when `exit_code` is not 0.

@@ -463,6 +463,7 @@ fn result(task: TaskId, finished: &event::Finished, facts: &Facts) -> ResultBody
         usage: facts.usage,
         files_changed: files(&finished.files),
         commits: finished.commits,
+        connections: connections(&finished.connections),
         undo_token: (!finished.files.is_empty()).then(|| task.to_string()),
         error: (!is_success).then(|| ResultError { code: filled(&finished.code), message: message(), hints: finished.hints.clone() }),
     }

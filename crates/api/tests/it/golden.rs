@@ -190,6 +190,7 @@ fn finished(status: &str, exit: u32, code: &str) -> Event {
         hints: vec![],
         files: changes(),
         commits: 1,
+        connections: Vec::new(),
     })
 }
 

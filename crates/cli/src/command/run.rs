@@ -296,6 +296,7 @@ fn paused(view: &TaskView, fault: &Fault) -> Result<String, Fault> {
         usage: Usage { ..view.usage },
         files_changed: Vec::new(),
         commits: view.commits,
+        connections: Vec::new(),
         undo_token: view.ops.iter().any(|op| op.in_force).then(|| view.id.clone()),
         error: Some(error),
     };

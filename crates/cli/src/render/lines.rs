@@ -279,6 +279,7 @@ fn result_lines(result: &ResultBody, signs: Signs) -> Vec<Line> {
     parts.push(format!("cost {}", table::cost(result.cost_micros)));
     let mut out = vec![Line::new(tone, sign, parts.join(" · "))];
     out.extend(result.files_changed.iter().map(|file| Line::more(&diff::file(file))));
+    out.extend(network_lines(&result.connections));
     if let Some(error) = &result.error {
         let code = error.code.as_ref().map(|code| format!("[{}] ", one_line(code, 20))).unwrap_or_default();
         out.push(Line { tone: Tone::Bad, ..Line::more(&format!("{code}{}", one_line(&error.message, 400))) });

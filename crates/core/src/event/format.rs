@@ -547,6 +547,9 @@ pub struct Finished {
     /// Number of micro-commits.
     #[prost(uint32, tag = "7")]
     pub commits: u32,
+    /// Connections of commands in the background that no effect has told.
+    #[prost(message, repeated, tag = "8")]
+    pub connections: Vec<Connection>,
 }
 
 /// A command without an intent was found and killed.

@@ -279,6 +279,31 @@ async fn the_way_out_outlives_the_daemon_and_is_told_once() {
     assert!(found.iter().all(|one| one["methods"] == json!(["GET 2"])), "{found:?}");
 }
 
+/// Nobody waits for a command that goes on in the background; what it does is in the journal all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waits_for_is_told_by_the_check_or_the_end() {
+    for args in [&["run", "fetch"][..], &["run", "--verify", "true", "fetch"]] {
+        let host = Host::at("127.0.0.2");
+        let config = format!("[[egress.host]]\nname = \"127.0.0.2\"\nports = [{}]\n", host.port);
+        let get = |path: &str| format!("python3 -c \"import urllib.request as u; print(u.urlopen('http://{}/{path}').read())\"", host.at);
+        let text = format!("while ! test -e go; do sleep 0.02; done; {}; touch gone; exec sleep 600", get("one"));
+        let turns = vec![
+            Turn::call("exec", json!({ "cmd": text, "yield_ms": 250 })),
+            Turn::call("write", json!({ "path": "go", "content": "x\n" })),
+            exec("while ! test -e gone; do sleep 0.02; done"),
+            Turn::text("done"),
+            Turn::text("done"),
+        ];
+        let home = home(turns, &config).await;
+        if !is_given(&home.run(args).await) {
+            return;
+        }
+        let found = connections(&home).await;
+        assert_eq!(found.iter().map(|one| one["count"].as_u64().unwrap()).sum::<u64>(), 1, "{args:?}: {found:?}");
+        assert_eq!(found[0]["methods"], json!(["GET 1"]), "{args:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_level_full_there_is_no_way_out() {
     let mut home = home(vec![exec("true"), Turn::text("done")], "[egress]\npresets = [\"cargo\"]\n").await;
