@@ -2,7 +2,7 @@
 //!
 //! Invariant: every address that is dialled came from one resolution, after which each was tested.
 
-use crate::host::{Host, special};
+use crate::host::{Host, ends, special};
 use crate::record::Log;
 use crate::rules::{Allowlist, Reach, Refusal, Rule};
 use crate::tls::Tls;
@@ -121,7 +121,8 @@ impl Gate {
         };
         // One bad address condemns the name: an attacker who owns it chooses which one comes first.
         for address in &found {
-            let own = || self.resolver.is_own(*address).then_some("an address of this machine");
+            let is_own = || ends(*address).into_iter().any(|end| self.resolver.is_own(end));
+            let own = || is_own().then_some("an address of this machine");
             if let Some(kind) = special(*address).or_else(own).filter(|_| !self.allow.names(*address, port)) {
                 let way = format!("an operator can allow the very address with [[egress.host]] name = \"{address}\"");
                 return Err(No::Refused(Refusal { why: format!("it leads to {address}, which is {kind}"), way }));

@@ -217,6 +217,16 @@ fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
     }
 }
 
+/// All addresses that a packet to this one may end at: itself, and those that it wraps.
+#[must_use]
+pub fn ends(address: IpAddr) -> Vec<IpAddr> {
+    let inner = match address {
+        IpAddr::V6(v6) => embedded(v6),
+        IpAddr::V4(_) => Vec::new(),
+    };
+    std::iter::once(canonical(address)).chain(inner.into_iter().map(IpAddr::V4)).collect()
+}
+
 /// What kind of address this is when it is none of the public internet; `None` for a public one.
 #[must_use]
 pub fn special(address: IpAddr) -> Option<&'static str> {

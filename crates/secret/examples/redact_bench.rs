@@ -19,7 +19,7 @@ const PIPE_BYTES: usize = 64 << 10;
 fn main() {
     for (what, text) in [("lines of a build log", log()), ("Base64", base64())] {
         println!("{what}:");
-        for count in [0, 1, 5, 50] {
+        for count in [0, 1, 5, 20, 50] {
             let values = values(count);
             let begun = cpu_us();
             let redactor = Arc::new(Redactor::new(&values));

@@ -7,7 +7,7 @@ use crate::patterns;
 use crate::redactor::{Redactor, SHORTEST};
 use crate::secret::{Named, Secret};
 use crate::stream::Stream;
-use crate::{in_git_config, in_url};
+use crate::{in_git_config, in_url, included_in_git_config};
 use aho_corasick::AhoCorasick;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -111,7 +111,11 @@ fn looks(data: &[u8]) {
         Cow::Borrowed(same) => assert_eq!(same, text),
         Cow::Owned(hidden) => assert!(hidden != text && hidden.contains("[hidden: "), "{hidden}"),
     }
-    for found in in_url(&text).iter().chain(&in_git_config(&text)) {
+    for found in in_url(&text)
+        .iter()
+        .chain(&in_git_config(&text))
+        .chain(&included_in_git_config(&text).into_iter().filter(|path| !path.is_empty()).collect::<Vec<_>>())
+    {
         assert!(!found.is_empty() && found.len() <= text.len(), "{found}");
     }
 }

@@ -47,24 +47,26 @@ impl Known {
     }
 
     /// Adds values by name; tells whether one of them was new. Values that are too short to be looked
-    /// for are left out.
+    /// for are left out. Of those of repositories, what is taught again counts as the newest.
     pub fn learn(&self, values: impl IntoIterator<Item = Named>) -> bool {
-        let fresh: Vec<Named> = {
-            let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
-            let is_new = |value: &Named| value.1.expose().trim().len() >= SHORTEST && !now.values.contains(value);
-            values.into_iter().filter(is_new).collect()
-        };
-        if fresh.is_empty() {
+        let taught: Vec<Named> = values.into_iter().filter(|(_, value)| value.expose().trim().len() >= SHORTEST).collect();
+        let is_fresh = |value: &&Named, known: &[Named]| !known.contains(*value);
+        if !taught.iter().any(|value| is_fresh(&value, &self.now.read().unwrap_or_else(PoisonError::into_inner).values)) {
             return false;
         }
         let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
-        now.values.extend(fresh);
-        let (before, values) = (now.values.len(), std::mem::take(&mut now.values));
-        now.values = within_bytes(within_limit(values), REPOSITORY_BYTES, MOST_BYTES);
-        let forgotten = before.saturating_sub(now.values.len());
+        let is_again = |value: &Named| value.0 == OF_REPOSITORY && taught.contains(value);
+        let mut values: Vec<Named> = now.values.iter().filter(|value| !is_again(value)).cloned().collect();
+        values.extend(taught.iter().filter(|value| is_again(value) || is_fresh(value, &now.values)).cloned());
+        let values = within_bytes(within_limit(values), REPOSITORY_BYTES, MOST_BYTES);
+        let forgotten = now.values.iter().filter(|value| !values.contains(value) && !taught.contains(value)).count();
         self.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
-        now.redactor = Arc::new(Redactor::new(&now.values));
-        true
+        let is_new = values.iter().any(|value| is_fresh(&value, &now.values));
+        if is_new || values.len() != now.values.len() {
+            now.redactor = Arc::new(Redactor::new(&values));
+        }
+        now.values = values;
+        is_new
     }
 
     /// What is known, for a process that redacts by itself.
@@ -73,7 +75,8 @@ impl Known {
         self.now.read().unwrap_or_else(PoisonError::into_inner).values.clone()
     }
 
-    /// How many values were forgotten so far, because there were too many.
+    /// How many values were forgotten so far, because others were learned; those that never had a place do
+    /// not count.
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         self.forgotten.load(Ordering::Relaxed)
@@ -239,6 +242,16 @@ mod tests {
         let bytes: usize = known.values().iter().map(|(_, value)| forms::bytes(value.expose())).sum();
         assert!(bytes <= REPOSITORY_BYTES + forms::bytes("the-users-key") && known.forgotten() > 0, "{bytes}");
         assert!(known.redactor().memory() < 32 << 20, "{}", known.redactor().memory());
+    }
+
+    #[test]
+    fn what_is_taught_again_is_the_newest_and_drives_out_nothing_of_its_own() {
+        let known = Known::new();
+        let file = || (0..20).rev().map(|at| named(OF_REPOSITORY, &format!("{at:02}{}", "one \"odd\" password/".repeat(100))));
+        known.learn(file());
+        let first = known.values();
+        assert!(first.len() < 20 && first.last().unwrap().1.expose().starts_with("00") && known.forgotten() == 0);
+        assert!(!known.learn(file()) && known.values() == first && known.forgotten() == 0, "the same again changes nothing");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Pure: the caller reads the file. Invariant: what is found is a value that git would send as a
 //! credential, never a user's or a host's name alone.
 
+use std::collections::BTreeSet;
+
 /// A user part without a password counts as a token from this length on.
 const SHORTEST_TOKEN: usize = 16;
 
@@ -28,7 +30,7 @@ pub fn in_url(address: &str) -> Vec<String> {
 }
 
 /// The credentials in the text of a git configuration file: user parts of addresses (also of those
-/// that stand for others), and the words of extra headers.
+/// that stand for others), and the words of extra headers; in the order of the text, each once.
 #[must_use]
 pub fn in_git_config(text: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -40,8 +42,8 @@ pub fn in_git_config(text: &str) -> Vec<String> {
             _ => found.extend(in_url(&value)),
         }
     }
-    found.sort();
-    found.dedup();
+    let mut seen = BTreeSet::new();
+    found.retain(|value| seen.insert(value.clone()));
     found
 }
 
@@ -171,7 +173,7 @@ mod tests {
                     [http \"https://host/\"]\n\textraheader = AUTHORIZATION: basic eDpjYW5hcnktZm91cg==\n\
                     [http]\n\tproxy = http://me:canary-five@proxy:3128\n\textraHeader = \"X-Token: canary-six\"\n";
         let found = in_git_config(text);
-        assert_eq!(found, ["canary-five", "canary-four", "canary-one", "canary-six", "canary-three", "canary-two", "eDpjYW5hcnktZm91cg=="]);
+        assert_eq!(found, ["canary-one", "canary-two", "canary-three", "eDpjYW5hcnktZm91cg==", "canary-four", "canary-five", "canary-six"]);
         assert!(in_git_config("[remote \"origin\"]\n\turl = git@host:a/b.git\n").is_empty());
         for text in [
             "[remote \"o\"] url = https://me:canary-one@h/x",

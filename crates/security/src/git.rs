@@ -93,8 +93,10 @@ fn worth_knowing(values: Vec<String>) -> Vec<Named> {
         left = if fits { left - value.len() } else { left };
         fits
     };
-    let values = values.into_iter().filter(is_secret).take(MOST_VALUES).filter(fits);
-    values.map(|value| (OF_REPOSITORY.to_owned(), Secret::shared(value))).collect()
+    let values: Vec<String> = values.into_iter().filter(is_secret).take(MOST_VALUES).filter(fits).collect();
+    // What stands first in the file is learned last, and so forgotten last: what is added to a file drives
+    // out nothing that was there.
+    values.into_iter().rev().map(|value| (OF_REPOSITORY.to_owned(), Secret::shared(value))).collect()
 }
 
 /// The beginning of a file; bytes that are no text do not matter. A pipe or a device is none.
@@ -160,7 +162,8 @@ fn add(files: &mut Vec<PathBuf>, git_dir: &Path) {
 }
 
 fn push(files: &mut Vec<PathBuf>, path: PathBuf) {
-    if files.len() < MOST_OF_ONE && !files.contains(&path) {
+    // What is not there takes no place of what is.
+    if files.len() < MOST_OF_ONE && path.is_file() && !files.contains(&path) {
         files.push(path);
     }
 }

@@ -126,6 +126,8 @@ fn naive(values: &[String], text: &[u8]) -> Vec<u8> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn the_quick_way_gives_what_the_plain_one_gives(
         values in prop::collection::vec(prop_oneof!["[ab]{8,9}", "[ab]{8,14}", "[a-c]{8,20}"], 1..6),
@@ -170,7 +172,7 @@ fn time_is_in_proportion_to_the_text() {
     }
     // A build without optimisation takes two to four seconds of the processor.
     let took = cpu_ms() - begun;
-    assert!(took < 30_000, "{took} ms");
+    assert!(took < 15_000, "{took} ms");
 }
 
 fn cpu_ms() -> i64 {

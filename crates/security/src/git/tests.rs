@@ -63,6 +63,9 @@ fn all_files_that_git_reads_are_read() {
     house.put(".git/modules/lib/modules/inner/config", remote("password-6"));
     house.put(".git/worktrees/side/config.worktree", remote("password-7"));
     house.put(".git/worktrees/side/commondir", "../..\n");
+    for at in 0..200 {
+        house.put(&format!(".git/worktrees/task{at}/commondir"), "../..\n");
+    }
     house.put("side/.git", format!("gitdir: {}\n", house.path(".git/worktrees/side").display()));
     house.put("lib/.git", "gitdir: ../.git/modules/lib\n");
     let all: Vec<String> = (1..=7).map(|at| format!("password-{at}")).collect();
@@ -104,6 +107,9 @@ fn a_hostile_file_teaches_little() {
     GitFiles::default().learn(&known, &house.path(".git/config"));
     let bytes: usize = known.values().iter().map(|(_, value)| value.expose().len()).sum();
     assert!(bytes <= MOST_VALUE_BYTES && known.redactor().memory() < 32 << 20, "{bytes}");
+    // What stood there first stays known.
+    house.put(".git/config", format!("{}{many}{wide}", remote("the-users-password")));
+    assert_eq!(house.after(".git", "the-users-password"), "*");
     for at in 0..2_000 {
         house.put(&format!(".git/modules/m{at}/config"), remote("x"));
     }

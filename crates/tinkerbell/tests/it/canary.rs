@@ -361,3 +361,55 @@ async fn what_looks_like_a_key_stays_here() {
         assert!(asked.contains(expected), "{switch}: {asked}");
     }
 }
+
+/// Whoever writes the git configuration chooses what is known of it, but no command that is executed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_changes_no_check() {
+    let home = Home::with(vec![exec("touch fixed"), Turn::text("Fixed.")]).await;
+    std::fs::write(home.repo.join("check.sh"), "test -e fixed && test \"$1\" = --strict\n").unwrap();
+    home.git(&["add", "-A"]);
+    home.git(&["commit", "-q", "-m", "check"]);
+    home.git(&["remote", "add", "origin", "https://me:--strict@localhost/x.git"]);
+    home.run(&["run", "--verify", "sh check.sh --strict", "fix it"]).await.exits(0).says("verified");
+}
+
+/// In a linked worktree `.git` is a file, and what git would send stands elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_of_a_linked_worktree_are_known_before_the_first_word() {
+    let home = Home::with(vec![exec("git config -l"), Turn::text("done")]).await;
+    let linked = home.dir.path().join("linked");
+    home.git(&["worktree", "add", "-q", linked.to_str().unwrap()]);
+    home.git(&["config", "user.name", "J\u{f6}rg"]);
+    let config = home.repo.join(".git/config");
+    let mut bytes = std::fs::read(&config).unwrap();
+    bytes.extend(b"[remote \"o\"] url = https://me:canary-of-worktree@localhost/x.git\n[user]\n\tname = J\xf6rg\n");
+    std::fs::write(&config, bytes).unwrap();
+    let task = home.submit(&["--cd", linked.to_str().unwrap(), "use canary-of-worktree now"]).await;
+    home.run(&["wait", &task]).await.exits(0);
+    let told = home.run(&["logs", "--full", &task]).await.exits(0).stdout;
+    assert!(told.contains("[secret git credential]") && !told.contains("canary-of-worktree"), "{told}");
+    let asked: String = home.model.as_ref().unwrap().requests().iter().map(|request| request.body.to_string()).collect();
+    assert!(asked.contains("use [secret git credential] now") && !asked.contains("canary-of-worktree"), "{asked}");
+}
+
+/// Long values, and one within the other: neither memory nor time is theirs to take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_git_configuration_costs_little() {
+    let print = exec("head -c 1000000 /dev/zero | sed 's/\\x00/abcd/g'; echo x; echo abcdabcd");
+    let home = Home::with(vec![print, Turn::text("done")]).await;
+    let remote = |at: usize, value: String| format!("[remote \"r{at}\"]\n\turl = https://me:{value}@localhost/x.git\n");
+    let many = (2..200).map(|at| remote(at, format!("{at}{}", "x%20\u{e9}'".repeat(500))));
+    let text = [remote(0, "abcd".repeat(2)), remote(1, "abcd".repeat(35_000)), remote(200, "abcd".repeat(1_000))].into_iter().chain(many);
+    let config = home.repo.join(".git/config");
+    let whole = std::fs::read_to_string(&config).unwrap() + &text.collect::<String>();
+    std::fs::write(&config, whole).unwrap();
+    let task = home.submit(&["go"]).await;
+    home.run(&["wait", &task]).await.exits(0);
+    let told = home.run(&["logs", "--full", &task]).await.exits(0).stdout;
+    assert!(told.contains("[secret git credential]") && !told.contains("abcdabcd"), "{}", &told[..told.len().min(2_000)]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", home.pid().await)).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    eprintln!("the daemon's peak: {} MiB", kib >> 10);
+    assert!(kib < 512 << 10, "{peak}");
+}
