@@ -96,7 +96,7 @@ pub fn usual_seconds() -> u64 {
     if is_own() || is_beside() { SECONDS } else { FEW_SECONDS }
 }
 
-/// Builds the targets and runs each, or one, for so many seconds; as many at once as there are processors.
+/// Builds the targets and runs each, or one, for so many seconds; two at once for each processor.
 ///
 /// # Errors
 /// Cargo can not be started.

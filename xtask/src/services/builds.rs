@@ -22,7 +22,7 @@ const PROJECTS: [(&str, &str, &str); 5] = [
         "npm",
         "printf '{\"name\":\"x\",\"version\":\"1.0.0\",\"scripts\":{\"test\":\"mocha t.js\"},\"dependencies\":{\"semver\":\"7.6.3\"},\"devDependencies\":{\"mocha\":\"10.8.2\"}}' > package.json && \
          printf 'const semver = require(\"semver\");\\nit(\"compares\", () => { if (!semver.gt(\"1.10.0\", \"1.9.0\")) throw new Error(); });\\n' > t.js && \
-         npm install --silent --no-audit --no-fund && rm -rf node_modules",
+         npm install --silent --no-audit --no-fund --omit-lockfile-registry-resolved=false && rm -rf node_modules",
         "npm ci --offline && npm test",
     ),
     (
@@ -40,7 +40,7 @@ const PROJECTS: [(&str, &str, &str); 5] = [
         "make",
         "printf '[package]\\nname = \"fetch\"\\nversion = \"0.0.0\"\\nedition = \"2021\"\\n[workspace]\\n[lib]\\npath = \"x.rs\"\\n[dependencies]\\nlz4-sys = \"=1.11.1\"\\n' > Cargo.toml && \
          touch x.rs && cargo vendor --quiet v > /dev/null && cp -R v/lz4-sys/liblz4/. . && rm -r v Cargo.* x.rs",
-        "make -j2 lib lz4 && ./lz4 -f LICENSE /tmp/l.lz4 && ./lz4 -t /tmp/l.lz4",
+        "make -j2 lib lz4 && ./lz4 -f LICENSE \"$TMPDIR/l.lz4\" && ./lz4 -t \"$TMPDIR/l.lz4\"",
     ),
 ];
 
