@@ -97,7 +97,7 @@ fn differences(before: &Leaves, now: &Leaves) -> Vec<(BString, Option<Leaf>)> {
 
 /// All that `git add -A` would record of the user's working tree.
 fn read_tree(repo: &gix::Repository, outside: &Outside<'_>) -> Result<(Leaves, Vec<String>)> {
-    let index = repo.index_or_empty().map_err(Error::git("read index"))?;
+    let index = crate::index::read(repo)?;
     let listed = Listed::of(repo, &index)?;
     let workdir = user::workdir(repo)?;
     let root = Root::open(&workdir, Obstacle::Refuse)?;

@@ -236,8 +236,7 @@ impl Target {
         let path = self.repo.index_path();
         // It goes with this value, whatever happens below.
         let _lock = self.hold(&path)?.ok_or_else(|| busy(format!("{} is locked", path.display())))?;
-        let index = gix::index::File::at_or_default(&path, self.repo.object_hash(), false, gix::index::decode::Options::default())
-            .map_err(Error::git("read index"))?;
+        let index = crate::index::read(&self.repo)?;
         if index.is_sparse() {
             return Err(Error::Index(workdir, "is a sparse one, which is not written here"));
         }

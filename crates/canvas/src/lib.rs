@@ -19,6 +19,7 @@ pub mod error;
 mod found;
 mod gitdir;
 mod ignored;
+mod index;
 mod land;
 mod layer;
 mod lineends;

@@ -28,7 +28,7 @@ impl<'r> LineEnds<'r> {
     /// Configuration from `user`, attributes from the `.gitattributes` among `files`, whose content
     /// `objects` holds.
     pub fn new(user: &gix::Repository, objects: &'r gix::Repository, files: &Leaves) -> Result<Self> {
-        check_attributes(objects, files.iter().map(|(path, leaf)| (path.as_bstr(), leaf.id)))?;
+        check_attributes((user, objects), files.iter().map(|(path, leaf)| (path.as_bstr(), leaf.id)))?;
         let index = attribute_index(user.object_hash(), files);
         let stack = user.attributes_only(&index, Source::IdMapping).map_err(Error::git("read attributes"))?.detach();
         let (pipeline, stack) = gix::filter::Pipeline::new(user, stack).map_err(Error::git("read line-end settings"))?.into_parts();
@@ -86,7 +86,7 @@ impl<'r> LineEnds<'r> {
 
 /// Which of the paths stand under an external filter, with its name: what was not run is told.
 pub fn filtered<'p>(user: &gix::Repository, files: &Leaves, paths: impl Iterator<Item = &'p BString>) -> Result<Vec<(BString, String)>> {
-    check_attributes(user, files.iter().map(|(path, leaf)| (path.as_bstr(), leaf.id)))?;
+    check_attributes((user, user), files.iter().map(|(path, leaf)| (path.as_bstr(), leaf.id)))?;
     let index = attribute_index(user.object_hash(), files);
     let mut stack = user.attributes_only(&index, Source::IdMapping).map_err(Error::git("read attributes"))?;
     let mut found = stack.selected_attribute_matches(["filter"]);

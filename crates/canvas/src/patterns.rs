@@ -125,11 +125,15 @@ fn names_fit(pattern: &BStr, path: &BStr, case: Case) -> bool {
 }
 
 /// Refuses a tree whose attribute files would take too long: they are matched by the library alone, for
-/// each path of the tree. `files` are all its paths with their objects, to be found in `objects`.
+/// each path of the tree. `files` are all its paths with their objects, to be found in `objects`; `user` says
+/// which other files of attributes count.
 ///
 /// # Errors
 /// When they would, with the file that costs most, or one can not be read.
-pub fn check_attributes<'p>(objects: &gix::Repository, files: impl Iterator<Item = (&'p BStr, ObjectId)>) -> Result<()> {
+pub fn check_attributes<'p>(
+    (user, objects): (&gix::Repository, &gix::Repository),
+    files: impl Iterator<Item = (&'p BStr, ObjectId)>,
+) -> Result<()> {
     let mut ways = [0_u64; DEEPEST + 1];
     let mut found = Vec::new();
     for (path, id) in files {
@@ -144,7 +148,17 @@ pub fn check_attributes<'p>(objects: &gix::Repository, files: impl Iterator<Item
             all = all.saturating_mul(names);
         }
     }
+    let cost = |bytes: &[u8]| {
+        let steps = bytes.lines().map(|line| ways.get(stars(line).min(DEEPEST)).copied().unwrap_or(u64::MAX));
+        steps.fold(0, u64::saturating_add)
+    };
     let (mut total, mut worst) = (0_u64, (0, BStr::new("")));
+    let configured = user.config_snapshot().trusted_path("core.attributesFile").ok().flatten();
+    for path in [Some(user.common_dir().join("info/attributes")), configured].into_iter().flatten() {
+        let outer = path.canonicalize().ok().and_then(|path| crate::gitdir::small(&path, FILE_BYTES).ok()?);
+        total = total.saturating_add(cost(&outer.unwrap_or_default()));
+        worst.1 = BStr::new("info/attributes");
+    }
     let mut bytes = Vec::new();
     for (path, id) in found {
         let size = objects.find_header(id).map_err(Error::git("read attributes"))?.size();
@@ -152,8 +166,7 @@ pub fn check_attributes<'p>(objects: &gix::Repository, files: impl Iterator<Item
             return Err(too_slow(path, "attributes"));
         }
         let blob = objects.objects.find_blob(&id, &mut bytes).map_err(|e| Error::Git { what: "read attributes", why: e.to_string() })?;
-        let steps = blob.data.lines().map(|line| ways.get(stars(line).min(DEEPEST)).copied().unwrap_or(u64::MAX));
-        let steps = steps.fold(0, u64::saturating_add);
+        let steps = cost(blob.data);
         total = total.saturating_add(steps);
         worst = worst.max((steps, path));
     }

@@ -117,8 +117,8 @@ impl Store {
         if !alternates.is_file() {
             Self::create(&path, common_dir)?;
         }
-        let repo =
-            gix::open_opts(&path, gix::open::Options::isolated().open_path_as_is(true)).map_err(Error::git("open the checkpoint store"))?;
+        let options = gix::open::Options::isolated().open_path_as_is(true).config_overrides([crate::user::OBJECT_LIMIT]);
+        let repo = gix::open_opts(&path, options).map_err(Error::git("open the checkpoint store"))?;
         let own = loose::Store::at(path.join("objects"), repo.object_hash());
         Ok(Self { repo, own, path, fresh: RefCell::new(Vec::new()) })
     }

@@ -12,6 +12,10 @@ use gix::bstr::{BString, ByteSlice};
 use gix::refs::transaction::{LogChange, PreviousValue, RefEdit, RefLog};
 use std::path::{Path, PathBuf};
 
+/// Most bytes that one object may take: those of the largest file that is recorded. What an object says of its size
+/// is believed before anything of it is read.
+pub const OBJECT_LIMIT: &str = "gitoxide.objects.allocLimit=4g";
+
 /// How the user's repository is opened: with the user's own configuration, for name, line ends and
 /// ignore patterns, but without the environment's word on where the repository is.
 fn options(home_config: bool) -> gix::open::Options {
@@ -27,7 +31,7 @@ fn options(home_config: bool) -> gix::open::Options {
         permissions.env.xdg_config_home = Allow;
     }
     permissions.env.identity = Deny;
-    gix::open::Options::isolated().permissions(permissions).open_path_as_is(true)
+    gix::open::Options::isolated().permissions(permissions).open_path_as_is(true).config_overrides([OBJECT_LIMIT])
 }
 
 /// Opens a repository by the git directory that its worktrees share, after a look at what stands there.

@@ -75,7 +75,7 @@ fn put(root: &Root, dir: &BStr, name: &[u8], mut bytes: &[u8]) -> Result<()> {
 /// Fills the empty tree with the files of a commit's tree and writes the private index.
 pub fn fill(repo: &gix::Repository, ws: &Workspace, tree: ObjectId) -> Result<Vec<String>> {
     let mut index = repo.index_from_tree(&tree).map_err(Error::git("read tree"))?;
-    crate::patterns::check_attributes(repo, index.entries().iter().map(|entry| (entry.path(&index), entry.id)))?;
+    crate::patterns::check_attributes((repo, repo), index.entries().iter().map(|entry| (entry.path(&index), entry.id)))?;
     // Before anything else: the library names the user's own index here.
     index.set_path(ws.git_dir.join("index"));
     let mut options = repo.checkout_options(Source::IdMapping).map_err(Error::git("read configuration"))?;

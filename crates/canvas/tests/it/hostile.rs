@@ -458,3 +458,108 @@ fn a_directory_with_more_names_than_are_listed_at_a_time_is_removed() {
     wait(house.canvas.remove(opened.workspace.clone())).unwrap();
     assert!(!opened.workspace.tree.exists());
 }
+
+/// An index by hand: its entries, its extensions, no checksum.
+fn index(version: u32, count: u32, entries: &[u8], extensions: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = b"DIRC".to_vec();
+    bytes.extend(version.to_be_bytes());
+    bytes.extend(count.to_be_bytes());
+    bytes.extend(entries);
+    for (name, data) in extensions {
+        bytes.extend(*name);
+        bytes.extend(u32::try_from(data.len()).unwrap().to_be_bytes());
+        bytes.extend(data);
+    }
+    bytes.extend([0; 20]);
+    bytes
+}
+
+/// The library reads trees within an index by calling itself for each level, and unfolds shortened paths.
+#[test]
+fn a_delivered_index_neither_ends_the_process_nor_fills_its_memory() {
+    let house = House::new();
+    house.write("a", "a\n");
+    house.commit_all("start");
+    let place = house.user().join(".git/index");
+    let usual = std::fs::read(&place).unwrap();
+    let deep = b"x\0-1 1\n".repeat(1_000_000);
+    let mut cache = vec![0; 120];
+    cache.extend(b"\0\x01d\0".repeat(500_000));
+    std::fs::write(&place, index(2, 0, &[], &[(b"TREE", deep), (b"UNTR", cache)])).unwrap();
+    let opened = house.open();
+    assert_eq!(std::fs::read(opened.workspace.tree.join("a")).unwrap(), b"a\n");
+    write(&opened.workspace.tree, "b", b"b\n");
+    assert_eq!(house.land(&opened).unwrap().conflicts, Vec::<String>::new());
+    assert_eq!(house.git(&["show", "HEAD:b"]), "b");
+    // Each entry repeats the path before it and adds to it: bytes by the square.
+    let entry = |strip: u8, name: &[u8]| [&[0; 60][..], &[0x0f, 0xff, strip], name, &[0]].concat();
+    let long = [entry(0, &[b'd'; 3000]), entry(0, b"/x").repeat(40_000)].concat();
+    std::fs::write(&place, index(4, 40_001, &long, &[])).unwrap();
+    let spec = OpenSpec { task: tinkerbell_core::words::TaskId(9), ..house.spec() };
+    too_much(&wait(house.canvas.open(spec.clone())).unwrap_err(), "");
+    // One that is cut off, ones that lie about their size or form, and one whose other part is not there.
+    for bad in [&usual[..usual.len() - 30], &index(2, u32::MAX, &[], &[])[..], &index(5, 0, &[], &[])[..], b"DIRC"] {
+        std::fs::write(&place, bad).unwrap();
+        assert_eq!(wait(house.canvas.open(spec.clone())).unwrap_err().code.0, "TB-CANVAS-007");
+    }
+    let link = [&[7; 20][..], &[0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0].repeat(2)[..]].concat();
+    std::fs::write(&place, index(2, 0, &[], &[(b"link", link)])).unwrap();
+    assert_eq!(wait(house.canvas.open(spec.clone())).unwrap_err().code.0, "TB-CANVAS-007");
+    std::fs::write(&place, &usual).unwrap();
+    // And the honest forms.
+    for version in ["2", "3", "4"] {
+        house.git(&["update-index", "--index-version", version]);
+        house.git(&["update-index", "--force-untracked-cache"]);
+        house.write("new", version);
+        house.git(&["add", "-N", "new"]);
+        let spec = OpenSpec { task: tinkerbell_core::words::TaskId(u128::from(version.as_bytes()[0])), ..house.spec() };
+        let opened = wait(house.canvas.open(spec)).unwrap();
+        assert_eq!(std::fs::read_to_string(opened.workspace.tree.join("new")).unwrap(), version);
+    }
+}
+
+/// An object says how large it is before it is unpacked.
+#[test]
+fn an_object_that_says_it_is_huge_is_an_error() {
+    let house = House::new();
+    house.write("a", "a\n");
+    house.commit_all("start");
+    let content = b"blob 35184372088832\0tiny";
+    let (low, high) =
+        content.iter().fold((1_u32, 0_u32), |(a, b), byte| ((a + u32::from(*byte)) % 65521, (a + b + u32::from(*byte)) % 65521));
+    let size = u16::try_from(content.len()).unwrap();
+    let mut loose = vec![0x78, 0x01, 0x01];
+    loose.extend(size.to_le_bytes());
+    loose.extend((!size).to_le_bytes());
+    loose.extend(content);
+    loose.extend((high << 16 | low).to_be_bytes());
+    let id = "ab".repeat(20);
+    write(&house.user(), &format!(".git/objects/ab/{}", &id[2..]), &loose);
+    let list = house.dir.path().join("list");
+    std::fs::write(&list, format!("100644 blob {id}\tbig\n")).unwrap();
+    let lines = std::fs::File::open(&list).unwrap();
+    let mut git = std::process::Command::new("git");
+    let made = git.args(["mktree", "--missing"]).current_dir(house.user()).stdin(lines).output().unwrap();
+    let tree = String::from_utf8(made.stdout).unwrap();
+    let commit = house.git(&["commit-tree", "-m", "huge", tree.trim()]);
+    let fault = wait(house.canvas.open(OpenSpec { base: Some(commit), ..house.spec() })).unwrap_err();
+    assert_eq!(fault.code.0, "TB-CANVAS-007", "{fault:?}");
+}
+
+/// Attributes beside the tree are matched by the library, too, against every path.
+#[test]
+fn slow_attributes_beside_the_tree_are_too_much() {
+    let house = House::new();
+    house.write(&format!("{}x", "a/".repeat(60)), "x\n");
+    house.commit_all("start");
+    let slow = format!("{}z text\n", "**/a/".repeat(12));
+    write(&house.user(), ".git/info/attributes", slow.as_bytes());
+    too_much(&wait(house.canvas.open(house.spec())).unwrap_err(), "attributes");
+    std::fs::remove_file(house.user().join(".git/info/attributes")).unwrap();
+    let file = house.dir.path().join("attributes");
+    std::fs::write(&file, slow).unwrap();
+    house.git(&["config", "core.attributesFile", file.to_str().unwrap()]);
+    too_much(&wait(house.canvas.open(house.spec())).unwrap_err(), "attributes");
+    std::fs::write(&file, "*.txt text\n").unwrap();
+    house.open();
+}

@@ -64,3 +64,17 @@ async fn a_delivered_tree_that_holds_itself_again_and_again_is_refused() {
     assert_eq!(home.asked(), 0, "nobody pays for it");
     ended(&home, &task).await;
 }
+
+/// Trees within an index, a million deep: whoever reads them by calling itself has no stack left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivered_index_does_not_end_the_daemon() {
+    let home = Home::with(vec![exec("ls"), Turn::text("done")]).await;
+    let deep = b"x\0-1 1\n".repeat(1_000_000);
+    let size = u32::try_from(deep.len()).unwrap().to_be_bytes();
+    let index = [&b"DIRC\0\0\0\x02\0\0\0\0TREE"[..], &size, &deep, &[0; 20]].concat();
+    std::fs::write(home.repo.join(".git/index"), index).unwrap();
+    home.run(&["daemon", "start"]).await.exits(0);
+    let pid = home.pid().await;
+    home.run(&["run", "go"]).await.exits(0);
+    assert_eq!(home.pid().await, pid);
+}
