@@ -55,8 +55,10 @@ impl Screen {
             Body::ItemCompleted(item) if item.kind == ItemKind::Message && self.unseen(&item.text).is_empty() => self.settle(),
             _ => {
                 self.settle();
+                // Whoever wants no words wants these.
+                let is_fault = matches!(&envelope.body, Body::Result(result) if result.error.is_some());
                 for line in lines(envelope, self.depth) {
-                    self.print(&line);
+                    self.print(&line, is_fault);
                 }
                 self.title.clear();
                 self.row.iter().for_each(|row| row.set_message(""));
@@ -166,8 +168,13 @@ impl Screen {
         }
     }
 
-    fn print(&self, line: &Line) {
-        self.above(&self.out.on_talk(line.tone, &line.plain()));
+    fn print(&self, line: &Line, is_fault: bool) {
+        let text = self.out.on_talk(line.tone, &line.plain());
+        if is_fault && self.out.is_quiet() {
+            self.out.error(&text);
+        } else {
+            self.above(&text);
+        }
     }
 
     fn above(&self, line: &str) {

@@ -63,6 +63,16 @@ async fn a_setting_that_the_running_daemon_does_not_know_is_refused() {
     assert_eq!(home.asked(), 1);
 }
 
+/// Quiet is not mute: a task that failed says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_run_says_nothing_but_what_went_wrong() {
+    let home = Home::with(vec![Turn::text("done")]).await;
+    let out = home.run(&["run", "-q", "go"]).await.exits(0);
+    assert_eq!(out.stderr, "");
+    home.git(&["config", "core.worktree", "/"]);
+    home.run(&["run", "-q", "go"]).await.exits(2).says("TB-CANVAS-018").says("--unset core.worktree");
+}
+
 /// A mistake made while the daemon runs is told to the next client and harms no task.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_that_breaks_later_harms_no_task() {
