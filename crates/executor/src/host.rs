@@ -4,6 +4,7 @@
 //! finds and ends. Invariant: a run directory that exists is reconciled before anything starts.
 
 use crate::approval;
+use crate::crowd::Crowd;
 use crate::error::Error;
 use crate::halt;
 use crate::ledger::Ledger;
@@ -38,8 +39,6 @@ const HEAR: Duration = Duration::from_secs(1);
 const KEEPERS: u32 = 3;
 /// Longest time until a stopped run is gone.
 const STOP: Duration = Duration::from_secs(8);
-/// Commands of one task that run at once.
-const MOST_AT_ONCE: usize = 8;
 
 /// What the self-test and the operator's choice give together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +71,8 @@ pub struct HostSandbox {
     has_warned: AtomicBool,
     /// What of the system only user 0 may read.
     private: profile::Private,
+    /// Commands that run at once.
+    crowd: Arc<Crowd>,
 }
 
 impl HostSandbox {
@@ -81,7 +82,7 @@ impl HostSandbox {
         let boot = std::fs::read_to_string(options.runs_dir.join("boot")).unwrap_or_default();
         let is_new_boot = AtomicBool::new(!boot.is_empty() && boot != crate::process::boot_id());
         let (proven, has_warned, private) = (tokio::sync::Mutex::new(None), AtomicBool::new(false), profile::Private::default());
-        Arc::new(Self { options, clock, entropy, is_new_boot, proven, has_warned, private })
+        Arc::new(Self { options, clock, entropy, is_new_boot, proven, has_warned, private, crowd: Arc::default() })
     }
 
     /// Runs the self-test of every level now, whatever the cache says; for `doctor`.
@@ -246,17 +247,13 @@ impl HostSandbox {
     }
 
     /// Every run directory.
-    /// Limits of memory and processes are per command, so the number of commands at once is limited, too. A check
-    /// and a service come when the runtime wants them.
+    /// Whether one more command of the task may run. A check and a service come when the runtime wants them.
     async fn has_room(&self, spec: &ExecSpec) -> Result<(), Error> {
         if spec.service.is_some() || crate::layer::is_check(spec) {
             return Ok(());
         }
-        let (own, runs) = (spec.run, self.runs().await?);
-        let is_other = move |id: &RunId| id.task == own.task && id.seq != own.seq && !id.is_service();
-        let lives = |run: &Run| run.look().is_ok_and(|standing| standing == Standing::Running);
-        let count = blocking(move || Ok(runs.iter().filter(|(id, run)| is_other(id) && lives(run)).count())).await?;
-        if count >= MOST_AT_ONCE { Err(Error::Crowded(count)) } else { Ok(()) }
+        let (crowd, dir, own) = (Arc::clone(&self.crowd), self.options.runs_dir.clone(), spec.run);
+        blocking(move || crowd.enter(&dir, own).map_err(Error::Crowded)).await
     }
 
     async fn runs(&self) -> Result<Vec<(RunId, Run)>, Error> {
@@ -333,6 +330,7 @@ impl HostSandbox {
 
     async fn remove_task(&self, task: TaskId) -> Result<(), Error> {
         self.stop_task(task).await?;
+        self.crowd.forget(task);
         let mut paths: Vec<PathBuf> = self.runs().await?.into_iter().filter(|(id, _)| id.task == task).map(|(_, run)| run.dir).collect();
         paths.push(self.options.homes_dir.join(task.to_string()));
         blocking(move || paths.iter().try_for_each(|path| remove_tree(path).map_err(Error::files(path)))).await

@@ -8,6 +8,7 @@
 
 mod approval;
 mod cell;
+mod crowd;
 mod disk;
 mod error;
 pub mod format;

@@ -160,6 +160,9 @@ async fn a_ninth_command_at_once_is_refused_and_a_tenth_is_not_when_one_has_ende
     }
     let fault = house.sandbox.start(house.spec(9, "true")).await.err().unwrap();
     assert_eq!(fault.code.0, "TB-EXEC-008", "{fault}");
+    // Another daemon counts those that it did not start.
+    let fault = daemon(&house.options).start(house.spec(9, "true")).await.err().unwrap();
+    assert_eq!(fault.code.0, "TB-EXEC-008", "{fault}");
     units.pop().unwrap().signal(9).await.unwrap();
     let room = || async { house.sandbox.start(house.spec(10, "true")).await };
     let begun = std::time::Instant::now();
