@@ -95,8 +95,15 @@ both!(what_etc_keeps_for_its_owner_is_not_shown_to_a_command_of_user_0, house, {
     let find = r"find /etc \( -type d ! -perm -o+x -o -type f ! -perm -o+r \) -print 2>/dev/null";
     let found = std::process::Command::new("sh").args(["-c", find]).output().unwrap().stdout;
     let found = String::from_utf8(found).unwrap();
-    for path in found.lines() {
-        let (output, _) = house.run(1, &format!("cat '{path}' 2>/dev/null; ls -A '{path}' 2>/dev/null | grep -vx '{path}'")).await;
+    if found.is_empty() || !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: /etc keeps nothing for its owner, or we are not user 0 and can not read it anyway");
+        return;
+    }
+    // Landlock grants the listing of a directory with all below it: there, names are seen and contents are not.
+    let list = if house.level == Level::Full { "ls -A" } else { "true" };
+    for (seq, path) in (1..).zip(found.lines()) {
+        let look = format!("cat '{path}' '{path}'/* 2>/dev/null; test -d '{path}' && {list} '{path}' 2>/dev/null");
+        let (output, _) = house.run(seq, &look).await;
         assert_eq!(output, "", "{path}");
     }
 });
