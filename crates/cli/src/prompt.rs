@@ -5,6 +5,7 @@
 
 use dialoguer::console::Term;
 use dialoguer::{Input, Select};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io;
 
 /// How to ask: with a list that moves, or with numbered lines for terminals (and readers) that
@@ -54,6 +55,29 @@ impl Asker {
     pub fn confirm(self, question: &str, default: bool) -> io::Result<Option<bool>> {
         let choices = ["yes", "no"].map(str::to_owned);
         Ok(self.choose(question, &choices, usize::from(!default))?.map(|choice| choice == 0))
+    }
+}
+
+/// The terminal as it was before a question, for one that a signal cut off.
+#[derive(Debug)]
+pub struct Before {
+    modes: Termios,
+    moves: bool,
+}
+
+impl Before {
+    /// As it is now; `None` when standard input is no terminal.
+    pub fn now(asker: Asker) -> Option<Self> {
+        let modes = tcgetattr(rustix::stdio::stdin()).ok()?;
+        Some(Self { modes, moves: asker.moves })
+    }
+
+    /// Puts the modes and the cursor back. A terminal that is gone has none.
+    pub fn restore(&self) {
+        tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.modes).ok();
+        if self.moves {
+            Term::stderr().show_cursor().ok();
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::ask::{self, Reply};
 use super::watch::{Glimpse, Watch};
 use super::{Desk, local};
 use crate::output::Tone;
-use crate::prompt::Asker;
+use crate::prompt::{Asker, Before};
 use crate::render::question;
 use crate::render::screen::Screen;
 use std::sync::Arc;
@@ -48,29 +48,38 @@ pub struct Follow {
     /// Whether this is the `run` that gave the task.
     is_owner: bool,
     json: bool,
+    signals: Signals,
     signalled: Option<u8>,
+    /// A signal that cut a question off, and the terminal before that question.
+    early: Option<u8>,
+    before: Option<Before>,
 }
 
 impl Follow {
-    pub fn new(desk: &Desk, watch: Watch, short: String, is_owner: bool, json: bool) -> Self {
+    pub fn new(desk: &Desk, watch: Watch, short: String, is_owner: bool, json: bool) -> Result<Self, Fault> {
         let screen = Screen::new(Arc::clone(&desk.out), !json);
-        Self { desk: desk.clone(), watch, screen, short, is_owner, json, signalled: None }
+        let signals = Signals::new()?;
+        Ok(Self { desk: desk.clone(), watch, screen, short, is_owner, json, signals, signalled: None, early: None, before: None })
     }
 
     /// Follows to an end.
     pub async fn run(mut self) -> Result<Ending, Fault> {
-        let mut signals = Signals::new()?;
         loop {
-            // Both branches are cancel safe: the stream keeps its place, signals stay pending.
-            let glimpse = tokio::select! {
-                glimpse = self.watch.next() => Some(glimpse?),
-                code = signals.next() => match self.on_signal(code, &mut signals).await {
-                    Some(ending) => return Ok(ending),
-                    None => None,
+            let signal = match self.early.take() {
+                Some(code) => Some(code),
+                // Both branches are cancel safe: the stream keeps its place, signals stay pending.
+                None => tokio::select! {
+                    glimpse = self.watch.next() => {
+                        self.see(glimpse?);
+                        None
+                    },
+                    code = self.signals.next() => Some(code),
                 },
             };
-            if let Some(glimpse) = glimpse {
-                self.see(glimpse);
+            if let Some(code) = signal
+                && let Some(ending) = self.on_signal(code).await
+            {
+                return Ok(ending);
             }
             if self.desk.out.is_closed() {
                 return Ok(Ending::Detached);
@@ -128,13 +137,13 @@ impl Follow {
         let pages = question::pages(&asked);
         for (at, page) in pages.iter().enumerate().skip(1) {
             match self.prompt(ask::more, pages.len().saturating_sub(at)).await? {
-                Some(true) => page.iter().for_each(|row| self.desk.out.error(&format!("    {row}"))),
-                Some(false) => return later,
-                None => return Ok(None),
+                Some(Some(true)) => page.iter().for_each(|row| self.desk.out.error(&format!("    {row}"))),
+                Some(Some(false)) => return later,
+                Some(None) | None => return Ok(None),
             }
         }
         match self.prompt(ask::prompt, asked.clone()).await? {
-            Reply::Given { approve, text, scope } => {
+            Some(Reply::Given { approve, text, scope }) => {
                 if let Err(fault) = self.file(asked, &scope).await {
                     self.screen.say(Tone::Bad, &crate::render::one_line(&fault.message, 200));
                     return Ok(None);
@@ -144,8 +153,8 @@ impl Follow {
                 self.watch.standing.halted = None;
                 Ok(None)
             }
-            Reply::Later => later,
-            Reply::Interrupted => Ok(None),
+            Some(Reply::Later) => later,
+            Some(Reply::Interrupted) | None => Ok(None),
         }
     }
 
@@ -165,7 +174,7 @@ impl Follow {
 
     async fn raise(&mut self, halt: Halt) -> Result<Option<Ending>, Fault> {
         let text = halt.text.clone();
-        let choice = self.prompt(|asker, text: &String| ask::budget(asker, text), text).await?;
+        let Some(choice) = self.prompt(|asker, text: &String| ask::budget(asker, text), text).await? else { return Ok(None) };
         match choice {
             Some(0) => {
                 let caps = double(&self.watch.client.task(&self.watch.task).await?.caps);
@@ -178,17 +187,32 @@ impl Follow {
         Ok(None)
     }
 
-    /// Asks on the terminal, with the moving row out of the way.
+    /// Asks on the terminal, with the moving row out of the way; `None` when a signal came instead of an answer.
     async fn prompt<I: Send + 'static, T: Send + 'static>(
         &mut self,
         question: impl FnOnce(Asker, &I) -> T + Send + 'static,
         about: I,
-    ) -> Result<T, Fault> {
+    ) -> Result<Option<T>, Fault> {
         self.screen.rest();
-        let asker = self.desk.out.asker();
-        let answer = tokio::task::spawn_blocking(move || question(asker, &about)).await;
+        let (asker, before) = (self.desk.out.asker(), Before::now(self.desk.out.asker()));
+        let asked = tokio::task::spawn_blocking(move || question(asker, &about));
+        // A key that interrupts is a signal where it comes before the terminal hands out single keys, and then no
+        // key ends the question. Whoever waits for that key is left behind, with nobody to hear the answer.
+        let answer = tokio::select! {
+            biased;
+            answer = asked => Some(answer.map_err(|error| local(&format!("the question could not be asked: {error}")))?),
+            code = self.signals.next() => {
+                self.early = Some(code);
+                self.desk.out.talk("");
+                None
+            }
+        };
+        if answer.is_none() {
+            self.before = before;
+            self.before.iter().for_each(Before::restore);
+        }
         self.screen.resume();
-        answer.map_err(|error| local(&format!("the question could not be asked: {error}")))
+        Ok(answer)
     }
 
     /// Gives the task a word; a refusal (somebody else was faster) is shown, not fatal.
@@ -198,7 +222,7 @@ impl Follow {
         }
     }
 
-    async fn on_signal(&mut self, code: u8, signals: &mut Signals) -> Option<Ending> {
+    async fn on_signal(&mut self, code: u8) -> Option<Ending> {
         if code == 0 || !self.is_owner {
             return Some(Ending::Detached);
         }
@@ -212,7 +236,7 @@ impl Follow {
         // daemon has it or has it not, and we leave either way.
         let answer = tokio::select! {
             answer = self.watch.client.command(&self.watch.task, &request) => answer,
-            again = signals.next() => return Some(Ending::Left(if again == 0 { code } else { again })),
+            again = self.signals.next() => return Some(Ending::Left(if again == 0 { code } else { again })),
         };
         match answer {
             Ok(_) => None,
@@ -221,6 +245,13 @@ impl Follow {
                 Some(Ending::Left(code))
             }
         }
+    }
+}
+
+/// Once more at the very end: a question that a signal cut off may have begun to read keys only then.
+impl Drop for Follow {
+    fn drop(&mut self) {
+        self.before.iter().for_each(Before::restore);
     }
 }
 

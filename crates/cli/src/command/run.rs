@@ -58,7 +58,7 @@ pub async fn run(desk: &Desk, args: RunArgs) -> Result<u8, Fault> {
     let short = given.short.clone();
     desk.out.talk(&desk.out.on_talk(Tone::Dim, &format!("task {short}")));
     let watch = Watch::open(desk, client, &given.task, !args.json).await?;
-    let ending = Follow::new(desk, watch, short.clone(), true, args.json).run().await?;
+    let ending = Follow::new(desk, watch, short.clone(), true, args.json)?.run().await?;
     end(desk, ending, &given.task, &short, args.json).await
 }
 
@@ -68,7 +68,7 @@ pub async fn attach(desk: &Desk, task: &str, json: bool) -> Result<u8, Fault> {
     client.environment(desk.house.surroundings().env).await?;
     let view = client.task(task).await?;
     let watch = Watch::open(desk, client, &view.id, !json).await?;
-    let ending = Follow::new(desk, watch, view.short.clone(), false, json).run().await?;
+    let ending = Follow::new(desk, watch, view.short.clone(), false, json)?.run().await?;
     end(desk, ending, &view.id, &view.short, json).await
 }
 

@@ -102,20 +102,21 @@ async fn only_the_keys_that_choose_it_approve() {
     }
 }
 
-/// An interruption and a closed window are no answers.
+/// An interruption, a signal from elsewhere and a closed window are no answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_has_not_approved() {
     if !has_python() {
         return;
     }
-    for keys in [CTRL_C, "HANGUP"] {
+    for keys in [CTRL_C, "SIGINT", "SIGTERM", "HANGUP"] {
         let home = bench(DEPLOY).await;
         let out = terminal(&home, "40x100", &[], &["run", "ship it"], &[(ASKED, keys)]).await;
         // Nobody reads what a closed window is told.
         assert!(keys == "HANGUP" || out.code != 0, "{}\n{}", read(&out.stdout), out.stderr);
         assert!(!out.stderr.contains("it did not end"), "{keys:?}: {}\n{}", out.stderr, read(&out.stdout));
         assert!(!ran(&tree(&home).await), "{keys:?}");
-        if keys == CTRL_C {
+        if keys != "HANGUP" {
+            assert!(!out.stderr.contains("other modes"), "{keys:?}");
             assert!(out.stdout.rfind("\x1b[?25h") >= out.stdout.rfind("\x1b[?25l"), "the cursor stays hidden: {:?}", out.stdout);
         }
     }

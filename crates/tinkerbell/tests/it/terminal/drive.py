@@ -1,7 +1,8 @@
 """Runs a program on a terminal of its own, as a person would.
 
 drive.py ROWSxCOLUMNS STEPS -- PROGRAM ARGS...
-STEPS is JSON: a list of [text to wait for, keys to type]; keys "HANGUP" close the terminal.
+STEPS is JSON: a list of [text to wait for, keys to type]; keys "HANGUP" close the terminal, "SIGINT" and
+"SIGTERM" are sent to the program itself, past the terminal.
 What the terminal got goes to standard output as it is; the exit code is the program's own (128 and more: a signal).
 """
 import fcntl
@@ -9,6 +10,7 @@ import json
 import os
 import pty
 import select
+import signal
 import struct
 import sys
 import termios
@@ -19,6 +21,7 @@ program = sys.argv[4:]
 rows, columns = (int(part) for part in size.split("x"))
 ours, theirs = pty.openpty()
 fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+modes = termios.tcgetattr(ours)
 child = os.fork()
 if child == 0:
     os.close(ours)
@@ -40,7 +43,10 @@ while time.monotonic() < end:
             os.close(ours)
             ours = None
             break
-        os.write(ours, keys.encode())
+        if keys.startswith("SIG"):
+            os.kill(child, getattr(signal, keys))
+        else:
+            os.write(ours, keys.encode())
     if not select.select([ours], [], [], 0.05)[0]:
         continue
     try:
@@ -62,6 +68,8 @@ if code is None:
     os.kill(child, 9)
     os.waitpid(child, 0)
     sys.exit(f"it did not end; steps left: {steps}")
+if ours is not None and termios.tcgetattr(ours) != modes:
+    sys.exit("it left the terminal in other modes")
 if steps:
     sys.exit(f"never seen: {steps[0][0]!r}")
 sys.exit(code if code >= 0 else 128 - code)
