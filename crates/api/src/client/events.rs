@@ -44,11 +44,13 @@ pub struct EventStream {
     body: Option<Incoming>,
     buffer: BytesMut,
     failures: u32,
+    /// Whether a loss was met that no pause followed yet.
+    must_pause: bool,
 }
 
 impl EventStream {
     pub(super) async fn open(path: PathBuf, place: String, after: u64, live: bool) -> Result<Self, Fault> {
-        let mut stream = Self { path, place, live, last: after, body: None, buffer: BytesMut::new(), failures: 0 };
+        let mut stream = Self { path, place, live, last: after, body: None, buffer: BytesMut::new(), failures: 0, must_pause: false };
         stream.reopen().await?;
         Ok(stream)
     }
@@ -59,7 +61,8 @@ impl EventStream {
         self.last
     }
 
-    /// The next event; waits for it. Cancel safe.
+    /// The next event; waits for it. Cancel safe, also while the stream comes back: a call that is dropped counts as
+    /// no failure, and the next one goes on where it stood.
     ///
     /// # Errors
     /// The daemon's fault when it ended the stream for a reason; `TB-API-001` or `002` when it is
@@ -71,35 +74,36 @@ impl EventStream {
                     self.failures = 0;
                     return Ok(arrival);
                 }
+                // A refused connection is told at once: only the caller can start a daemon.
+                Ok(None) if self.body.is_none() => self.reopen().await?,
                 Ok(None) => {
                     if let Err(fault) = self.fill().await {
-                        self.recover(fault).await?;
+                        self.lose(fault)?;
                     }
                 }
                 // Also a reader that fell behind comes back this way.
-                Err(fault) => self.recover(fault).await?,
+                Err(fault) => self.lose(fault)?,
             }
         }
     }
 
     async fn reopen(&mut self) -> Result<(), Fault> {
-        self.body = None;
-        self.buffer.clear();
+        if std::mem::take(&mut self.must_pause) {
+            tokio::time::sleep(PAUSE).await;
+        }
         let place = format!("{}?live={}", self.place, u8::from(self.live));
         let call = Call::get(&place).after(self.last);
         self.body = Some(http::send(&self.path, call).await?.into_body());
         Ok(())
     }
 
-    async fn recover(&mut self, fault: Fault) -> Result<(), Fault> {
+    /// Gives the connection up, for a new one where that may help.
+    fn lose(&mut self, fault: Fault) -> Result<(), Fault> {
         self.body = None;
+        self.buffer.clear();
+        self.must_pause = true;
         self.failures += 1;
-        if !fault.retryable || self.failures > TRIES {
-            return Err(fault);
-        }
-        tokio::time::sleep(PAUSE).await;
-        // A refused connection is told at once: only the caller can start a daemon.
-        self.reopen().await
+        if fault.retryable && self.failures <= TRIES { Ok(()) } else { Err(fault) }
     }
 
     /// Reads one more piece of the body.

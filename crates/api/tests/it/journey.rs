@@ -166,6 +166,27 @@ async fn a_dropped_reader_comes_back_by_itself() {
     assert_eq!(lines(&mut stream, 2).await, ["3 Command Some(\"exec\")", "5 result Some(5) 70"]);
 }
 
+/// Who looks again and again with little patience, as a screen does, loses nothing by that.
+#[tokio::test]
+async fn an_impatient_reader_comes_back_as_well() {
+    let house = house().await;
+    house.client.submit(&request(), None).await.unwrap();
+    play(&house.engine);
+    house.engine.break_after.store(2, Ordering::SeqCst);
+    let mut stream = house.client.events(None, 0, false).await.unwrap();
+    assert_eq!(lines(&mut stream, 2).await, ["1", "2"]);
+    house.engine.break_after.store(usize::MAX, Ordering::SeqCst);
+    let looks = async {
+        loop {
+            if let Ok(arrival) = tokio::time::timeout(Duration::from_millis(5), stream.next()).await {
+                return arrival;
+            }
+        }
+    };
+    assert!(matches!(soon(looks).await, Ok(Arrival::Event { .. })));
+    assert_eq!(stream.last(), 3);
+}
+
 #[tokio::test]
 async fn a_lost_daemon_is_told_and_the_stream_goes_on_from_its_number() {
     let house = house().await;
