@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test | crash | sim | fuzz | services | bench`.
+//! The project's chores: `cargo xtask test | crash | sim | fuzz | services | bench | package`.
 //!
 //! A chore is a program for developers: it prints, reads the clock and the environment, and starts
 //! other programs. It is no part of the product, and the product never depends on it. Invariant:
@@ -10,6 +10,7 @@ mod bench;
 mod crash;
 mod date;
 mod fuzz;
+mod package;
 mod services;
 mod shell;
 mod sim;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <chore>
 
-  test [--fast] [--with llm] [--with builds]
+  test [--fast] [--with llm] [--with builds] [--with servers] [--with packages]
                                    formatting, lints, tests, house laws, licences
   tidy                             the house laws alone (also: cargo test -p xtask)
   services up|down|status llm      the real model for `test --with llm`
@@ -34,6 +35,7 @@ usage: cargo xtask <chore>
   fuzz [--seconds N] [--target NAME]
                                    the parsers against libFuzzer, a minute each
   bench [NAME…] [--no-build]       figures for docs/benchmarks.md; without a name: all
+  package [deb|rpm]… [--no-build]  packages of the release (docs/install.md); without a name: both
 ";
 
 fn main() -> ExitCode {
@@ -57,6 +59,7 @@ fn dispatch(words: &[&str]) -> anyhow::Result<ExitCode> {
         ["sim", rest @ ..] => sim::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
+        ["package", rest @ ..] => package::run(rest),
         [] | ["help" | "-h" | "--help"] => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{crash, fuzz, services, shell, sim};
+use crate::{crash, fuzz, package, services, shell, sim};
 
 /// Kills of the crash matrix; by hand it is run with ten thousand.
 const CRASH_KILLS: u64 = 200;
@@ -29,6 +29,8 @@ pub struct Plan {
     builds: bool,
     /// Also real MCP servers, driven in their sandboxes.
     servers: bool,
+    /// Also packages, built and compared with their lists.
+    packages: bool,
 }
 
 enum Outcome {
@@ -59,7 +61,7 @@ impl Plan {
                 "--with" => plan.with(rest.next().copied().unwrap_or(""))?,
                 other => match other.strip_prefix("--with=") {
                     Some(what) => plan.with(what)?,
-                    None => bail!("`test` does not know `{other}`; it takes --fast and --with llm, builds or servers"),
+                    None => bail!("`test` does not know `{other}`; it takes --fast and --with llm, builds, servers or packages"),
                 },
             }
         }
@@ -71,7 +73,8 @@ impl Plan {
             "llm" => self.llm = true,
             "builds" => self.builds = true,
             "servers" => self.servers = true,
-            other => bail!("--with knows `llm`, `builds` and `servers`, not `{other}`"),
+            "packages" => self.packages = true,
+            other => bail!("--with knows `llm`, `builds`, `servers` and `packages`, not `{other}`"),
         }
         Ok(())
     }
@@ -83,7 +86,7 @@ impl Plan {
 /// Cargo itself cannot be started.
 pub fn run(plan: &Plan) -> Result<ExitCode> {
     type Step = fn(&Plan) -> Result<Outcome>;
-    let steps: [(&'static str, Step); 11] = [
+    let steps: [(&'static str, Step); 12] = [
         ("formatting", formatting),
         ("lints", lints),
         ("tests and house laws", tests),
@@ -95,6 +98,7 @@ pub fn run(plan: &Plan) -> Result<ExitCode> {
         ("real builds", real_builds),
         ("real servers", real_servers),
         ("real model", real_model),
+        ("packages", packages),
     ];
     let mut reports = Vec::new();
     for (name, step) in steps {
@@ -221,6 +225,17 @@ fn real_model(plan: &Plan) -> Result<Outcome> {
     outcome_of(&mut command)
 }
 
+fn packages(plan: &Plan) -> Result<Outcome> {
+    if !plan.packages {
+        return Ok(Outcome::Skipped("not asked for (--with packages)".into()));
+    }
+    Ok(match package::pass(&[], true)? {
+        package::Ended::Made(lines) => Outcome::Told(true, lines),
+        package::Ended::Wrong(lines) => Outcome::Told(false, lines),
+        package::Ended::Skipped(why) => Outcome::Skipped(why),
+    })
+}
+
 fn summary(reports: &[Report]) -> ExitCode {
     println!("\n== summary ==");
     for report in reports {
@@ -248,12 +263,13 @@ mod tests {
     #[test]
     fn arguments_are_read_or_refused_by_name() {
         let check = |words: &[&str], fast, llm, builds| {
-            assert_eq!(Plan::parse(words).unwrap(), Plan { fast, llm, builds, servers: false });
+            assert_eq!(Plan::parse(words).unwrap(), Plan { fast, llm, builds, ..Plan::default() });
         };
         check(&[], false, false, false);
         check(&["--fast"], true, false, false);
         check(&["--with", "llm", "--fast"], true, true, false);
         check(&["--with=llm", "--with", "builds"], false, true, true);
+        assert_eq!(Plan::parse(&["--with", "packages"]).unwrap(), Plan { packages: true, ..Plan::default() });
         assert_eq!(Plan::parse(&["--with", "servers"]).unwrap(), Plan { servers: true, ..Plan::default() });
         for bad in [&["--slow"][..], &["--with"], &["--with", "k8s"]] {
             assert!(Plan::parse(bad).is_err(), "{bad:?}");

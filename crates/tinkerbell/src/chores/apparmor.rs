@@ -1,4 +1,4 @@
-//! `sandbox apparmor`: the profile with which this program may make user namespaces.
+//! `sandbox apparmor`: the profile with which this program may make user namespaces, and how it is put in force.
 //!
 //! Hosts with `kernel.apparmor_restrict_unprivileged_userns=1` (Ubuntu since 23.10) let only programs with
 //! a profile of their own have capabilities in new user namespaces. The profile allows that and confines
@@ -11,6 +11,34 @@ use tinkerbell_core::code::{Fault, exit};
 /// The one line that puts the profile of this very program in place.
 pub const INSTALL: &str =
     "tinkerbell sandbox apparmor | sudo tee /etc/apparmor.d/tinkerbell >/dev/null && sudo apparmor_parser -r /etc/apparmor.d/tinkerbell";
+
+/// Where packages put the profile, and [`INSTALL`] does.
+const PLACE: &str = "/etc/apparmor.d/tinkerbell";
+/// What switches that profile off: `aa-disable`, and packages on hosts whose AppArmor can not read it.
+const OFF: &str = "/etc/apparmor.d/disable/tinkerbell";
+/// Under which profile this very process runs.
+const HELD: [&str; 2] = ["/proc/self/attr/apparmor/current", "/proc/self/attr/current"];
+
+/// Reads a file of the host; `None` where it is not there.
+pub type Read<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Whether this process was started under the profile.
+pub fn is_held(read: Read<'_>) -> bool {
+    let told = HELD.iter().find_map(|name| read(name)).unwrap_or_default();
+    told.trim_end_matches(['\0', '\n']).split(" (").next() == Some("tinkerbell")
+}
+
+/// The line to type that puts the profile of the program at `exe` in force on this host.
+pub fn remedy(read: Read<'_>, exe: &Path) -> String {
+    let load = format!("sudo apparmor_parser -r -T -W {PLACE}");
+    let attached = literal(exe).map(|path| format!("profile tinkerbell \"{path}\" "));
+    match (read(PLACE), attached) {
+        (Some(text), Some(attached)) if text.contains(&attached) && read(OFF).is_some() => format!("sudo rm {OFF} && {load}"),
+        (Some(text), Some(attached)) if text.contains(&attached) => load,
+        (Some(_), _) => format!("{INSTALL}  # in place of the profile there, which is another program's"),
+        (None, _) => INSTALL.to_owned(),
+    }
+}
 
 /// Prints the profile for the binary that runs, and how to install it.
 ///
@@ -68,6 +96,43 @@ mod tests {
         let of = |path: &str| profile(Path::new(path));
         assert!(of("/opt/a b/t*{x}").unwrap().contains("\"/opt/a b/t\\*\\{x\\}\" flags"));
         assert_eq!((of("relative"), of("/new\nline"), of("")), (None, None, None));
+    }
+
+    #[test]
+    fn the_way_to_the_profile_begins_with_what_is_there() {
+        let packaged = profile(Path::new("/usr/bin/tinkerbell")).unwrap();
+        let load = "sudo apparmor_parser -r -T -W /etc/apparmor.d/tinkerbell";
+        for (exe, has_file, is_off, way) in [
+            ("/usr/bin/tinkerbell", false, false, INSTALL.to_owned()),
+            ("/usr/bin/tinkerbell", true, false, load.to_owned()),
+            ("/usr/bin/tinkerbell", true, true, format!("sudo rm /etc/apparmor.d/disable/tinkerbell && {load}")),
+            ("/opt/tinkerbell", true, false, format!("{INSTALL}  # in place of the profile there, which is another program's")),
+            ("/opt/tinkerbell", false, false, INSTALL.to_owned()),
+        ] {
+            let read = |name: &str| match name {
+                PLACE => has_file.then(|| packaged.clone()),
+                OFF => is_off.then(String::new),
+                _ => None,
+            };
+            assert_eq!(remedy(&read, Path::new(exe)), way, "{exe} {has_file} {is_off}");
+        }
+    }
+
+    #[test]
+    fn a_process_knows_whether_the_profile_holds_it() {
+        for (text, held) in [
+            ("tinkerbell (unconfined)\n", true),
+            ("tinkerbell (enforce)\n", true),
+            ("tinkerbell\0", true),
+            ("tinkerbell//child (unconfined)", false),
+            ("tinkerbells (unconfined)", false),
+            ("unconfined\n", false),
+        ] {
+            for place in HELD {
+                assert_eq!(is_held(&|name: &str| (name == place).then(|| text.to_owned())), held, "{text} {place}");
+            }
+        }
+        assert!(!is_held(&|_: &str| None));
     }
 
     /// The parser of this host takes it, where there is one that knows user namespaces.

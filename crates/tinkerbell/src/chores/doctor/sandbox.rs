@@ -4,7 +4,7 @@
 //! single check of it held.
 
 use super::super::Shop;
-use super::super::apparmor::INSTALL;
+use super::super::apparmor::{self, Read};
 use super::report::{Finding, Group, broken};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::options::Network;
@@ -34,7 +34,7 @@ pub async fn look(shop: &Shop<'_>, config: &Config) -> Group {
     findings.push(network(config));
     findings.push(landlock(landlock_abi()));
     findings.push(limits(config));
-    findings.push(namespaces(|name| std::fs::read_to_string(name).ok()));
+    findings.push(namespaces(&host));
     Group { name: "Sandbox", findings }
 }
 
@@ -84,14 +84,7 @@ fn level(name: &str, checks: &[Check], choice: LevelChoice, is_served: bool) -> 
     let text = format!("{held} of {} checks held", checks.len());
     let line = |check: &Check| format!("{} {}: {}", if check.passed { "held  " } else { "FAILED" }, check.name, check.text);
     let lines = |passed| checks.iter().filter(|check| check.passed == passed).map(line).collect();
-    let is_profiled = std::fs::read_to_string(RESTRICTED).is_ok_and(|text| text.trim() == "1");
-    let fix = if name == "full" && is_profiled {
-        INSTALL
-    } else if name == "full" {
-        "allow user namespaces: sudo sysctl user.max_user_namespaces=15000 (in a container: --security-opt seccomp=unconfined)"
-    } else {
-        "use a kernel with Landlock ABI 4 (6.7 or newer) and `landlock` in its lsm= list"
-    };
+    let fix = fix(name, &host);
     let finding = match (held == checks.len(), is_served) {
         (true, _) => Finding::good(name, text),
         // Another level does the work.
@@ -99,6 +92,31 @@ fn level(name: &str, checks: &[Check], choice: LevelChoice, is_served: bool) -> 
         (false, false) => Finding::bad(name, text, fix),
     };
     finding.with(lines(false)).with_more(lines(true))
+}
+
+/// How a level that does not hold is made to.
+fn fix(name: &str, read: Read<'_>) -> String {
+    if name != "full" {
+        return "use a kernel with Landlock ABI 4 (6.7 or newer) and `landlock` in its lsm= list".to_owned();
+    }
+    if is_restricted(read) && !apparmor::is_held(read) {
+        return profile(read);
+    }
+    "allow user namespaces: sudo sysctl user.max_user_namespaces=15000 (in a container: --security-opt seccomp=unconfined)".to_owned()
+}
+
+fn host(name: &str) -> Option<String> {
+    std::fs::read_to_string(name).ok()
+}
+
+fn is_restricted(read: Read<'_>) -> bool {
+    read(RESTRICTED).is_some_and(|text| text.trim() == "1")
+}
+
+/// The line that puts the profile of this program in force.
+fn profile(read: Read<'_>) -> String {
+    let exe = std::env::current_exe().and_then(|exe| exe.canonicalize()).unwrap_or_default();
+    apparmor::remedy(read, &exe)
 }
 
 /// Which network commands get.
@@ -136,7 +154,7 @@ fn landlock(abi: i32) -> Finding {
 }
 
 /// What the kernel's switches say of user namespaces; the self-test says whether they work.
-fn namespaces(read: impl Fn(&str) -> Option<String>) -> Finding {
+fn namespaces(read: Read<'_>) -> Finding {
     let number = |name: &str| read(name).and_then(|text| text.trim().parse::<u64>().ok());
     let name = "user namespaces";
     if number("/proc/sys/user/max_user_namespaces") == Some(0) {
@@ -149,12 +167,12 @@ fn namespaces(read: impl Fn(&str) -> Option<String>) -> Finding {
             "sudo sysctl kernel.unprivileged_userns_clone=1",
         );
     }
-    if number(RESTRICTED) == Some(1) {
-        return Finding::look(
-            name,
-            "given by AppArmor only to programs with a profile; the checks of level full say whether this one has it",
-            INSTALL,
-        );
+    if is_restricted(read) && apparmor::is_held(read) {
+        return Finding::good(name, "given by AppArmor only to programs with a profile, and this one runs under its own");
+    }
+    if is_restricted(read) {
+        let text = "given by AppArmor only to programs with a profile, and this one was started without its own";
+        return Finding::look(name, text, profile(read));
     }
     match number("/proc/sys/user/max_user_namespaces") {
         Some(most) => Finding::good(name, format!("allowed, at most {most}")),
@@ -167,6 +185,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_profile_is_offered_where_it_is_what_lacks() {
+        let profile = "/proc/self/attr/apparmor/current";
+        for (held, good, offered) in [("tinkerbell (unconfined)\n", true, false), ("unconfined\n", false, true)] {
+            let set = [("/proc/sys/user/max_user_namespaces", "9\n"), (RESTRICTED, "1\n"), (profile, held)];
+            let read = |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, text)| (*text).to_owned());
+            let text = "given by AppArmor only to programs with a profile, and this one runs under its own";
+            assert_eq!(namespaces(&read) == Finding::good("user namespaces", text), good, "{held}");
+            assert_eq!(fix("full", &read) == apparmor::INSTALL, offered, "{held}");
+            assert!(fix("landlock", &read).contains("Landlock"), "{held}");
+        }
+        assert!(fix("full", &|_: &str| None).contains("max_user_namespaces"));
+    }
+
+    #[test]
     fn switches_of_the_kernel_are_understood() {
         for (set, good) in [
             (vec![("/proc/sys/user/max_user_namespaces", "15000\n")], true),
@@ -176,7 +208,7 @@ mod tests {
             (vec![], false),
         ] {
             let read = |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, text)| (*text).to_owned());
-            assert_eq!(namespaces(read) == Finding::good("user namespaces", "allowed, at most 15000"), good, "{set:?}");
+            assert_eq!(namespaces(&read) == Finding::good("user namespaces", "allowed, at most 15000"), good, "{set:?}");
         }
     }
 }
