@@ -132,6 +132,16 @@ pub struct Spent {
     pub ended: bool,
 }
 
+/// Content of `folded` in the task's `usage` directory: what runs that have ended used together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Folded {
+    /// The figures, `ended`. A release that knows only files of single runs reads them as those of one more.
+    #[serde(flatten)]
+    pub spent: Spent,
+    /// The runs that were added last. A file of such a run that still stands is counted already.
+    pub runs: Vec<String>,
+}
+
 /// Content of `lost`: the verdict that no trailer will ever come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {

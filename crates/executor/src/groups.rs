@@ -161,13 +161,16 @@ impl Groups {
         }
     }
 
-    /// Moves the stages in, which must hold no command yet. A group that does not take them is not used.
+    /// Moves the stages in that were not born there; they must hold no command yet. A group that does not take them is
+    /// not used.
     pub fn enter(&mut self, pids: &[i32]) {
         let takes = |dir: &Path| {
             let procs = dir.join("cgroup.procs");
-            let sent = pids.iter().all(|pid| std::fs::write(&procs, pid.to_string()).is_ok());
-            let held = read(&procs).unwrap_or_default();
-            sent && pids.iter().all(|pid| held.lines().any(|line| line == pid.to_string()))
+            let held = || -> Vec<String> { read(&procs).unwrap_or_default().lines().map(str::to_owned).collect() };
+            let before = held();
+            let away: Vec<String> = pids.iter().map(i32::to_string).filter(|pid| !before.contains(pid)).collect();
+            let is_sent = away.iter().all(|pid| std::fs::write(&procs, pid).is_ok());
+            is_sent && (away.is_empty() || away.iter().all(|pid| held().contains(pid)))
         };
         let refused: Vec<PathBuf> = self.dirs().filter(|dir| !takes(dir)).map(Path::to_owned).collect();
         let is_refused = |dir: &Option<PathBuf>| dir.as_ref().is_some_and(|dir| refused.contains(dir));

@@ -1,18 +1,31 @@
 //! What the commands of a task have used, one small file per run in the task's private directory.
 //!
 //! Each keeper writes its own figures and reads those of its neighbours, so that several commands
-//! share what the task has left, also while no daemon runs. The figures outlive the keeper.
-//! Invariant: a run's figure never shrinks while its file stands, so a total is never too small.
+//! share what the task has left, also while no daemon runs. The figures outlive the keeper. Those of
+//! ended runs are folded into one file now and then, or a task of thousands of commands would read as many files
+//! at each start. Invariant: a run's figure never shrinks while its file stands, and a file goes only after its
+//! figures are counted elsewhere, so a total is never too small.
 
-use crate::format::{Spent, VERSION};
+use crate::format::{Folded, Spent, VERSION};
+use rustix::fs::{FlockOperation, flock};
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tinkerbell_core::port::Used;
 
 /// Name of the directory in a task's private one.
 const DIR: &str = "usage";
 /// Name of the file that holds what the directories took before the task's first command.
 const BASE: &str = "base";
+
+/// Name of the file that holds what folded runs have used together.
+const FOLDED: &str = "folded";
+/// So many ended runs keep files of their own.
+const LOOSE: usize = 32;
+/// How often a reader asks for its turn, a millisecond apart, while another folds. A keeper that was stopped in the
+/// middle of that must not hold up the others for ever.
+const TURNS: u32 = 100;
 
 /// The figures of one task.
 #[derive(Debug)]
@@ -66,18 +79,35 @@ impl Ledger {
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        std::fs::rename(self.put_aside(name, bytes)?, self.dir.join(name))
+    }
+
+    /// Writes a file under a name that only we use.
+    fn put_aside(&self, name: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
         // Two commands of a task may begin at once, each with a process or thread of its own.
         let new = self.dir.join(format!(".{name}.{}.{:?}", std::process::id(), std::thread::current().id()));
         std::fs::write(&new, bytes)?;
-        std::fs::rename(new, self.dir.join(name))
+        Ok(new)
     }
 
-    /// Figures of all runs by name.
+    /// Figures of all runs by name; those of folded runs are one.
     pub fn all(&mut self) -> Vec<(String, Spent)> {
+        let _turn = self.turn(FlockOperation::NonBlockingLockShared, TURNS);
+        let folded = self.folded();
+        let mut all = self.loose(&folded);
+        if folded.spent.version > 0 {
+            all.push((FOLDED.to_owned(), folded.spent));
+        }
+        all
+    }
+
+    /// Figures of the runs that have files of their own and are not counted in `folded`.
+    fn loose(&mut self, folded: &Folded) -> Vec<(String, Spent)> {
         let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let is_run = |name: &String| ![BASE, FOLDED].contains(&name.as_str()) && !name.starts_with('.') && !folded.runs.contains(name);
         let mut all = Vec::new();
-        for name in names.into_iter().filter(|name| name != BASE && !name.starts_with('.')) {
+        for name in names.filter(is_run) {
             if let Some(spent) = self.ended.get(&name) {
                 all.push((name, *spent));
                 continue;
@@ -92,18 +122,78 @@ impl Ledger {
         all
     }
 
+    /// What was folded; nothing where it can not be read.
+    fn folded(&self) -> Folded {
+        let bytes = std::fs::read(self.dir.join(FOLDED)).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// Folds ended runs into one file when there are many. One that is interrupted is finished by the next, and
+    /// what another does at the same time is left to that one.
+    ///
+    /// # Errors
+    /// When the sum can not be written; then all files stand as they stood.
+    pub fn fold(&mut self) -> std::io::Result<()> {
+        let Some(_turn) = self.turn(FlockOperation::NonBlockingLockExclusive, 1) else { return Ok(()) };
+        let folded = self.folded();
+        let ended: Vec<(String, Spent)> = self.loose(&folded).into_iter().filter(|(name, _)| self.ended.contains_key(name)).collect();
+        if ended.len() < LOOSE {
+            return Ok(());
+        }
+        // Else an older fold's file would count again once its name is forgotten.
+        self.remove(&folded.runs)?;
+        let all: Vec<Spent> = ended.iter().map(|(_, spent)| *spent).chain((folded.spent.version > 0).then_some(folded.spent)).collect();
+        let (used, at_ms) = sum(&all);
+        let Used { cpu_ms, memory_bytes, processes, disk_bytes } = used;
+        let spent = Spent { version: VERSION, cpu_ms, memory_bytes, processes, disk_bytes, at_ms, ended: true };
+        let runs: Vec<String> = ended.into_iter().map(|(name, _)| name).collect();
+        let new = self.put_aside(FOLDED, &serde_json::to_vec(&Folded { spent, runs: runs.clone() })?)?;
+        // The single files go, so the sum must be there after a power cut.
+        File::open(&new)?.sync_data()?;
+        std::fs::rename(new, self.dir.join(FOLDED))?;
+        self.ended.retain(|name, _| !runs.contains(name));
+        self.remove(&runs)
+    }
+
+    fn remove(&self, names: &[String]) -> std::io::Result<()> {
+        names.iter().try_for_each(|name| match std::fs::remove_file(self.dir.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        })
+    }
+
+    /// A turn among readers and folders, asked for so many times; `None` when others did not end theirs.
+    fn turn(&self, kind: FlockOperation, times: u32) -> Option<File> {
+        let dir = File::open(&self.dir).ok()?;
+        for time in 1..=times {
+            if flock(&dir, kind).is_ok() {
+                return Some(dir);
+            }
+            if time < times {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        None
+    }
+
     /// What all runs together have used.
     pub fn total(&mut self) -> Used {
-        let all = self.all();
-        let newest = all.iter().max_by_key(|(_, spent)| spent.at_ms);
-        Used {
-            cpu_ms: all.iter().map(|(_, spent)| spent.cpu_ms).fold(0, u64::saturating_add),
-            memory_bytes: all.iter().map(|(_, spent)| spent.memory_bytes).max().unwrap_or(0),
-            processes: all.iter().map(|(_, spent)| spent.processes).max().unwrap_or(0),
-            // All see the same directories; who looked last knows best.
-            disk_bytes: newest.map_or(0, |(_, spent)| spent.disk_bytes),
-        }
+        let all: Vec<Spent> = self.all().into_iter().map(|(_, spent)| spent).collect();
+        sum(&all).0
     }
+}
+
+/// What runs have used together, and when that was seen last.
+fn sum(all: &[Spent]) -> (Used, u64) {
+    let newest = all.iter().max_by_key(|spent| spent.at_ms);
+    let used = Used {
+        cpu_ms: all.iter().map(|spent| spent.cpu_ms).fold(0, u64::saturating_add),
+        memory_bytes: all.iter().map(|spent| spent.memory_bytes).max().unwrap_or(0),
+        processes: all.iter().map(|spent| spent.processes).max().unwrap_or(0),
+        // All see the same directories; who looked last knows best.
+        disk_bytes: newest.map_or(0, |spent| spent.disk_bytes),
+    };
+    (used, newest.map_or(0, |spent| spent.at_ms))
 }
 
 #[cfg(test)]
@@ -128,5 +218,50 @@ mod tests {
         // A file that a power cut emptied counts nothing and breaks nothing.
         std::fs::write(ledger.dir().join("3"), "").unwrap();
         assert_eq!(Ledger::of(dir.path()).total().cpu_ms, 35);
+    }
+
+    #[test]
+    fn many_ended_runs_become_one_file_and_count_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::of(dir.path());
+        ledger.base(|| 0).unwrap();
+        let spent = |n: u64, ended| Spent { version: 1, cpu_ms: n, memory_bytes: n % 7, processes: n % 5, disk_bytes: n, at_ms: n, ended };
+        let mut cpu_ms = 0;
+        for n in 1..=200_u64 {
+            ledger.note(&format!("run-{n}"), &spent(n, !n.is_multiple_of(50))).unwrap();
+            cpu_ms += n;
+            ledger.fold().unwrap();
+            let wanted = Used { cpu_ms, memory_bytes: (n.min(6)), processes: n.min(4), disk_bytes: n };
+            assert_eq!(ledger.total(), wanted, "run {n}, for one that saw all");
+            assert_eq!(Ledger::of(dir.path()).total(), wanted, "run {n}, for a newcomer");
+            assert!(std::fs::read_dir(ledger.dir()).unwrap().count() <= LOOSE + 6, "run {n}");
+        }
+    }
+
+    #[test]
+    fn a_fold_that_was_cut_off_counts_nothing_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::of(dir.path());
+        ledger.base(|| 0).unwrap();
+        let spent = Spent { version: 1, cpu_ms: 10, ended: true, ..Spent::default() };
+        let note = |ledger: &Ledger, runs: std::ops::Range<usize>| runs.for_each(|n| ledger.note(&format!("run-{n}"), &spent).unwrap());
+        note(&ledger, 0..LOOSE);
+        ledger.fold().unwrap();
+        // As if it had been killed before it removed any of the files.
+        note(&ledger, 0..LOOSE);
+        assert_eq!(Ledger::of(dir.path()).total().cpu_ms, 10 * LOOSE as u64);
+        note(&ledger, LOOSE..2 * LOOSE);
+        let mut next = Ledger::of(dir.path());
+        next.fold().unwrap();
+        assert_eq!(next.total().cpu_ms, 20 * LOOSE as u64);
+        assert_eq!(std::fs::read_dir(next.dir()).unwrap().count(), 2, "the sum and the base");
+        // While somebody reads, nobody folds.
+        note(&ledger, 2 * LOOSE..3 * LOOSE);
+        let reader = next.turn(FlockOperation::NonBlockingLockShared, 1).unwrap();
+        ledger.fold().unwrap();
+        assert_eq!(std::fs::read_dir(next.dir()).unwrap().count(), 2 + LOOSE);
+        drop(reader);
+        ledger.fold().unwrap();
+        assert_eq!(ledger.total().cpu_ms, 30 * LOOSE as u64);
     }
 }

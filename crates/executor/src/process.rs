@@ -6,6 +6,7 @@
 use crate::format::{Process, Usage};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::HashMap;
+use std::io::Read;
 use std::time::Duration;
 
 /// One line of `/proc/PID/stat`.
@@ -59,7 +60,10 @@ pub fn kernel() -> (u32, u32) {
 /// Reads one process.
 #[must_use]
 pub fn stat(pid: i32) -> Option<Stat> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The kernel gives the line whole to one read that has room for it: at most 52 numbers and a short name.
+    let mut block = [0; 2048];
+    let count = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut block).ok()?;
+    let text = String::from_utf8_lossy(block.get(..count)?);
     // The name stands in parentheses and may hold anything, parentheses included.
     let rest = text.get(text.rfind(')')? + 2..)?;
     let fields: Vec<&str> = rest.split(' ').take(22).collect();

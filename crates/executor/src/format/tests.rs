@@ -70,6 +70,14 @@ fn files_of_version_1_are_read() {
 }
 
 #[test]
+fn folded_figures_of_version_1_are_read_and_are_one_run_to_older_releases() {
+    let golden = include_str!("../../tests/golden/v1/folded.json");
+    let spent = Spent { version: 1, cpu_ms: 5, memory_bytes: 6, processes: 7, disk_bytes: 8, at_ms: 9, ended: true };
+    check(golden, &Folded { spent, runs: vec!["00000000000059570003b57f2e00000c-7".into()] });
+    assert_eq!(serde_json::from_str::<Spent>(golden).unwrap(), spent);
+}
+
+#[test]
 fn spool_of_version_1_is_read() {
     let golden = include_bytes!("../../tests/golden/v1/spool");
     let frames = [

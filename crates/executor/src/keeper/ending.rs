@@ -7,7 +7,8 @@ use super::Keeper;
 use super::proxy::Proxy;
 use crate::error::Error;
 use crate::format::{Process, Trailer, VERSION};
-use crate::process::{descendants, identify, kill_cgroup, kill_until_gone, mono_ms, signal, signal_all};
+use crate::process::{descendants, identify, kill_cgroup, kill_until_gone, mono_ms, signal, signal_all, stat};
+use crate::wire::CellLevel;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::process::Signal;
 use std::fs::File;
@@ -18,17 +19,29 @@ use std::time::Duration;
 
 /// Longest time that killing may take.
 const KILL: Duration = Duration::from_secs(5);
+/// Longest time that the stages have to leave by themselves.
+const LEAVE: Duration = Duration::from_secs(2);
 
 impl Keeper {
     /// Our own processes below us: the stages that hold the command, and its proxy last, or 0.
     pub(super) fn stages(&self) -> [i32; 3] {
-        [self.child.id().cast_signed(), self.init_pid, self.proxy.as_ref().map_or(0, Proxy::pid)]
+        [self.child.pid(), self.init_pid, self.proxy.as_ref().map_or(0, Proxy::pid)]
     }
 
     /// The command's processes, without our own.
     fn processes(&self) -> Vec<Process> {
         let own = self.stages();
-        let all = descendants(rustix::process::getpid().as_raw_pid());
+        // Nothing leaves its group at a level that has walls, and no look at the whole host is needed.
+        let group = self.watch.groups.processes().filter(|_| self.order.cell.level != CellLevel::None);
+        let all = match group {
+            Some(pids) => pids
+                .into_iter()
+                .filter_map(stat)
+                .filter(|stat| !stat.zombie)
+                .map(|stat| Process { pid: stat.pid, start: stat.start })
+                .collect(),
+            None => descendants(rustix::process::getpid().as_raw_pid()),
+        };
         all.into_iter().filter(|process| !own.contains(&process.pid)).collect()
     }
 
@@ -69,7 +82,9 @@ impl Keeper {
             super::HALTED.clone_into(&mut self.cause);
         }
         let lingering = u32::try_from(self.processes().len()).unwrap_or(u32::MAX);
-        self.kill_everything();
+        if lingering > 0 {
+            self.kill_everything();
+        }
         self.end_cell();
         for index in 0..2 {
             // What stood in the pipe when its writers died.
@@ -119,17 +134,11 @@ impl Keeper {
     /// Lets the stages go: they end when our end of the control socket closes.
     fn end_cell(&mut self) {
         drop(self.control.shutdown(std::net::Shutdown::Both));
-        let end = mono_ms() + 2000;
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if mono_ms() >= end {
-                if let Some(init) = identify(self.init_pid) {
-                    signal(init, Signal::KILL).ok();
-                }
-                drop(self.child.kill());
-                drop(self.child.wait());
-                break;
+        if !self.child.ends_within(LEAVE) {
+            if let Some(init) = identify(self.init_pid) {
+                signal(init, Signal::KILL).ok();
             }
-            std::thread::sleep(Duration::from_millis(1));
+            self.child.end();
         }
         let (spent, breach) = self.watch.close(crate::process::children_usage());
         self.spent = spent;

@@ -4,6 +4,7 @@
 //! spawn held at the gate, `started` by link, gate), which is what makes a start unrepeatable.
 
 use super::Keeper;
+use super::stage::{Program, Stage};
 use super::watch::Watch;
 use crate::cell::{At, Broken};
 use crate::format::{Lock, Process, Started, VERSION};
@@ -17,7 +18,6 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tinkerbell_secret::{Named, Redactor, Stream};
@@ -42,14 +42,19 @@ pub fn launch(mut order: Order) -> Result<Option<Keeper>, Broken> {
     let mut proxy = super::proxy::start(&order)?;
     // It may hold credentials, which nobody else needs.
     order.way_out = None;
-    let (mut child, mut control) = spawn_cell(&order)?;
     let mut groups = Groups::make(&order.run, &order.limits.into());
+    let (mut child, mut control) = match spawn_cell(&order, &groups) {
+        Ok(spawned) => spawned,
+        Err(broken) => {
+            groups.remove();
+            return Err(broken);
+        }
+    };
     // What a segment holds is seen by control groups alone, and only a namespace ends it with the command.
     order.cell.segments = order.cell.level == CellLevel::Full && (groups.has_memory() || order.limits.memory_bytes.is_none());
-    let mut give_up = |child: &mut Child, groups: &Groups| {
+    let mut give_up = |child: &mut Stage, groups: &Groups| {
         // It is held at the gate and dies with our end of the socket; killing is only faster.
-        drop(child.kill());
-        drop(child.wait());
+        child.end();
         if let Some(proxy) = &mut proxy {
             proxy.end();
         }
@@ -73,8 +78,8 @@ pub fn launch(mut order: Order) -> Result<Option<Keeper>, Broken> {
         give_up(&mut child, &groups);
         return Err(broken);
     }
-    // All before the gate: what the command starts is born in them.
-    groups.enter(&[child.id().cast_signed(), init]);
+    // All before the gate: what the command starts is born in them. Most stages were born in the first themselves.
+    groups.enter(&[child.pid(), init]);
     if !publish(&order, own, (&child, init), &groups)? {
         give_up(&mut child, &groups);
         return Ok(None);
@@ -95,7 +100,7 @@ pub fn launch(mut order: Order) -> Result<Option<Keeper>, Broken> {
 struct Parts {
     order: Order,
     lock: File,
-    child: Child,
+    child: Stage,
     control: UnixStream,
     listener: UnixListener,
     spool: Writer,
@@ -108,11 +113,8 @@ fn assemble(parts: Parts) -> Result<Keeper, Broken> {
         nonblocking(&fd)?;
         Ok(File::from(fd))
     };
-    let outputs = [
-        child.stdout.take().map(|pipe| output(pipe.into())).transpose()?,
-        child.stderr.take().map(|pipe| output(pipe.into())).transpose()?,
-    ];
-    let stdin = child.stdin.take();
+    let outputs = [child.stdout.take().map(output).transpose()?, child.stderr.take().map(output).transpose()?];
+    let stdin = child.stdin.take().map(File::from);
     if let Some(pipe) = &stdin {
         nonblocking(pipe)?;
     }
@@ -204,25 +206,24 @@ fn listen(dir: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn spawn_cell(order: &Order) -> Result<(Child, UnixStream), Broken> {
+fn spawn_cell(order: &Order, groups: &Groups) -> Result<(Stage, UnixStream), Broken> {
     let (ours, theirs) = UnixStream::pair().at("control socket")?;
     // The keeper has one thread and spawns nothing else, so nobody else can inherit it.
     rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty()).at("control socket")?;
-    let mut command = Command::new(&order.exe);
     let number = theirs.as_raw_fd().to_string();
-    match order.cell.level {
-        CellLevel::Full => command.arg("__enter").arg(number).arg(if order.cell.host_network { "1" } else { "0" }),
-        CellLevel::Landlock | CellLevel::None => command.arg("__init").arg(number),
+    let network = if order.cell.host_network { "1" } else { "0" };
+    let args: &[&str] = match order.cell.level {
+        CellLevel::Full => &["__enter", &number, network],
+        CellLevel::Landlock | CellLevel::None => &["__init", &number],
     };
-    command.env_clear().env("TINKERBELL_RUN", &order.run);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().at(format!("start `{}`", order.exe.display()))?;
+    let env = [format!("TINKERBELL_RUN={}", order.run)];
+    let child = Stage::start(&Program { exe: &order.exe, args, env: &env }, groups.unified.as_deref())?;
     Ok((child, ours))
 }
 
 /// Sends the cell its plan and waits until it stands; gives the number of its init process, and the
 /// socket that it listens on for the proxy.
-fn await_ready(order: &Order, child: &Child, control: &mut UnixStream) -> Result<(i32, Option<OwnedFd>), Broken> {
+fn await_ready(order: &Order, child: &Stage, control: &mut UnixStream) -> Result<(i32, Option<OwnedFd>), Broken> {
     control.set_read_timeout(Some(READY)).at("control socket")?;
     control.set_write_timeout(Some(READY)).at("control socket")?;
     let plan = serde_json::to_vec(&order.cell).at("encode the cell")?;
@@ -238,7 +239,7 @@ fn await_ready(order: &Order, child: &Child, control: &mut UnixStream) -> Result
     sent?;
     // PID 1 may be done before its parent has said who it is. Without its number it, and the command with
     // it, would stand in no control group.
-    let mut init = (order.cell.level != CellLevel::Full).then(|| child.id().cast_signed());
+    let mut init = (order.cell.level != CellLevel::Full).then(|| child.pid());
     let (mut listener, mut is_ready) = (None, false);
     loop {
         if let Some(init) = init.filter(|_| is_ready) {
@@ -273,7 +274,7 @@ fn read_line(control: &UnixStream) -> Result<(Vec<u8>, Option<OwnedFd>), Broken>
 }
 
 /// Publishes `started` by link(2), the latch; `false` when it stands already.
-fn publish(order: &Order, own: Process, (child, init): (&Child, i32), groups: &Groups) -> Result<bool, Broken> {
+fn publish(order: &Order, own: Process, (child, init): (&Stage, i32), groups: &Groups) -> Result<bool, Broken> {
     let find = |pid: i32| identify(pid).ok_or("it is gone").at("find the cell");
     let has_wall = order.cell.level == CellLevel::Full && order.limits.processes.is_some() && crate::process::kernel() >= (6, 14);
     let other = if has_wall { "+pid_max" } else { "" };
@@ -282,7 +283,7 @@ fn publish(order: &Order, own: Process, (child, init): (&Child, i32), groups: &G
         run: order.run.clone(),
         boot_id: boot_id(),
         keeper: own,
-        cell: find(child.id().cast_signed())?,
+        cell: find(child.pid())?,
         init: find(init)?,
         cgroup: groups.unified.as_ref().map(|dir| dir.display().to_string()),
         groups: groups.others.iter().map(|dir| dir.display().to_string()).collect(),

@@ -9,6 +9,7 @@ mod ending;
 mod launch;
 mod proxy;
 mod socket;
+mod stage;
 mod watch;
 
 use crate::error::Error;
@@ -23,7 +24,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin};
 use tinkerbell_secret::Stream;
 
 /// After the main process ended, output still counts until the pipes are idle for this long.
@@ -51,11 +51,11 @@ pub(crate) struct Keeper {
     /// What is known to be secret goes before anything is written; one stream per pipe.
     streams: [Stream; 2],
     _lock: File,
-    child: Child,
+    child: stage::Stage,
     control: UnixStream,
     control_text: Vec<u8>,
     outputs: [Option<File>; 2],
-    stdin: Option<ChildStdin>,
+    stdin: Option<File>,
     stdin_queue: Vec<u8>,
     stdin_number: u64,
     stdin_closing: bool,

@@ -330,8 +330,12 @@ impl Watch {
         self.spent.ended = true;
         self.spent.at_ms = wall_ms();
         // Without the note the last one before it counts.
-        self.ledger.note(&self.name, &self.spent).ok();
+        let is_noted = self.ledger.note(&self.name, &self.spent).is_ok();
         let breach = self.killed().or_else(|| self.over_cpu());
+        if is_noted {
+            // Last, because our own figures then have no name any more. Where it fails, the next command's keeper tries again.
+            self.ledger.fold().ok();
+        }
         (self.spent, breach)
     }
 }

@@ -242,7 +242,8 @@ both!(disk_is_limited_for_the_worktree_and_the_private_directories, house, {
         assert_eq!((ended.code, ended.cause.as_str(), output), (Some(0), "", "fine\n"), "{name}: {ended:?}");
     })
     .await;
-    let fill = "n=0; while [ $n -lt 60 ]; do n=$((n+1)); head -c 2000000 /dev/zero > $DIR/f$n; sleep 0.05; done; sleep 5; echo over";
+    // Files that others remove at the same time hide growth until the next look at every file, ten seconds later at most.
+    let fill = "n=0; while [ $n -lt 60 ]; do n=$((n+1)); head -c 2000000 /dev/zero > $DIR/f$n; sleep 0.05; done; sleep 15; echo over";
     for (seq, dir) in [(11, "."), (21, "$HOME"), (31, "/tmp")] {
         let dir = if dir == "/tmp" && house.level != Level::Full { "$TMPDIR" } else { dir };
         let command = format!("DIR={dir}; rm -f $DIR/f*; {fill}");
