@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::ignored::Ignored;
 use crate::layer::{self, Absorbed, Around, Told};
 use crate::options::{IgnoredFiles, Options};
-use crate::snapshot::{self, Memory, Moment, Source};
+use crate::snapshot::{self, Care, Memory, Moment, Source};
 use crate::store::{Content, Pin, Store, git_id, object_id};
 use crate::trees::{self, Leaves, shown};
 use crate::user::{self, Move};
@@ -168,7 +168,7 @@ impl<'a> Desk<'a> {
         }
         let Some(first) = first else {
             notes.extend(crate::carry::carry(&self.options.carry, &self.ws.repo, &self.ws.tree)?);
-            let first = self.take(None)?.id;
+            let first = self.record(None, Care::Settled)?.id;
             self.store.pin(self.ws.task, Pin::First, object_id(&first)?)?;
             return Ok((first, notes));
         };
@@ -211,15 +211,19 @@ impl<'a> Desk<'a> {
 
     /// Records the tree; protected paths that differ from what is kept are put back first.
     pub fn take(&mut self, kept: Option<&Kept>) -> Result<Checkpoint> {
+        self.record(kept, if kept.is_some_and(|kept| kept.thorough) { Care::Thorough } else { Care::Usual })
+    }
+
+    fn record(&mut self, kept: Option<&Kept>, care: Care) -> Result<Checkpoint> {
         let root = self.root()?;
         let absorbed = self.absorb(&root)?;
         let also = Tracked::default();
-        let mut id = self.walk(&root, &also)?;
+        let mut id = self.walk(&root, (&also, care))?;
         let mut restored = Vec::new();
         if let Some(kept) = kept {
             restored = self.put_back(&root, kept, id)?;
             if !restored.is_empty() {
-                let again = self.walk(&root, &also)?;
+                let again = self.walk(&root, (&also, Care::Usual))?;
                 id = self.held(kept, again)?;
             }
         }
@@ -243,7 +247,7 @@ impl<'a> Desk<'a> {
         self.store.pin(self.ws.task, Pin::Newest, id)
     }
 
-    fn walk(&mut self, root: &Root, also: &Tracked) -> Result<ObjectId> {
+    fn walk(&mut self, root: &Root, (also, care): (&Tracked, Care)) -> Result<ObjectId> {
         let Anchor { pinned, tracked, .. } = self.anchor()?;
         let source = Source {
             store: &self.store,
@@ -253,6 +257,7 @@ impl<'a> Desk<'a> {
             also,
             keep_ignored: self.options.ignored == IgnoredFiles::Keep,
             now: now(self.options, self.ws.task)?,
+            care,
         };
         let (id, bulky) = snapshot::take(root, &source, &mut self.past.memory)?;
         if self.past.bulky.as_ref() != Some(&bulky) {
@@ -278,18 +283,21 @@ impl<'a> Desk<'a> {
         Ok(others)
     }
 
-    /// Whether a path stands exactly as a file tool left it. By content, not by name: a command that still
-    /// runs may have written to it since.
+    /// Whether a path stands exactly as a file tool left it, and the tool replaced what is kept. By content, not by
+    /// name: a command that still runs may have written to it since, or just before.
     fn is_written(&self, wrote: &[Wrote], change: &trees::Change) -> Result<bool> {
         let Some(wrote) = wrote.iter().find(|wrote| wrote.path.as_bytes() == change.path.as_slice()) else { return Ok(false) };
-        Ok(match (&change.new, &wrote.content) {
-            (None, None) => true,
-            (Some(leaf), Some(content)) => {
-                matches!(leaf.kind, EntryKind::Blob | EntryKind::BlobExecutable)
-                    && *content == crate::tools::content_hash(&self.store.read(leaf.id)?)
-            }
-            _ => false,
-        })
+        let stands = |leaf: Option<trees::Leaf>, hash: &Option<String>| {
+            Ok(match (leaf, hash) {
+                (None, None) => true,
+                (Some(leaf), Some(hash)) => {
+                    matches!(leaf.kind, EntryKind::Blob | EntryKind::BlobExecutable)
+                        && *hash == crate::tools::content_hash(&self.store.read(leaf.id)?)
+                }
+                _ => false,
+            })
+        };
+        Ok(stands(change.old, &wrote.before)? && stands(change.new, &wrote.content)?)
     }
 
     /// The checkpoint with the protected files that are kept, whatever a command that still runs has made
@@ -345,7 +353,7 @@ impl<'a> Desk<'a> {
         // recorded before it is overwritten.
         let mut also = Tracked::default();
         trees::flatten(&self.store.repo, target.files)?.keys().for_each(|path| also.add(path.as_bstr()));
-        let before = self.walk(&root, &also)?;
+        let before = self.walk(&root, (&also, Care::Usual))?;
         self.keep(before)?;
         layer::retire(&absorbed)?;
         let from = self.store.get(&git_id(before)?)?;
@@ -356,7 +364,7 @@ impl<'a> Desk<'a> {
             };
             restore::bring(&root, &self.store, &from, &target, ignored.as_ref())?;
         }
-        let after = self.walk(&root, &also)?;
+        let after = self.walk(&root, (&also, Care::Usual))?;
         self.keep(after)?;
         restore::settled(&self.store, &from, &target, &self.store.get(&git_id(after)?)?)?;
         git_id(before)

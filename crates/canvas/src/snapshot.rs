@@ -1,8 +1,8 @@
 //! A checkpoint's making: the task's tree as raw bytes, modes, links and empty directories.
 //!
 //! It reads the disk and writes the store, and knows no references. Invariant: a file whose stat
-//! is remembered is not read again only if its change time lies before the walk that remembered it,
-//! so a write in the same tick of the clock is never missed.
+//! is remembered is not read again only if its change time lies well before the walk that remembered it, so that
+//! neither a write in the same tick of the clock is missed nor one to a page of memory that was changed already.
 
 use crate::beneath::{self, Root};
 use crate::budget::Budget;
@@ -22,6 +22,23 @@ use std::io::Read;
 const STREAM_BYTES: u64 = 8 << 20;
 /// Files beyond this size stop the checkpoint: undo could not keep its promise in useful time.
 pub const FILE_BYTES: u64 = 4 << 30;
+
+/// How long after its last change a file is read each time. The first write to a page of a mapped file changes the
+/// file's time, further ones do not until the kernel has written the page out: after 30 s, looked for every 5 s
+/// (`vm.dirty_expire_centisecs`, `vm.dirty_writeback_centisecs`), and later on a busy disk. On a tmpfs it never
+/// does: there only a thorough walk sees such writes.
+const WRITTEN_OUT_S: i64 = 60;
+
+/// What a walk may take from memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Care {
+    /// No command has run yet: what is read now can be relied on.
+    Settled,
+    /// What has not changed for a while.
+    Usual,
+    /// Only what has not changed since the walk in which nothing had run.
+    Thorough,
+}
 
 /// A file's stat, as far as it tells that its content is the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +74,9 @@ pub fn changed(stat: &Stat) -> Moment {
 #[derive(Debug, Default)]
 pub struct Memory {
     known: HashMap<BString, (Sig, ObjectId)>,
+    /// The file system's time of the walk in which nothing had run yet; `None` where that was long ago, in another
+    /// daemon.
+    settled: Option<Moment>,
 }
 
 /// What a checkpoint is made from, beside the tree.
@@ -75,6 +95,8 @@ pub struct Source<'a> {
     pub keep_ignored: bool,
     /// The file system's time before the walk.
     pub now: Moment,
+    /// What may be taken from memory.
+    pub care: Care,
 }
 
 /// Takes a checkpoint of the tree below `root`; gives its id, and the ignored folders that are too
@@ -84,7 +106,7 @@ pub struct Source<'a> {
 /// When the tree can not be read or the store not written.
 pub fn take(root: &Root, source: &Source<'_>, memory: &mut Memory) -> Result<(ObjectId, Vec<u8>)> {
     let (new, files, perms, dirs, ignored) = (HashMap::new(), Leaves::new(), BTreeMap::new(), Vec::new(), BTreeSet::new());
-    let mut raw = Raw { root, source, old: &memory.known, new, files, perms, dirs, ignored, bulky: Vec::new() };
+    let mut raw = Raw { root, source, old: memory, new, files, perms, dirs, ignored, bulky: Vec::new() };
     let mut walk = Walk {
         ignored: source.ignored.clone(),
         tracked: source.tracked,
@@ -98,6 +120,9 @@ pub fn take(root: &Root, source: &Source<'_>, memory: &mut Memory) -> Result<(Ob
     let (modes, dirs) = usual(&files, perms, dirs);
     let id = source.store.put(&files, &Content { files: ObjectId::empty_tree(source.store.repo.object_hash()), dirs, ignored, modes })?;
     memory.known = new;
+    if source.care == Care::Settled {
+        memory.settled = Some(source.now);
+    }
     Ok((id, bulky))
 }
 
@@ -109,7 +134,7 @@ pub fn is_protected(path: &BStr) -> bool {
 struct Raw<'a> {
     root: &'a Root,
     source: &'a Source<'a>,
-    old: &'a HashMap<BString, (Sig, ObjectId)>,
+    old: &'a Memory,
     new: HashMap<BString, (Sig, ObjectId)>,
     files: Leaves,
     perms: BTreeMap<BString, u32>,
@@ -162,7 +187,7 @@ impl Raw<'_> {
     /// The id of a file's content; `None` when the file went away meanwhile.
     fn content(&mut self, seen: &Seen<'_>) -> Result<Option<ObjectId>> {
         let sig = Sig::of(&seen.stat);
-        if let Some((_, id)) = self.old.get(seen.path).filter(|(old, _)| *old == sig) {
+        if let Some((_, id)) = self.old.known.get(seen.path).filter(|(old, _)| *old == sig && self.may_rely(seen.path, &sig)) {
             self.new.insert(seen.path.into(), (sig, *id));
             return Ok(Some(*id));
         }
@@ -180,10 +205,22 @@ impl Raw<'_> {
             Error::Io { what, why, .. } => Error::Io { what, path: self.root.full(seen.path), why },
             other => other,
         })?;
-        if sig.ctime < self.source.now {
+        if self.is_old(&sig) {
             self.new.insert(seen.path.into(), (sig, id));
         }
         Ok(Some(id))
+    }
+
+    /// Whether a file that looks as it was remembered may be taken to be the same.
+    fn may_rely(&self, path: &BStr, sig: &Sig) -> bool {
+        let is_untouched = self.old.settled.is_some_and(|settled| sig.ctime < settled);
+        // Those that steer tools are few and read each time.
+        is_untouched || (self.source.care == Care::Usual && !is_protected(path))
+    }
+
+    /// Whether a file's change lies so far back that a new one would show.
+    fn is_old(&self, sig: &Sig) -> bool {
+        shows_changes(self.source.care, sig.ctime, self.source.now)
     }
 
     fn store(&self, file: std::fs::File, size: u64) -> Result<ObjectId> {
@@ -196,6 +233,14 @@ impl Raw<'_> {
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
         file.take(size).read_to_end(&mut bytes).map_err(Error::io("read", self.source.store.path()))?;
         self.source.store.blob(&bytes, self.source.pinned)
+    }
+}
+
+/// Whether a further change would show in the time of a file that changed at `changed`, seen `now`.
+fn shows_changes(care: Care, changed: Moment, (seconds, nanos): Moment) -> bool {
+    match care {
+        Care::Settled => changed < (seconds, nanos),
+        Care::Usual | Care::Thorough => changed < (seconds.saturating_sub(WRITTEN_OUT_S), nanos),
     }
 }
 
@@ -225,4 +270,19 @@ fn most_common(bits: impl Iterator<Item = u32>) -> Option<u32> {
         *counts.entry(bits).or_default() += 1;
     }
     counts.into_iter().max_by_key(|(bits, count)| (*count, std::cmp::Reverse(*bits))).map(|(bits, _)| bits)
+}
+
+#[cfg(test)]
+#[test]
+fn only_old_changes_are_relied_on_once_commands_have_run() {
+    for (care, changed, relies) in [
+        (Care::Settled, (1_000, 4), true),
+        (Care::Settled, (1_000, 5), false),
+        (Care::Usual, (1_000, 4), false),
+        (Care::Usual, (940, 5), false),
+        (Care::Usual, (940, 4), true),
+        (Care::Thorough, (999, 0), false),
+    ] {
+        assert_eq!(shows_changes(care, changed, (1_000, 5)), relies, "{care:?} {changed:?}");
+    }
 }

@@ -143,6 +143,8 @@ pub struct ToolOutcome {
 pub struct Wrote {
     /// Path from the tree's root.
     pub path: String,
+    /// BLAKE3 of what it replaced, hexadecimal; `None` where there was no file.
+    pub before: Option<String>,
     /// BLAKE3 of the content, hexadecimal; `None` where the file was removed.
     pub content: Option<String>,
 }

@@ -330,7 +330,7 @@ async fn checkpoint(stage: &Stage, wrote: Vec<Wrote>, own: Option<Seq>, result: 
     let before = stage.before()?;
     // Also at level `full`, whose mounts guard the root's own names only, and after file tools,
     // beside which a command may run in the background: a leave is for what the tool wrote, and for no more.
-    let kept = Kept { at: before.clone(), wrote };
+    let kept = Kept { at: before.clone(), wrote, thorough: false };
     let taken = stage.house.deps.canvas.checkpoint(stage.workspace()?, Some(kept)).await.map_err(broken)?;
     let files = stage.changes(&before, &taken.id).await?;
     result.before = before.to_string();

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::effect::{Acted, Attempt, HALT_MARK, Intended, LiveDelta, Stall};
 use tinkerbell_core::event::{Action, Intent, Observation, Observed, Verdict, Verify};
-use tinkerbell_core::port::{CHECK, Ended, ExecSpec, Found, Unit, UnitState, Until};
+use tinkerbell_core::port::{CHECK, Ended, ExecSpec, Found, Kept, Unit, UnitState, Until};
 use tinkerbell_core::text::fold_output;
 use tinkerbell_core::words::{GitId, Lsn, Seq};
 
@@ -63,8 +63,9 @@ async fn settled(stage: &Stage, seq: Seq, mut verify: Verify) -> Result<Verify, 
     }
     // What a background unit wrote since the last checkpoint must survive the putting back.
     // Protected files are not its to write.
-    verify.before =
-        stage.house.deps.canvas.checkpoint(stage.workspace()?, Some(stage.before()?.into())).await.map_err(broken)?.id.to_string();
+    // Thorough, because what the check sees must be what is recorded, and lands.
+    let kept = Kept::thorough(stage.before()?);
+    verify.before = stage.house.deps.canvas.checkpoint(stage.workspace()?, Some(kept)).await.map_err(broken)?.id.to_string();
     Ok(verify)
 }
 
@@ -177,7 +178,7 @@ async fn whole(unit: &dyn Unit) -> Result<Bytes, Stall> {
 /// the check's layer.
 async fn put_back(stage: &Stage, seq: Seq, before: &GitId) -> Result<Vec<String>, Stall> {
     let (workspace, canvas) = (stage.workspace()?, &stage.house.deps.canvas);
-    let mut after = canvas.checkpoint(workspace.clone(), Some(before.clone().into())).await.map_err(broken)?;
+    let mut after = canvas.checkpoint(workspace.clone(), Some(Kept::thorough(before.clone()))).await.map_err(broken)?;
     after.restored.extend(after.layers.into_iter().filter(|layer| layer.run == seq).flat_map(|layer| layer.dropped));
     let changed = stage.changes(before, &after.id).await?;
     if changed.is_empty() {

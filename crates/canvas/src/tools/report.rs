@@ -64,7 +64,7 @@ pub fn made(tool: &str, changes: &[Change], max_tokens: u32) -> ToolOutcome {
 
 /// What a mark says that the tool made of a file.
 pub fn wrote(mark: &Mark) -> Wrote {
-    Wrote { path: mark.path.clone(), content: mark.after.clone() }
+    Wrote { path: mark.path.clone(), before: mark.before.clone(), content: mark.after.clone() }
 }
 
 /// An outcome whose text is cut to the cap, with the uncut one beside it.

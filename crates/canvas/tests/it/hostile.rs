@@ -190,24 +190,32 @@ fn protected_paths_that_a_command_changed_are_put_back_and_named() {
 #[test]
 fn what_a_file_tool_wrote_stays_and_nothing_beside_it() {
     let house = House::new();
-    for name in ["AGENTS.md", "CLAUDE.md", "GEMINI.md", ".github/workflows/ci.yml"] {
+    for name in ["AGENTS.md", "CLAUDE.md", "GEMINI.md", ".cursorrules", ".github/workflows/ci.yml"] {
         house.write(name, "rules\n");
     }
     house.commit_all("start");
     let opened = house.open();
     let tree_dir = &opened.workspace.tree;
-    for name in ["AGENTS.md", "CLAUDE.md", ".github/workflows/ci.yml", "sub/AGENTS.md"] {
+    for name in ["AGENTS.md", "CLAUDE.md", ".cursorrules", ".github/workflows/ci.yml", "sub/AGENTS.md"] {
         write(tree_dir, name, b"new rules\n");
     }
     std::fs::remove_file(tree_dir.join("GEMINI.md")).unwrap();
-    let wrote = |path: &str, content: Option<&str>| Wrote {
+    let hash = |content: &str| blake3::hash(content.as_bytes()).to_hex().to_string();
+    let wrote = |path: &str, before: &str, content: Option<&str>| Wrote {
         path: path.into(),
-        content: content.map(|c| blake3::hash(c.as_bytes()).to_hex().to_string()),
+        before: Some(hash(before)),
+        content: content.map(hash),
     };
-    let wrote = vec![wrote("AGENTS.md", Some("new rules\n")), wrote("CLAUDE.md", Some("other rules\n")), wrote("GEMINI.md", None)];
-    let kept = Kept { at: opened.checkpoint.clone(), wrote };
+    let wrote = vec![
+        wrote("AGENTS.md", "rules\n", Some("new rules\n")),
+        wrote("CLAUDE.md", "rules\n", Some("other rules\n")),
+        // A command had changed it just before the tool did, and its lines went along with the tool's.
+        wrote(".cursorrules", "a command's rules\n", Some("new rules\n")),
+        wrote("GEMINI.md", "rules\n", None),
+    ];
+    let kept = Kept { at: opened.checkpoint.clone(), wrote, thorough: false };
     let taken = wait(house.canvas.checkpoint(opened.workspace.clone(), Some(kept))).unwrap();
-    assert_eq!(taken.restored, [".github/workflows/ci.yml", "CLAUDE.md", "sub/AGENTS.md"]);
+    assert_eq!(taken.restored, [".cursorrules", ".github/workflows/ci.yml", "CLAUDE.md", "sub/AGENTS.md"]);
     let read = |name: &str| std::fs::read_to_string(tree_dir.join(name)).ok();
     assert_eq!((read("AGENTS.md").as_deref(), read("CLAUDE.md").as_deref()), (Some("new rules\n"), Some("rules\n")));
     assert_eq!((read("GEMINI.md"), read("sub/AGENTS.md")), (None, None));

@@ -11,5 +11,6 @@ mod house;
 mod land;
 mod layers;
 mod layers_killed;
+mod mapped;
 mod random;
 mod work;

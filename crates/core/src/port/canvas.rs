@@ -51,11 +51,22 @@ pub struct Kept {
     pub at: GitId,
     /// What a file tool made of some of them since, by leave of a person or a rule.
     pub wrote: Vec<Wrote>,
+    /// Whether every file that may have changed since the task began is read, whatever its times say. A file that
+    /// is mapped into memory can change without a new time for as long as the system has not written it out.
+    pub thorough: bool,
+}
+
+impl Kept {
+    /// All protected paths of a checkpoint, and a thorough look at the rest.
+    #[must_use]
+    pub const fn thorough(at: GitId) -> Self {
+        Self { at, wrote: Vec::new(), thorough: true }
+    }
 }
 
 impl From<GitId> for Kept {
     fn from(at: GitId) -> Self {
-        Self { at, wrote: Vec::new() }
+        Self { at, wrote: Vec::new(), thorough: false }
     }
 }
 

@@ -273,7 +273,7 @@ impl Tool for Edit {
             assert!(ctx.attempt == Attempt::Recover || world.content() != "fixed", "an edit is made once");
             world.lock().content = value["to"].as_str().unwrap().to_owned();
             pause().await;
-            let wrote = vec![Wrote { path: value["path"].as_str().unwrap_or("a.rs").to_owned(), content: None }];
+            let wrote = vec![Wrote { path: value["path"].as_str().unwrap_or("a.rs").to_owned(), before: None, content: None }];
             Ok(ToolOutcome { wrote, ..ToolOutcome::done("edit did", "ok") })
         })
     }
