@@ -8,7 +8,7 @@ use super::judge::{Judged, Layer, Reason, Verdict};
 use super::launch;
 use super::load::RuleSet;
 use super::options::Decision;
-use super::rule::{CommandRule, Look, Program, Programs, Subject};
+use super::rule::{CommandRule, Hit, Look, Program, Programs, Subject};
 use super::shell::{self, Segment};
 use crate::digest::digest_of;
 use std::collections::BTreeSet;
@@ -21,7 +21,8 @@ pub const LASTS_MS: u64 = 30 * 86_400_000;
 pub type Held = (&'static str, Grant);
 
 /// Takes back what grants answer in advance: asks of rules that name no more words than the grant does. A rule
-/// that looks further asks about something else than what was allowed.
+/// that looks further asks about something else than what was allowed, and one that only might be meant was
+/// not answered by whoever allowed a beginning.
 pub fn relax(verdict: &mut Verdict, command: &str, (grants, sets): (&[Held], &[&RuleSet]), (programs, now_ms): (Option<&Programs>, u64)) {
     let split = shell::split(command);
     if split.opaque.is_some() || split.segments.len() != verdict.commands.len() {
@@ -32,7 +33,11 @@ pub fn relax(verdict: &mut Verdict, command: &str, (grants, sets): (&[Held], &[&
         let Some((scope, grant)) = grants.iter().filter(|_| asks).find(|(_, grant)| covers(grant, segment, (programs, now_ms))) else {
             continue;
         };
-        let reaches = |reason: &Reason| named_by(reason, sets).is_none_or(|count| count <= grant.argv.len());
+        let look = Look::of(segment);
+        let reaches = |reason: &Reason| match behind(reason, sets) {
+            Some(rule) => rule.tightens(&look) == Hit::Yes && rule.argv.len() <= grant.argv.len(),
+            None => true,
+        };
         judged.reasons.retain(|reason| reason.decision != Decision::Ask || !reaches(reason));
         let why = format!("you allowed `{} …` for this {scope}", grant.argv.join(" "));
         judged.reasons.push(Reason { layer: Layer::Grant, rule: grant.id.clone(), place: String::new(), decision: Decision::Allow, why });
@@ -52,12 +57,29 @@ fn covers(grant: &Grant, segment: &Segment, (programs, now_ms): (Option<&Program
         && as_rule(grant).allows(&look, programs)
 }
 
-/// Whether it is about one script of the project and not about all that there are or will be. One that an
-/// earlier release wrote down may not be, and answers nothing.
+/// Whether it is about one script of the project, or one thing that the program does, and not about all that
+/// there are or will be. One that an earlier release wrote down may not be, and answers nothing.
 fn is_narrow(grant: &Grant, segment: &Segment) -> bool {
     let argv: Vec<&str> = grant.argv.iter().map(String::as_str).collect();
     let is_exact = || segment.words.len() == argv.len() + grant.options.len();
-    launch::runs_any(&argv).is_none() && (!argv.first().is_some_and(|program| launch::is_maker(program)) || is_exact())
+    let example: Vec<&str> = grant.example.split_whitespace().collect();
+    launch::runs_any(&argv).is_none()
+        && !skips(&argv, &example)
+        && (!argv.first().is_some_and(|program| launch::is_maker(program)) || is_exact())
+}
+
+/// Whether a beginning may end before the word that says what is done: `kubectl -n dev delete` deletes, and
+/// neither `kubectl -n` nor `kubectl` says so.
+fn skips(argv: &[&str], words: &[&str]) -> bool {
+    let is_option = |word: &&str| word.starts_with('-');
+    let mut behind = words.iter().skip(argv.len());
+    let is_led = argv.len() == 1 && behind.clone().next().is_some_and(is_option);
+    argv.iter().any(is_option) || (is_led && behind.any(is_subcommand))
+}
+
+fn is_subcommand(word: &&str) -> bool {
+    word.starts_with(|first: char| first.is_ascii_lowercase())
+        && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 /// The beginning alone; the program must lie outside of what the model can write.
@@ -84,6 +106,11 @@ pub fn offer(verdict: &Verdict, command: &str, sets: &[&RuleSet], (programs, now
         return None;
     }
     let words = segment.plain()?;
+    let look = Look::of(segment);
+    let is_sure = |reason: &Reason| behind(reason, sets).is_none_or(|rule| rule.tightens(&look) == Hit::Yes);
+    if !judged.reasons.iter().filter(|reason| reason.decision == Decision::Ask).all(is_sure) {
+        return None;
+    }
     let count = beginning(&words, judged, sets);
     let (argv, rest) = words.split_at_checked(count)?;
     let plain = Grant { argv: argv.iter().map(|word| (*word).to_owned()).collect(), ..Grant::default() };
@@ -102,22 +129,18 @@ pub fn offer(verdict: &Verdict, command: &str, sets: &[&RuleSet], (programs, now
     (lint(&grant).is_ok() && covers(&grant, segment, (programs, now_ms))).then_some(grant)
 }
 
-/// How many words the rule behind a reason names, where it is one about commands.
-fn named_by(reason: &Reason, sets: &[&RuleSet]) -> Option<usize> {
+/// The rule behind a reason, where it is one about commands. Of rules that might be meant it is the first one.
+fn behind<'a>(reason: &Reason, sets: &[&'a RuleSet]) -> Option<&'a CommandRule> {
     let set = sets.iter().find(|set| set.layer == reason.layer)?;
     let rule = set.rules.iter().find(|rule| rule.id == reason.rule)?;
-    if let Subject::Command(rule) = &rule.subject { Some(rule.argv.len()) } else { None }
+    if let Subject::Command(rule) = &rule.subject { Some(rule) } else { None }
 }
 
 /// How many words make the beginning: as many as the rule names that asks, and the subcommand; behind a
 /// runner also what it runs.
 fn beginning(words: &[&str], judged: &Judged, sets: &[&RuleSet]) -> usize {
     let asks = |reason: &&Reason| reason.decision == Decision::Ask;
-    let rules = judged.reasons.iter().filter(asks).filter_map(|reason| named_by(reason, sets));
-    let is_subcommand = |word: &&str| {
-        word.starts_with(|first: char| first.is_ascii_lowercase())
-            && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-    };
+    let rules = judged.reasons.iter().filter(asks).filter_map(|reason| Some(behind(reason, sets)?.argv.len()));
     let own = if words.get(1).is_some_and(is_subcommand) { 2 } else { 1 };
     let named = rules.max().unwrap_or(0).max(own).max(launch::least(words));
     // Each further word of these is one more task, or sets what a task uses.
@@ -319,6 +342,66 @@ mod tests {
         relax(&mut late, "git push", (&[("user", grant), ("task", never)], &sets), (None, u64::MAX));
         assert_eq!(late.decision, Decision::Allow);
         assert_eq!(late.commands[0].reasons.last().map(|reason| (reason.layer, reason.rule.as_str())), Some((Layer::Grant, "g")));
+    }
+
+    const KUBE: &str = "unmatched_commands = \"ask\"\n[[rule]]\nid = \"del\"\nargv = [\"kubectl\", \"delete\"]\ndecision = \"ask\"\n\
+        [[rule]]\nid = \"exec\"\nargv = [\"kubectl\", \"exec\"]\ndecision = \"ask\"\n\
+        [[rule]]\nid = \"deploys\"\nargv = [\"kubectl\", \"delete\", \"deployment\"]\ndecision = \"ask\"\n";
+
+    /// An option before the word that says what is done: a beginning that ends there would be about all that the
+    /// program does.
+    #[test]
+    fn nothing_is_offered_that_ends_before_what_is_done() {
+        for (command, more, argv) in [
+            ("kubectl -n dev delete pod x", KUBE, None),
+            ("kubectl -n dev delete pod x", "unmatched_commands = \"ask\"", None),
+            ("kubectl --namespace=dev get pods", "unmatched_commands = \"ask\"", None),
+            ("kubectl delete -n dev deployment shop", KUBE, None),
+            ("kubectl delete pod x", KUBE, Some("kubectl delete")),
+            ("kubectl delete -n dev pod x", KUBE, Some("kubectl delete")),
+            ("kubectl delete deployment shop", KUBE, Some("kubectl delete deployment")),
+            ("git -C . push origin x", "", None),
+            ("git -C . push origin x", "unmatched_commands = \"ask\"", None),
+            ("git push -f origin prod", PROD, None),
+            ("pytest -q tests/x.py", "unmatched_commands = \"ask\"", Some("pytest")),
+            ("ls -l", "unmatched_commands = \"ask\"", Some("ls")),
+        ] {
+            let found = offered(command, more);
+            assert_eq!(found.as_ref().map(|grant| grant.argv.join(" ")).as_deref(), argv, "{command}");
+        }
+    }
+
+    #[test]
+    fn a_grant_answers_no_rule_that_only_might_be_meant() {
+        let grant = |argv: &str, options: &[&str], example: &str| Grant {
+            argv: argv.split(' ').map(str::to_owned).collect(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+            example: example.to_owned(),
+            id: "g".to_owned(),
+            ..Grant::default()
+        };
+        let with_option = || grant("kubectl delete", &["-n"], "kubectl delete -n dev pod x");
+        // As earlier releases offered them.
+        let (cut, bare) = (grant("kubectl -n", &[], "kubectl -n dev delete pod x"), grant("kubectl", &["-n"], "kubectl -n dev delete pod x"));
+        for (granted, command, expected) in [
+            (with_option(), "kubectl delete -n prod pod y", Decision::Allow),
+            (with_option(), "kubectl delete -n prod deployment shop", Decision::Ask),
+            (with_option(), "kubectl delete deployment shop", Decision::Ask),
+            (cut.clone(), "kubectl -n prod delete deployment shop", Decision::Ask),
+            (cut.clone(), "kubectl -n prod exec shop rm", Decision::Ask),
+            (cut.clone(), "kubectl -n prod scale shop", Decision::Ask),
+            (cut, "kubectl -n dev delete pod x", Decision::Ask),
+            (bare.clone(), "kubectl scale shop", Decision::Ask),
+            (bare, "kubectl -n dev delete pod x", Decision::Ask),
+        ] {
+            let (mut verdict, sets) = verdict(command, KUBE);
+            let name = format!("{} / {command}", granted.argv.join(" "));
+            relaxed(&mut verdict, command, &[("task", granted)], &sets);
+            assert_eq!(verdict.decision, expected, "{name}");
+        }
+        let (mut verdict, sets) = verdict("git -C . push origin prod", "");
+        relaxed(&mut verdict, "git -C . push origin prod", &[("task", grant("git -C", &[], "git -C . push origin x"))], &sets);
+        assert_eq!(verdict.decision, Decision::Ask);
     }
 
     #[test]
