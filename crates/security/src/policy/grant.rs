@@ -382,7 +382,8 @@ mod tests {
         };
         let with_option = || grant("kubectl delete", &["-n"], "kubectl delete -n dev pod x");
         // As earlier releases offered them.
-        let (cut, bare) = (grant("kubectl -n", &[], "kubectl -n dev delete pod x"), grant("kubectl", &["-n"], "kubectl -n dev delete pod x"));
+        let (cut, bare) =
+            (grant("kubectl -n", &[], "kubectl -n dev delete pod x"), grant("kubectl", &["-n"], "kubectl -n dev delete pod x"));
         for (granted, command, expected) in [
             (with_option(), "kubectl delete -n prod pod y", Decision::Allow),
             (with_option(), "kubectl delete -n prod deployment shop", Decision::Ask),
