@@ -226,8 +226,7 @@ fn workspace(places: &Places, layer: Option<&Layer<'_>>) -> Vec<Mount> {
 fn fill_full(cell: &mut Cell, places: &Places, reach: &Reach, layer: Option<Layer<'_>>) {
     let bind = |path: &PathBuf, writable: bool| Mount::Bind { from: path.clone(), to: path.clone(), writable };
     let mut mounts: Vec<Mount> = reach.links.iter().map(|(at, target)| Mount::Link { at: at.clone(), target: target.clone() }).collect();
-    mounts.extend(reach.roots.iter().map(|root| bind(root, false)));
-    mounts.extend(reach.holes.iter().map(|at| Mount::Mask { at: at.clone() }));
+    mounts.extend(reach.mounts());
     if places.access.reads {
         mounts.extend(places.git.iter().map(|dir| bind(dir, false)));
         mounts.extend(places.git.iter().flat_map(|dir| sockets(dir)).map(|at| Mount::Mask { at }));

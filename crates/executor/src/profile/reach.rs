@@ -3,7 +3,7 @@
 //! Invariant: the user's home itself, its parents, and hidden paths are never roots.
 
 use crate::options::SandboxOptions;
-use crate::wire::Rules;
+use crate::wire::{Mount, Rules};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -123,6 +123,9 @@ const MANAGERS: &[&str] = &[
     "mambaforge",
 ];
 
+/// A directory with more entries than this is shown whole, and its hidden ones are covered: each mount costs time.
+const MOST_ENTRIES: usize = 1_000;
+
 /// What can be read.
 #[derive(Debug, Default)]
 pub struct Reach {
@@ -130,6 +133,9 @@ pub struct Reach {
     pub roots: Vec<PathBuf>,
     /// Hidden paths within them.
     pub holes: Vec<PathBuf>,
+    /// Hidden names within them that a mount over the name would not keep hidden: whoever saves such a file by
+    /// renaming a new one over it takes the mount away, and what does not exist yet can not be mounted over.
+    fragile: Vec<PathBuf>,
     /// Links of the root directory, such as `/bin`.
     pub links: Vec<(PathBuf, PathBuf)>,
 }
@@ -163,8 +169,53 @@ impl Reach {
         roots.extend(extra.iter().filter_map(|path| path.canonicalize().ok()));
         let outer = |root: &PathBuf| !roots.iter().any(|other| other != root && root.starts_with(other));
         let roots: Vec<PathBuf> = roots.iter().filter(|root| outer(root)).cloned().collect();
-        let holes = hidden.into_iter().filter(|hole| roots.iter().any(|root| hole.starts_with(root) && hole != root)).collect();
-        Self { roots, holes, links }
+        let is_within = |hole: &PathBuf| roots.iter().any(|root| hole.starts_with(root) && hole != root);
+        // Of the system's own files a daemon of another user can read no more than it is shown anyway.
+        let is_root = rustix::process::geteuid().is_root();
+        let is_others = |name: &PathBuf| !is_root && SYSTEM.iter().any(|root| name.starts_with(root));
+        let placed = |name: PathBuf| match (name.parent().map(Path::canonicalize), name.file_name()) {
+            (Some(Ok(parent)), Some(last)) => parent.join(last),
+            _ => name,
+        };
+        let named = names(options, home.as_deref()).into_iter().map(placed);
+        let fragile = named.filter(|name| is_within(name) && !name.is_dir() && !is_others(name)).collect();
+        let holes = hidden.into_iter().filter(is_within).collect();
+        Self { roots, holes, fragile, links }
+    }
+
+    /// The mounts that show a root. Directories on the way to a fragile name are made anew, with each entry but
+    /// the hidden ones by itself; the other hidden paths are covered.
+    #[must_use]
+    pub fn mounts(&self) -> Vec<Mount> {
+        let mut mounts = Vec::new();
+        for root in &self.roots {
+            self.show(root, &mut mounts);
+        }
+        mounts.extend(self.holes.iter().map(|at| Mount::Mask { at: at.clone() }));
+        mounts
+    }
+
+    fn show(&self, path: &Path, mounts: &mut Vec<Mount>) {
+        let whole = Mount::Bind { from: path.to_owned(), to: path.to_owned(), writable: false };
+        if !self.fragile.iter().any(|name| name != path && name.starts_with(path)) {
+            mounts.push(whole);
+            return;
+        }
+        let entries: Vec<_> = std::fs::read_dir(path).into_iter().flatten().flatten().take(MOST_ENTRIES + 1).collect();
+        if entries.len() > MOST_ENTRIES {
+            mounts.push(whole);
+            return;
+        }
+        for entry in entries {
+            let at = entry.path();
+            if self.holes.contains(&at) || self.fragile.contains(&at) {
+                continue;
+            }
+            match std::fs::read_link(&at) {
+                Ok(target) => mounts.push(Mount::Link { at, target }),
+                Err(_) => self.show(&at, mounts),
+            }
+        }
     }
 
     /// Whether a path can be read.
@@ -176,13 +227,18 @@ impl Reach {
     }
 }
 
+/// The names of everything that is never shown, also of what does not exist.
+fn names(options: &SandboxOptions, home: Option<&Path>) -> Vec<PathBuf> {
+    let own = [&options.runs_dir, &options.homes_dir, &options.cache_dir];
+    let mut names: Vec<PathBuf> = options.hidden.iter().chain(own).cloned().collect();
+    names.extend(SYSTEM_SECRETS.iter().map(PathBuf::from));
+    names.extend(home.iter().flat_map(|home| HOME_SECRETS.iter().map(move |name| home.join(name))));
+    names
+}
+
 /// Everything that is never shown, links resolved.
 pub fn hidden(options: &SandboxOptions, home: Option<&Path>) -> Vec<PathBuf> {
-    let own = [&options.runs_dir, &options.homes_dir, &options.cache_dir];
-    let mut hidden: Vec<PathBuf> = options.hidden.iter().chain(own).cloned().collect();
-    hidden.extend(SYSTEM_SECRETS.iter().map(PathBuf::from));
-    hidden.extend(home.iter().flat_map(|home| HOME_SECRETS.iter().map(move |name| home.join(name))));
-    let mut resolved: Vec<PathBuf> = hidden.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    let mut resolved: Vec<PathBuf> = names(options, home).iter().filter_map(|path| path.canonicalize().ok()).collect();
     resolved.sort();
     resolved.dedup();
     resolved

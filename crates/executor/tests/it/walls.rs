@@ -108,6 +108,33 @@ both!(what_etc_keeps_for_its_owner_is_not_shown_to_a_command_of_user_0, house, {
     }
 });
 
+/// Programs save a file by renaming a new one over it, which takes away what was mounted over the old one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_hidden_stays_hidden_when_the_host_saves_it_anew() {
+    let Some(mut house) = House::at(Level::Full).await else { return };
+    let shown = house.root().join("shown");
+    std::fs::create_dir_all(shown.join("deeper")).unwrap();
+    std::fs::write(shown.join("plain"), "plain text\n").unwrap();
+    std::os::unix::fs::symlink("plain", shown.join("link")).unwrap();
+    std::fs::write(shown.join("deeper/token"), "first-canary\n").unwrap();
+    house.options.read.push(shown.clone());
+    house.options.hidden.extend(["deeper/token", "late"].map(|name| shown.join(name)));
+    house.sandbox = daemon(&house.options);
+    let path = shown.display();
+    let look = format!("cat {path}/plain {path}/link; cat {path}/deeper/token {path}/late");
+    let unit = house.start(1, &format!("{look}; echo looked; read line; {look}; ls -A {path} {path}/deeper; exit 7")).await;
+    line(unit.as_ref(), "looked").await;
+    std::fs::write(shown.join("deeper/new"), "second-canary\n").unwrap();
+    std::fs::rename(shown.join("deeper/new"), shown.join("deeper/token")).unwrap();
+    std::fs::write(shown.join("late"), "late-canary\n").unwrap();
+    unit.stdin(1, bytes::Bytes::from_static(b"go on\n")).await.unwrap();
+    assert_eq!(end(unit.as_ref()).await.code, Some(7));
+    let output = text(unit.as_ref()).await;
+    assert_eq!(output.matches("plain text").count(), 4, "{output}");
+    assert!(!output.contains("canary") && output.matches("deeper").count() >= 1, "{output}");
+    assert!(output.lines().all(|line| !matches!(line, "token" | "late")), "{output}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_protected_set_holds_at_level_full_missing_paths_too() {
     let Some(house) = House::at(Level::Full).await else { return };
