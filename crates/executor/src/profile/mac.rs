@@ -3,8 +3,9 @@
 //! Directories of the system are left out, because those of macOS are others and are known. Invariant:
 //! nothing is made or changed, and every hidden path is a hole, also one within the worktree.
 
+use super::git::Git;
 use super::reach::{self, Reach};
-use super::{Access, Places, fill_full, git_dirs};
+use super::{Access, Places, fill_full};
 use crate::error::Error;
 use crate::options::{NetworkChoice, SandboxOptions};
 use crate::wire::{Cell, CellLevel, Mount, Rules, Sockets, Walls};
@@ -30,10 +31,12 @@ const HOME_SECRETS: &[&str] = &[
 pub fn mac(options: &SandboxOptions, tree: &Path, (git_dir, common_dir): (&Path, &Path)) -> Result<(Cell, PathBuf), Error> {
     let tree = tree.canonicalize().map_err(Error::files(tree))?;
     let private = settled(&options.homes_dir.join(TaskId(0).to_string()));
+    let home = options.home.as_ref().and_then(|home| home.canonicalize().ok());
+    let hidden = reach::hidden(options, home.as_deref());
     let places = Places {
         tree: tree.clone(),
         access: Access { reads: true, writes: true },
-        git: git_dirs(git_dir, common_dir),
+        git: Git::find((git_dir, common_dir), hidden.clone()),
         home: private.join("home"),
         tmp: private.join("tmp"),
         private,
@@ -42,8 +45,7 @@ pub fn mac(options: &SandboxOptions, tree: &Path, (git_dir, common_dir): (&Path,
     let is_named = |root: &PathBuf| options.read.iter().any(|read| read.canonicalize().is_ok_and(|read| read == *root));
     reach.roots.retain(|root| is_named(root) || !reach::is_system(root));
     reach.links.clear();
-    let home = options.home.as_ref().and_then(|home| home.canonicalize().ok());
-    reach.holes = reach::hidden(options, home.as_deref());
+    reach.holes = hidden;
     reach.holes.extend(home.iter().flat_map(|home| HOME_SECRETS.iter().map(move |name| home.join(name))));
     // A rule can name what is not there yet.
     let own = [&options.runs_dir, &options.homes_dir, &options.cache_dir];

@@ -4,6 +4,7 @@
 //! by name or not at all, and no granted tree shows a hidden path.
 
 mod environment;
+mod git;
 mod home;
 mod mac;
 mod private;
@@ -12,6 +13,7 @@ mod reach;
 use crate::error::Error;
 use crate::options::{NetworkChoice, SandboxOptions};
 use crate::wire::{Cell, CellLevel, Guarded, Mount, Rules, Sockets, Walls};
+use git::Git;
 use reach::Reach;
 use std::path::{Path, PathBuf};
 use tinkerbell_core::layer::{UPPER, WORK};
@@ -55,7 +57,7 @@ pub(crate) struct Places {
     tree: PathBuf,
     /// Whether the worktree is seen, and whether it is written.
     access: Access,
-    git: Vec<PathBuf>,
+    git: Git,
     private: PathBuf,
     home: PathBuf,
     tmp: PathBuf,
@@ -144,7 +146,8 @@ pub fn build(
 
 fn places(options: &SandboxOptions, spec: &ExecSpec) -> Result<Places, Error> {
     let tree = spec.workspace.tree.canonicalize().map_err(Error::files(&spec.workspace.tree))?;
-    let git = git_dirs(&spec.workspace.git_dir, &spec.workspace.common_dir);
+    let home = options.home.as_ref().and_then(|home| home.canonicalize().ok());
+    let git = Git::find((&spec.workspace.git_dir, &spec.workspace.common_dir), reach::hidden(options, home.as_deref()));
     let mut private = options.homes_dir.join(spec.run.task.to_string());
     if spec.env.iter().any(|(key, _)| key == CHECK) {
         private.push("check");
@@ -160,34 +163,6 @@ fn places(options: &SandboxOptions, spec: &ExecSpec) -> Result<Places, Error> {
     }
     let canonical = |dir: &PathBuf| dir.canonicalize().map_err(Error::files(dir));
     Ok(Places { tree, access: Access::of(spec), git, private, home: canonical(&home)?, tmp: canonical(&tmp)? })
-}
-
-/// The git directories of a workspace, and the stores of objects that they lean on.
-fn git_dirs(own: &Path, common: &Path) -> Vec<PathBuf> {
-    let mut git: Vec<PathBuf> = [common, own].iter().filter_map(|dir| dir.canonicalize().ok()).collect();
-    let alternates = std::fs::read_to_string(common.join("objects/info/alternates")).unwrap_or_default();
-    git.extend(alternates.lines().filter_map(|line| Path::new(line).canonicalize().ok()).filter(|dir| is_store(dir)));
-    git
-}
-
-/// Sockets right within a directory, of git's watcher of files for one: that a directory is mounted read-only
-/// keeps nobody from speaking to who listens there.
-fn sockets(dir: &Path) -> Vec<PathBuf> {
-    use std::os::unix::fs::FileTypeExt;
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket())).map(|entry| entry.path()).collect()
-}
-
-/// Whether a directory is a store of git's objects and nothing else: the file that names it may have
-/// come with the repository, and names what a command is to read.
-fn is_store(dir: &Path) -> bool {
-    let is_git = |name: &str| {
-        matches!(name, "pack" | "info")
-            || name.starts_with("tmp_")
-            || (name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
-    };
-    let names = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_git));
-    dir.ends_with("objects") && std::fs::read_dir(dir).is_ok_and(|mut entries| entries.all(names))
 }
 
 /// The working directory, links resolved, inside the tree.
@@ -228,8 +203,9 @@ fn fill_full(cell: &mut Cell, places: &Places, reach: &Reach, layer: Option<Laye
     let mut mounts: Vec<Mount> = reach.links.iter().map(|(at, target)| Mount::Link { at: at.clone(), target: target.clone() }).collect();
     mounts.extend(reach.mounts());
     if places.access.reads {
-        mounts.extend(places.git.iter().map(|dir| bind(dir, false)));
-        mounts.extend(places.git.iter().flat_map(|dir| sockets(dir)).map(|at| Mount::Mask { at }));
+        mounts.extend(places.git.roots.iter().map(|path| bind(path, false)));
+        let hidden = places.git.holes.iter().cloned().chain(places.git.sockets());
+        mounts.extend(hidden.map(|at| Mount::Mask { at }));
         mounts.extend(workspace(places, layer.as_ref()));
     }
     mounts.push(bind(&places.home, true));
@@ -275,7 +251,9 @@ fn fill_landlock(cell: &mut Cell, places: &Places, reach: &Reach) {
     }
     if places.access.reads {
         rules.read.push(places.tree.clone());
-        rules.read.extend(places.git.iter().cloned());
+        for root in &places.git.roots {
+            reach::expand(root, &places.git.holes, &mut rules);
+        }
         rules.read.extend(home::ancestors(&places.tree));
     }
     cell.level = CellLevel::Landlock;

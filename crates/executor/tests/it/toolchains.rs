@@ -2,6 +2,7 @@
 
 use crate::both;
 use crate::house::*;
+use std::path::Path;
 use std::time::Duration;
 use tinkerbell_core::port::{ExecSpec, Level, Sandbox, UnitState, Until};
 use tinkerbell_executor::SandboxOptions;
@@ -115,4 +116,50 @@ both!(git_reads_and_does_not_write, house, {
     assert!(output.contains(" M f") && output.contains("one"), "{output}");
     let (output, code) = run(&house, 2, "git add f && git commit -qm two").await;
     assert!(code != Some(0) && output.contains("index.lock"), "{output}");
+});
+
+both!(git_works_and_what_lies_around_a_shared_directory_is_not_shown, house, {
+    let root = house.root();
+    let repo = root.join("repo");
+    std::fs::create_dir_all(&repo).unwrap();
+    let git = |dir: &Path, args: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.current_dir(dir).args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(args).env("HOME", &root);
+        command.output().is_ok_and(|output| output.status.success())
+    };
+    if !git(&repo, &["init", "-q", "-b", "main"]) {
+        return;
+    }
+    std::fs::write(repo.join("f"), "1\n").unwrap();
+    assert!(git(&repo, &["add", "f"]) && git(&repo, &["commit", "-qm", "one"]));
+    // A bare repository with worktrees in it, and a usual one.
+    let bare = root.join("proj");
+    assert!(git(&root, &["clone", "-q", "--bare", "repo", "proj"]));
+    let mut house = house;
+    for (nth, common) in [bare, repo.join(".git")].into_iter().enumerate() {
+        let work = root.join(format!("work{nth}"));
+        assert!(git(&common, &["worktree", "add", "-q", "-b", "t", work.to_str().unwrap(), "main"]));
+        for (dir, file) in [("other", ".env"), (".ssh", "id"), ("git-crypt", "key"), ("info", "exclude")] {
+            std::fs::create_dir_all(common.join(dir)).unwrap();
+            std::fs::write(common.join(dir).join(file), format!("# canary-{dir}\n")).unwrap();
+        }
+        house.workspace.tree = work;
+        house.workspace.git_dir = common.join(format!("worktrees/work{nth}"));
+        let reads = "echo 2 >> f && git status --short && git diff --stat && git log --oneline && git blame f > /dev/null \
+             && git branch -a && git rev-parse refs/heads/t && git stash list && git check-ignore -q f; \
+             git stash; git commit -qam two";
+        for packed in [false, true] {
+            assert!(!packed || git(&common, &["pack-refs", "--all"]) && git(&common, &["gc", "-q"]));
+            let seq = 1 + 3 * nth as u32 + 10 * u32::from(packed);
+            house.workspace.common_dir = common.clone();
+            let (output, _) = run(&house, seq, reads).await;
+            assert!(output.contains(" M f") && output.contains("one") && output.contains("* t"), "{output}");
+            assert!(!output.contains("fatal") || output.contains("index.lock"), "{output}");
+            let dir = common.display();
+            let (output, _) =
+                run(&house, seq + 1, &format!("cd {dir}; cat other/.env .ssh/id git-crypt/key info/exclude 2>&-; ls -a")).await;
+            let told: Vec<&str> = output.lines().filter(|line| line.contains("canary")).collect();
+            assert_eq!(told, ["# canary-info"], "{output}");
+        }
+    }
 });

@@ -136,3 +136,29 @@ async fn landing_adds_to_no_file_outside() {
     }
     home.run(&["land", &task, "--squash"]).await.exits(0);
 }
+
+/// A bare repository with worktrees in it is a custom; so may an archive be laid out, and then what lies around is
+/// what lay where it was unpacked.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_shared_directory_a_task_sees_what_is_gits() {
+    for level in ["full", "landlock"] {
+        let look = "D=$(sed 's/gitdir: //;s,/worktrees/.*,,' .git); cat $D/other/.env $D/.ssh/id $D/tax.txt; ls -a $D; \
+            git log --oneline; git status --short; git diff --stat; git blame run.sh; git stash list";
+        let mut home = Home::with(vec![exec(look), Turn::text("done")]).await;
+        home.level = level;
+        let shared = home.dir.path().join("shared");
+        home.git(&["clone", "-q", "--bare", ".", shared.to_str().unwrap()]);
+        home.git_in(&shared, &["worktree", "add", "-q", "main", "main"], &[]);
+        for place in ["other/.env", ".ssh/id", "tax.txt"] {
+            std::fs::create_dir_all(shared.join(place).parent().unwrap()).unwrap();
+            std::fs::write(shared.join(place), format!("{CANARY}\n")).unwrap();
+        }
+        // Both ends name each other by relative paths, as they would in an archive.
+        std::fs::write(shared.join("worktrees/main/gitdir"), "../../main/.git\n").unwrap();
+        std::fs::write(shared.join("main/.git"), "gitdir: ../worktrees/main\n").unwrap();
+        home.run(&["run", "--cd", shared.join("main").to_str().unwrap(), "go"]).await.exits(0);
+        let told = home.model.as_ref().unwrap().requests().pop().unwrap().body.to_string();
+        assert!(told.contains(" base") && !told.contains(CANARY), "{level}: {told}");
+        assert!(!told.contains("fatal"), "{level}: {told}");
+    }
+}

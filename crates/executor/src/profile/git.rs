@@ -1,0 +1,204 @@
+//! What a command sees of a repository: the task's own git directory, and of the shared one what git reads.
+//!
+//! A delivered repository chooses which directory is the shared one, and a bare one may stand in a directory with
+//! other things: other worktrees, or whatever lay where an archive was unpacked. Invariant: of a directory that is
+//! not called `.git` only git's own names are granted, and of none what has a name that git does not know.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+/// What git reads of a shared directory that holds other things, too.
+const READ: &[&str] = &[
+    "HEAD",
+    "config",
+    "config.worktree",
+    "info/attributes",
+    "info/exclude",
+    "info/grafts",
+    "info/sparse-checkout",
+    "logs/HEAD",
+    "logs/refs",
+    "packed-refs",
+    "refs",
+    "reftable",
+    "shallow",
+];
+/// Names in a directory called `.git`, beside those that are read: git's, and of its extension for large files.
+const KNOWN: &[&str] = &[
+    "AUTO_MERGE",
+    "addp-hunk-edit.diff",
+    "branches",
+    "commondir",
+    "description",
+    "gc.log",
+    "gc.pid",
+    "gitdir",
+    "hooks",
+    "index",
+    "info",
+    "lfs",
+    "logs",
+    "modules",
+    "objects",
+    "remotes",
+    "rr-cache",
+    "sequencer",
+    "worktrees",
+];
+/// How others of them begin, or end.
+const BEGIN: &[&str] = &["BISECT_", "MERGE_", "NOTES_", "config", "fsmonitor--daemon", "rebase-", "sharedindex."];
+const END: &[&str] = &["_EDITMSG", "_HEAD", "_MSG", ".lock"];
+/// Most unknown names that are hidden one by one; a directory with more of them is granted by name.
+const STRANGERS: usize = 64;
+/// Largest list of borrowed stores.
+const LIST_BYTES: u64 = 1 << 20;
+
+/// What is granted for reading, and what is hidden within it.
+#[derive(Debug, Default)]
+pub struct Git {
+    /// Directories and files, links resolved.
+    pub roots: Vec<PathBuf>,
+    /// Hidden paths within them.
+    pub holes: Vec<PathBuf>,
+}
+
+impl Git {
+    /// Looks at the git directories of a workspace, and at the stores of objects that they lean on. `hidden` is
+    /// what nothing may show.
+    pub fn find((own, common): (&Path, &Path), hidden: Vec<PathBuf>) -> Self {
+        let Ok(common) = common.canonicalize() else { return Self::default() };
+        let mut git = Self { holes: hidden, ..Self::default() };
+        match strangers(&common).filter(|_| common.file_name() == Some(OsStr::new(".git"))) {
+            Some(strangers) => {
+                git.roots.push(common.clone());
+                git.holes.extend(strangers);
+            }
+            None => git.by_name(&common),
+        }
+        git.roots.extend(own.canonicalize().ok().filter(|own| own.starts_with(common.join("worktrees"))));
+        git.roots.extend(borrowed(&common));
+        let roots = &git.roots;
+        git.holes.retain(|hole| roots.iter().any(|root| hole.starts_with(root) && hole != root));
+        git.holes.sort();
+        git.holes.dedup();
+        git
+    }
+
+    /// Names that are not there are left out, and so are links: what they lead to may be anything.
+    fn by_name(&mut self, common: &Path) {
+        let is_real = |path: &PathBuf| path.canonicalize().is_ok_and(|real| real == *path);
+        self.roots.extend(READ.iter().map(|name| common.join(name)).filter(is_real));
+        let objects = common.join("objects");
+        if is_store(&objects) {
+            self.roots.extend(Some(objects).filter(is_real));
+        } else {
+            let entries = std::fs::read_dir(&objects).into_iter().flatten().flatten();
+            let parts = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_part));
+            self.roots.extend(parts.map(|entry| entry.path()).filter(is_real));
+        }
+    }
+
+    /// Sockets right within a directory, of git's watcher of files for one: that a directory is mounted read-only
+    /// keeps nobody from speaking to who listens there.
+    pub fn sockets(&self) -> Vec<PathBuf> {
+        let entries = self.roots.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
+        entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket())).map(|entry| entry.path()).collect()
+    }
+}
+
+/// What stands in a directory under names that git does not know; `None` when that is too much, or can not be listed.
+fn strangers(dir: &Path) -> Option<Vec<PathBuf>> {
+    let is_known = |name: &str| {
+        READ.contains(&name)
+            || KNOWN.contains(&name)
+            || BEGIN.iter().any(|begin| name.starts_with(begin))
+            || END.iter().any(|end| name.ends_with(end))
+    };
+    let strange = |entry: &std::fs::DirEntry| !entry.file_name().to_str().is_some_and(is_known);
+    let found: Vec<PathBuf> =
+        std::fs::read_dir(dir).ok()?.flatten().filter(strange).take(STRANGERS + 1).map(|entry| entry.path()).collect();
+    (found.len() <= STRANGERS).then_some(found)
+}
+
+/// The stores that a list names by absolute paths.
+fn borrowed(common: &Path) -> Vec<PathBuf> {
+    use std::io::Read;
+    let mut list = String::new();
+    let file = std::fs::File::open(common.join("objects/info/alternates"));
+    if file.is_ok_and(|file| file.take(LIST_BYTES).read_to_string(&mut list).is_err()) {
+        return Vec::new();
+    }
+    let named = list.split('\n').map(Path::new).filter(|line| line.is_absolute());
+    named.filter_map(|line| line.canonicalize().ok()).filter(|dir| is_store(dir)).collect()
+}
+
+/// Whether a directory is a store of git's objects and nothing else: the file that names it may have
+/// come with the repository, and names what a command is to read.
+fn is_store(dir: &Path) -> bool {
+    let names = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_part));
+    dir.ends_with("objects") && std::fs::read_dir(dir).is_ok_and(|mut entries| entries.all(names))
+}
+
+/// Whether a name is one of those in a store of objects.
+fn is_part(name: &str) -> bool {
+    let is_fan = name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_fan || matches!(name, "pack" | "info" | "maintenance.lock") || name.starts_with("tmp_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names below a directory that are granted, or hidden.
+    fn below(dir: &Path, paths: &[PathBuf]) -> Vec<String> {
+        paths.iter().map(|path| path.strip_prefix(dir).unwrap().display().to_string()).collect()
+    }
+
+    fn made(dir: &Path, dirs: &[&str], files: &[&str]) {
+        dirs.iter().for_each(|name| std::fs::create_dir_all(dir.join(name)).unwrap());
+        files.iter().for_each(|name| std::fs::write(dir.join(name), "x\n").unwrap());
+    }
+
+    #[test]
+    fn a_directory_with_other_things_is_granted_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let common = dir.path().canonicalize().unwrap();
+        let own = common.join("worktrees/own");
+        made(
+            &common,
+            &["objects/pack", "objects/ab", "refs/heads", "worktrees/own", "worktrees/other", ".ssh", "main", "logs", "info"],
+            &["HEAD", "config", ".ssh/id", "main/.env", "logs/of-work", "info/mine", "info/exclude"],
+        );
+        std::os::unix::fs::symlink(common.join(".ssh/id"), common.join("packed-refs")).unwrap();
+        let git = Git::find((&own, &common), Vec::new());
+        assert_eq!(below(&common, &git.roots), ["HEAD", "config", "info/exclude", "refs", "objects", "worktrees/own"]);
+        made(&common, &["objects/mine"], &[]);
+        let mut roots = below(&common, &Git::find((&own, &common), Vec::new()).roots);
+        roots.sort();
+        assert_eq!(roots, ["HEAD", "config", "info/exclude", "objects/ab", "objects/pack", "refs", "worktrees/own"]);
+        // A directory of one's own that is none of this repository's is not granted.
+        made(&common, &["elsewhere"], &[]);
+        let roots = below(&common, &Git::find((&common.join("elsewhere"), &common), Vec::new()).roots);
+        assert!(!roots.contains(&"elsewhere".to_owned()), "{roots:?}");
+    }
+
+    #[test]
+    fn a_usual_git_directory_is_granted_but_for_what_git_does_not_know() {
+        let dir = tempfile::tempdir().unwrap();
+        let common = dir.path().canonicalize().unwrap().join(".git");
+        made(
+            &common,
+            &["objects", "refs", "hooks", "git-crypt", "info"],
+            &["HEAD", "ORIG_HEAD", "packed-refs.lock", "notes.txt", "info/key"],
+        );
+        let hidden = vec![common.join("info/key"), common.clone(), dir.path().to_owned(), PathBuf::from("/etc/shadow")];
+        let git = Git::find((&common, &common), hidden.clone());
+        assert_eq!(below(&common, &git.roots), [""]);
+        assert_eq!(below(&common, &git.holes), ["git-crypt", "info/key", "notes.txt"]);
+        // Far too many of them.
+        (0..=STRANGERS).for_each(|n| made(&common, &[], &[&format!("x{n}")]));
+        let git = Git::find((&common, &common), hidden);
+        assert_eq!((below(&common, &git.roots), git.holes.len()), (vec!["HEAD".into(), "refs".into(), "objects".into()], 0));
+    }
+}
