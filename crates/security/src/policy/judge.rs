@@ -5,7 +5,7 @@
 
 use super::load::RuleSet;
 use super::options::{Decision, Unmatched};
-use super::rule::{Call, Hit, Look, Programs, Rule, Subject};
+use super::rule::{Call, Hit, Look, Programs, Rule, Subject, Target};
 use super::settle::BY_RISK;
 use super::shell::{self, Segment, Split, Word};
 use std::collections::BTreeSet;
@@ -123,6 +123,7 @@ pub fn judge(call: &Call<'_>, command: Option<&str>, sets: &[&RuleSet], programs
         reasons: floor(call),
         commands: split.segments.iter().map(|segment| (Look::of(segment), Judged::new(segment))).collect(),
         opaque: split.opaque,
+        targets: call.writes.iter().map(|path| Target::of(path)).collect(),
         call,
         programs,
     };
@@ -154,6 +155,7 @@ struct Bench<'a> {
     reasons: Vec<Reason>,
     commands: Vec<(Look<'a>, Judged)>,
     opaque: Option<&'static str>,
+    targets: Vec<Target<'a>>,
 }
 
 /// Rules of one set that might match: the first, and how many more. One question is enough for all.
@@ -193,8 +195,8 @@ impl Bench<'_> {
                     self.reasons.push(reason(set, rule, call, &[]));
                 }
                 Subject::Paths(patterns) => {
-                    let hit = |path: &&String| patterns.iter().any(|pattern| pattern.matches(path));
-                    let paths: Vec<&str> = call.writes.iter().filter(hit).map(String::as_str).collect();
+                    let hit = |target: &&Target<'_>| patterns.iter().any(|pattern| pattern.matches(target));
+                    let paths: Vec<&str> = self.targets.iter().filter(hit).map(|target| target.path).collect();
                     if !paths.is_empty() {
                         self.reasons.push(reason(set, rule, call, &paths));
                     }

@@ -6,7 +6,7 @@
 use super::judge::Layer;
 use super::lint;
 use super::options::{Decision, PolicyFile, RuleOptions, Unmatched, Words};
-use super::rule::{Call, CommandRule, Hit, Look, Pattern, Program, Rule, Scope, Subject};
+use super::rule::{Call, CommandRule, Hit, Look, Pattern, Program, Rule, Scope, Subject, Target};
 use super::shell;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -191,7 +191,7 @@ fn matches_example(rule: &Rule, text: &str) -> Result<bool, String> {
             }
             Ok(split.opaque.is_some() || split.segments.iter().any(|segment| words.tightens(&Look::of(segment)) != Hit::No))
         }
-        Subject::Paths(patterns) => Ok(patterns.iter().any(|pattern| pattern.matches(text))),
+        Subject::Paths(patterns) => Ok(patterns.iter().any(|pattern| pattern.matches(&Target::of(text)))),
         Subject::Call => call_example(rule, text),
     }
 }

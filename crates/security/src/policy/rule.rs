@@ -288,8 +288,28 @@ impl Pattern {
 
     /// Whether a path, or a directory above it, fits.
     #[must_use]
-    pub fn matches(&self, path: &str) -> bool {
-        let Self::Names(names) = self else { return is_protected(path) };
+    pub fn matches(&self, path: &Target<'_>) -> bool {
+        match self {
+            Self::Protected => path.is_protected,
+            Self::Names(names) => fits(names, &path.parts),
+        }
+    }
+}
+
+/// A path with what every pattern asks of it, found out once.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// As it was given.
+    pub path: &'a str,
+    /// Its names in lower case, `.` and `..` resolved.
+    parts: Vec<String>,
+    is_protected: bool,
+}
+
+impl<'a> Target<'a> {
+    /// Looks at a path.
+    #[must_use]
+    pub fn of(path: &'a str) -> Self {
         let mut parts: Vec<String> = Vec::new();
         for part in path.split('/') {
             match part {
@@ -300,7 +320,7 @@ impl Pattern {
                 part => parts.push(part.to_ascii_lowercase()),
             }
         }
-        fits(names, &parts)
+        Self { path, parts, is_protected: is_protected(path) }
     }
 }
 
@@ -312,6 +332,9 @@ fn fits(names: &[String], parts: &[String]) -> bool {
         *first = true;
     }
     for name in names {
+        if !ends.contains(&true) {
+            return false;
+        }
         if name == "**" {
             let mut open = false;
             for end in &mut ends {
@@ -320,8 +343,16 @@ fn fits(names: &[String], parts: &[String]) -> bool {
             }
             continue;
         }
-        let one_on = std::iter::once(false).chain(ends.iter().zip(parts).map(|(end, part)| *end && fits_name(name, part)));
-        ends = one_on.collect();
+        // From behind, so that each place is still that of the names before.
+        for at in (0..parts.len()).rev() {
+            let is_end = ends.get(at).is_some_and(|end| *end) && parts.get(at).is_some_and(|part| fits_name(name, part));
+            if let Some(end) = ends.get_mut(at + 1) {
+                *end = is_end;
+            }
+        }
+        if let Some(first) = ends.first_mut() {
+            *first = false;
+        }
     }
     ends.contains(&true)
 }
