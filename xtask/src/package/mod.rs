@@ -88,17 +88,17 @@ pub fn run(words: &[&str]) -> Result<ExitCode> {
 /// # Errors
 /// The release does not build, or a file can not be read or written.
 pub fn pass(names: &[&str], is_to_build: bool) -> Result<Ended> {
-    let mut can = Vec::new();
-    let mut lines = Vec::new();
+    let (mut can, mut skipped) = (Vec::new(), Vec::new());
     for kind in KINDS.iter().filter(|kind| names.is_empty() || names.contains(&kind.name)) {
         match kind.tool.ready()? {
             Ok(tool) => can.push((kind, tool)),
-            Err(why) => lines.push(format!("skipped {}: {why}", kind.name)),
+            Err(why) => skipped.push(format!("{}: {why}", kind.name)),
         }
     }
     if can.is_empty() {
-        return Ok(Ended::Skipped(lines.join("; ")));
+        return Ok(Ended::Skipped(skipped.join("; ")));
     }
+    let mut lines: Vec<String> = skipped.iter().map(|why| format!("skipped {why}")).collect();
     let binary = binary(is_to_build)?;
     let pages = print_pages(&binary)?;
     let mut is_right = true;
