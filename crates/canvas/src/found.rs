@@ -44,6 +44,10 @@ pub fn upwards(cwd: &Path) -> Result<Found> {
                 "name a directory of the tree: --cd DIR",
             ));
         }
+        if gix::path::env::home_dir().and_then(|home| home.canonicalize().ok()).is_some_and(|home| home.starts_with(&found.common_dir)) {
+            let why = format!("its git directory would be {}, which holds a home directory", found.common_dir.display());
+            return Err(astray(top, why, "do not use it; have a repository of your own elsewhere: git clone --bare"));
+        }
         return Ok(found);
     }
     let bare = cwd.ancestors().find(|dir| has(dir, "HEAD") && has(dir, "objects") && has(dir, "refs"));

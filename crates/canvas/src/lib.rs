@@ -8,6 +8,7 @@
 
 mod base;
 mod beneath;
+mod borrowed;
 mod budget;
 mod canvas;
 mod carry;

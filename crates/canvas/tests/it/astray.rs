@@ -277,3 +277,168 @@ fn honest_ways_to_have_a_repository_go_on() {
 fn linked_of(house: &House) -> PathBuf {
     house.dir.path().join("linked")
 }
+
+/// A list leads to a list, a line ends with more than a line feed, and the checkpoints' store reads the list, too.
+#[test]
+fn borrowed_objects_are_found_however_they_are_named() {
+    for form in ["chain", "chain within objects", "carriage return", "nested relative", "climbing, to nothing yet", "quoted"] {
+        let (house, home) = house();
+        let git = house.user().join(".git");
+        let lent = format!("{}\n", home.join(".git/objects").display());
+        let (list, nested): (&str, Option<(&str, &str)>) = match form {
+            "chain" => ("../x\n", Some(("x", &lent))),
+            "chain within objects" => ("zz\n", Some(("objects/zz", &lent))),
+            "carriage return" => ("../y\r\n", None),
+            "nested relative" => ("../x\n", Some(("x", "../../../home/.git/objects\n"))),
+            "quoted" => ("# one\n\"../../../home/.git/objects\"\n", None),
+            _ => ("../../../later/objects\n", None),
+        };
+        symlink(home.join(".git/objects"), git.join("y\r")).unwrap();
+        if let Some((dir, list)) = nested {
+            write(&git.join(dir), "info/alternates", list.as_bytes());
+        }
+        std::fs::write(git.join("objects/info/alternates"), list).unwrap();
+        refused(&house, &house.user(), &home, form);
+    }
+    // A store of its own, and one that stands behind it.
+    let (house, _) = house();
+    let git = house.user().join(".git");
+    write(&git.join("x"), "info/alternates", b"../z\n");
+    std::fs::create_dir(git.join("z")).unwrap();
+    std::fs::write(git.join("objects/info/alternates"), "../x\n").unwrap();
+    open_in(&house, &house.user()).unwrap();
+}
+
+#[test]
+fn lists_of_borrowed_objects_have_a_measure() {
+    let (house, home) = house();
+    let git = house.user().join(".git");
+    let list = git.join("objects/info/alternates");
+    std::fs::write(&list, "../x\n").unwrap();
+    sparse(&git.join("x/info/alternates"), b"", 2 << 30);
+    refused(&house, &house.user(), &home, "a huge list of a list");
+    std::fs::remove_file(git.join("x/info/alternates")).unwrap();
+    std::fs::create_dir(git.join("x/info/alternates")).unwrap();
+    refused(&house, &house.user(), &home, "no file");
+    std::fs::write(&list, (0..300).map(|n| format!("/nothing/{n}\n")).collect::<String>()).unwrap();
+    refused(&house, &house.user(), &home, "many");
+    std::fs::write(&list, "../s0\n").unwrap();
+    (0..8).for_each(|n| write(&git, &format!("s{n}/info/alternates"), format!("../s{}\n", n + 1).as_bytes()));
+    refused(&house, &house.user(), &home, "many in a row");
+    for (from, to) in [("s0", "../s1\n"), ("s1", "../s0\n")] {
+        write(&git, &format!("{from}/info/alternates"), to.as_bytes());
+    }
+    assert!(open_in(&house, &house.user()).is_err(), "in a circle");
+}
+
+fn sparse(path: &Path, head: &[u8], bytes: u64) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, head).unwrap();
+    std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes).unwrap();
+}
+
+type Case<'a> = (&'a str, &'a dyn Fn(&Path, &House));
+
+/// Files that the library reads whole.
+#[test]
+fn delivered_files_have_a_measure() {
+    const GIB: u64 = 1 << 30;
+    let id = |house: &House| format!("{}\n", house.git(&["rev-parse", "HEAD"])).into_bytes();
+    let sorted = b"# pack-refs with: peeled fully-peeled sorted \n".as_slice();
+    let head = |house: &House| [id(house).trim_ascii_end(), b" refs/heads/other\n"].concat();
+    let cases: [Case<'_>; 8] = [
+        ("a reference", &|git, house| sparse(&git.join("refs/heads/main"), &id(house), GIB)),
+        ("a deep one", &|git, house| sparse(&git.join("refs/heads/a/b"), &id(house), 4097)),
+        ("packed, sorted", &|git, _| sparse(&git.join("packed-refs"), sorted, GIB)),
+        ("packed, not sorted", &|git, house| sparse(&git.join("packed-refs"), &head(house), 17 << 20)),
+        ("shallow", &|git, _| sparse(&git.join("shallow"), b"", GIB)),
+        ("a link to a large file", &|git, _| {
+            sparse(&git.join("big"), b"", GIB);
+            symlink("../../big", git.join("refs/heads/link")).unwrap();
+        }),
+        ("a link to a directory that nobody walks", &|git, house| {
+            sparse(&git.join("big/main"), &id(house), GIB);
+            symlink("../../big", git.join("refs/heads/dir")).unwrap();
+        }),
+        ("an include", &|git, house| {
+            sparse(&git.join("big"), b"", 3 * GIB);
+            house.git(&["config", "include.path", "/dev/null"]);
+            std::fs::OpenOptions::new()
+                .append(true)
+                .open(git.join("config"))
+                .and_then(|mut file| std::io::Write::write_all(&mut file, b"[include]\n\tpath = big\n"))
+                .unwrap();
+        }),
+    ];
+    for (what, change) in cases {
+        let (house, home) = house();
+        change(&house.user().join(".git"), &house);
+        refused(&house, &house.user(), &home, what);
+    }
+    // Files that the kernel makes up say that they are empty.
+    for (key, path) in [("core.excludesFile", "/proc/self/mounts"), ("include.path", "/proc/self/maps"), ("include.path", "%(prefix)/x")] {
+        let (house, home) = house();
+        house.git(&["config", key, path]);
+        refused(&house, &house.user(), &home, path);
+    }
+}
+
+/// Monorepos have files of packed references of many megabytes, and some configurations name nothing.
+#[test]
+fn honest_measures_go_on() {
+    let (house, _) = house();
+    let id = house.git(&["rev-parse", "HEAD"]);
+    let lines: String = (0..300_000).map(|n| format!("{id} refs/tags/release-candidate-{n:09}\n")).collect();
+    assert!(lines.len() > 20 << 20);
+    let text = format!("# pack-refs with: peeled fully-peeled sorted \n{lines}");
+    std::fs::write(house.user().join(".git/packed-refs"), text).unwrap();
+    house.git(&["config", "include.path", "/dev/null"]);
+    house.git(&["config", "--add", "include.path", "/not/there"]);
+    house.git(&["config", "core.excludesFile", "/dev/null"]);
+    symlink("main", house.user().join(".git/refs/heads/same")).unwrap();
+    open_in(&house, &house.user()).unwrap();
+    assert_eq!(open_in(&house, &house.user()).unwrap().subdir, "");
+}
+
+/// What is carried goes through no link, on neither side: the task's tree holds the links of a commit.
+#[test]
+fn what_is_carried_goes_through_no_link() {
+    let carried = ["web/node_modules", "deep/er/venv", "door/x", "vendor", "../out", ".", "gone", "pipe"].map(str::to_owned).to_vec();
+    let house = House::with(|options| options.carry = carried);
+    let out = house.dir.path().join("out");
+    write(&out, "secret.txt", b"canary\n");
+    house.write(".gitignore", "node_modules\nvenv\nvendor\npipe\n/door\n");
+    symlink(&out, house.user().join("web")).unwrap();
+    house.commit_all("a link");
+    house.git(&["branch", "evil"]);
+    house.git(&["rm", "-q", "web"]);
+    house.write("web/a.txt", "a\n");
+    house.commit_all("a directory");
+    house.write("web/node_modules/x/i.js", "x\n");
+    house.write("deep/er/venv/bin/run", "run\n");
+    let run = house.user().join("deep/er/venv/bin/run");
+    std::fs::set_permissions(&run, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    symlink(&out, house.user().join("deep/er/venv/link")).unwrap();
+    symlink(&out, house.user().join("door")).unwrap();
+    write(&out, "x/secret.txt", b"canary\n");
+    symlink(&out, house.user().join("vendor")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, house.user().join("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
+        .unwrap();
+    let before = listing(&out, &|_| false);
+    let spec = OpenSpec { task: TASK, cwd: house.user(), base: Some("evil".to_owned()) };
+    let opened = wait(house.canvas.open(spec)).unwrap();
+    assert_eq!(listing(&out, &|_| false), before);
+    let at = |path: &str| opened.workspace.tree.join(path);
+    assert!(at("web").is_symlink() && at("vendor").is_symlink() && at("deep/er/venv/link").is_symlink());
+    assert_eq!(std::fs::read(at("deep/er/venv/bin/run")).unwrap(), b"run\n");
+    assert!(
+        at("deep/er/venv/bin/run")
+            .metadata()
+            .map(|meta| std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o777 == 0o755)
+            .unwrap()
+    );
+    assert!(!at("door").exists() && !at("pipe").exists());
+    let said = opened.notes.join("\n");
+    assert!(said.contains("web/node_modules was not carried") && said.contains("door/x was not carried"), "{said}");
+    assert!(said.contains("deep/er/venv was carried"), "{said}");
+}

@@ -83,6 +83,7 @@ async fn a_directory_laid_out_like_a_repository_is_content() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_git_directory_that_does_not_name_its_tree_back_is_refused() {
     let (home, user) = home().await;
+    let tip = home.git_in(&user, &["rev-parse", "HEAD"], &[]);
     let evil = home.dir.path().join("evil");
     std::fs::create_dir(&evil).unwrap();
     std::fs::write(evil.join(".git"), format!("gitdir: {}\n", user.join(".git").display())).unwrap();
@@ -93,8 +94,15 @@ async fn a_git_directory_that_does_not_name_its_tree_back_is_refused() {
     std::fs::write(home.repo.join(".git/commondir"), format!("{}\n", user.join(".git").display())).unwrap();
     kept(&home, &home.repo, 2, "commondir").await;
     std::fs::remove_file(home.repo.join(".git/commondir")).unwrap();
-    std::fs::write(home.repo.join(".git/objects/info/alternates"), format!("{}\n", user.join(".git/objects").display())).unwrap();
+    let lent = format!("{}\n", user.join(".git/objects").display());
+    std::fs::write(home.repo.join(".git/objects/info/alternates"), &lent).unwrap();
     kept(&home, &home.repo, 2, "alternates").await;
+    // A list that leads to another one.
+    std::fs::write(home.repo.join(".git/objects/info/alternates"), "../x\n").unwrap();
+    std::fs::create_dir_all(home.repo.join(".git/x/info")).unwrap();
+    std::fs::write(home.repo.join(".git/x/info/alternates"), &lent).unwrap();
+    home.git_in(home.dir.path(), &["--git-dir", home.repo.join(".git").to_str().unwrap(), "update-ref", "refs/heads/main", &tip], &[]);
+    kept(&home, &home.repo, 2, "alternates of alternates").await;
 }
 
 /// The user's own word opens what a repository can not open by itself.
@@ -161,4 +169,43 @@ async fn of_a_shared_directory_a_task_sees_what_is_gits() {
         assert!(told.contains(" base") && !told.contains(CANARY), "{level}: {told}");
         assert!(!told.contains("fatal"), "{level}: {told}");
     }
+}
+
+/// An archive without a directory of its own, unpacked in the home: `HEAD`, `objects`, `refs`, `worktrees`, `proj`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_does_not_become_a_shared_directory() {
+    let (home, user) = home().await;
+    let archive = home.dir.path().join("archive");
+    home.git(&["clone", "-q", "--bare", ".", archive.to_str().unwrap()]);
+    home.git_in(&archive, &["worktree", "add", "-q", "proj", "main"], &[]);
+    std::fs::write(archive.join("worktrees/proj/gitdir"), "../../proj/.git\n").unwrap();
+    std::fs::write(archive.join("proj/.git"), "gitdir: ../worktrees/proj\n").unwrap();
+    for entry in std::fs::read_dir(&archive).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::rename(entry.path(), user.join(entry.file_name())).unwrap();
+    }
+    kept(&home, &user.join("proj"), 2, "archive").await;
+}
+
+/// The revision that a task starts from has a link where the user's tree has a directory.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_carried_through_a_link() {
+    let home = Home::with(vec![Turn::text("done")]).await;
+    let out = home.dir.path().join("home");
+    let config = std::fs::read_to_string(home.tb().join("config.toml")).unwrap();
+    home.config(&format!("{config}[workspace]\ncarry = [\"web/node_modules\"]\n"));
+    std::os::unix::fs::symlink(&out, home.repo.join("web")).unwrap();
+    home.git(&["add", "-A"]);
+    home.git(&["commit", "-q", "-m", "link"]);
+    home.git(&["branch", "evil"]);
+    home.git(&["rm", "-q", "web"]);
+    std::fs::create_dir_all(home.repo.join("web/node_modules/x")).unwrap();
+    std::fs::write(home.repo.join("web/node_modules/x/i.js"), "x\n").unwrap();
+    home.run(&["run", "--base", "evil", "go"]).await.exits(0);
+    assert!(!out.join("node_modules").exists());
+    home.git(&["commit", "-q", "-m", "none"]);
+    let task = home.submit(&["go"]).await;
+    home.run(&["wait", &task]).await.exits(0);
+    let tree = PathBuf::from(home.inspect(&task).await["workspace"].as_str().unwrap());
+    assert_eq!(std::fs::read_to_string(tree.join("web/node_modules/x/i.js")).unwrap(), "x\n");
 }

@@ -78,3 +78,41 @@ async fn a_delivered_index_does_not_end_the_daemon() {
     home.run(&["run", "go"]).await.exits(0);
     assert_eq!(home.pid().await, pid);
 }
+
+/// Files of a git directory that say they hold gigabytes, which costs nothing to deliver, and files that have no end.
+#[tokio::test(flavor = "multi_thread")]
+async fn delivered_git_files_without_measure_are_refused() {
+    const GIB: u64 = 1 << 30;
+    let home = Home::with(vec![Turn::text("done")]).await;
+    let tip = home.git(&["rev-parse", "HEAD"]);
+    let git = home.repo.join(".git");
+    let config = std::fs::read_to_string(git.join("config")).unwrap();
+    home.run(&["daemon", "start"]).await.exits(0);
+    let cases = [
+        ("big", String::new(), 3 * GIB, "[include]\n\tpath = big\n"),
+        ("refs/heads/main", format!("{tip}\n"), GIB, ""),
+        ("packed-refs", "# pack-refs with: peeled fully-peeled sorted \n".to_owned(), GIB, ""),
+        ("packed-refs", format!("{tip} refs/heads/x\n"), GIB, ""),
+        ("x/info/alternates", String::new(), GIB, ""),
+        ("description", "it\n".to_owned(), 3, "[include]\n\tpath = /proc/kmsg\n"),
+    ];
+    for (name, head, bytes, more) in cases {
+        let path = git.join(name);
+        let was = std::fs::read(&path).ok();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, head).unwrap();
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(bytes).unwrap();
+        std::fs::write(git.join("config"), format!("{config}{more}")).unwrap();
+        std::fs::write(git.join("objects/info/alternates"), "../x\n").unwrap();
+        let command = home.command(&["run", "go"]);
+        let out = crate::home::finish_within(command, &["run", name], std::time::Duration::from_secs(60)).await;
+        out.exits(2).says("TB-CANVAS-018");
+        assert!(peak_kib(&home).await < 400 << 10, "{name}: {} KiB", peak_kib(&home).await);
+        match was {
+            Some(was) => std::fs::write(&path, was).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+    }
+    std::fs::write(git.join("config"), config).unwrap();
+    home.run(&["run", "go"]).await.exits(0);
+}
