@@ -49,8 +49,10 @@ const KNOWN: &[&str] = &[
 /// How others of them begin, or end.
 const BEGIN: &[&str] = &["BISECT_", "MERGE_", "NOTES_", "config", "fsmonitor--daemon", "rebase-", "sharedindex."];
 const END: &[&str] = &["_EDITMSG", "_HEAD", "_MSG", ".lock"];
-/// Most unknown names that are hidden one by one; a directory with more of them is granted by name.
+/// Most names that are hidden one by one; a directory with more of them is granted by name.
 const STRANGERS: usize = 64;
+/// Most names that are looked at for that.
+const ENTRIES: usize = 4096;
 /// Largest list of borrowed stores.
 const LIST_BYTES: u64 = 1 << 20;
 
@@ -61,6 +63,9 @@ pub struct Git {
     pub roots: Vec<PathBuf>,
     /// Hidden paths within them.
     pub holes: Vec<PathBuf>,
+    /// What git keeps of other worktrees, hidden where that costs nothing else. Rules that only add would have to
+    /// grant each name beside them, and a file that the host replaces meanwhile would be lost to a running command.
+    pub others: Vec<PathBuf>,
 }
 
 impl Git {
@@ -69,14 +74,18 @@ impl Git {
     pub fn find((own, common): (&Path, &Path), hidden: Vec<PathBuf>) -> Self {
         let Ok(common) = common.canonicalize() else { return Self::default() };
         let mut git = Self { holes: hidden, ..Self::default() };
-        match strangers(&common).filter(|_| common.file_name() == Some(OsStr::new(".git"))) {
-            Some(strangers) => {
+        let own = own.canonicalize().ok().filter(|own| own.starts_with(common.join("worktrees")));
+        let others = |path: &Path| Some(path) != own.as_deref();
+        let hidden = || Some((covered(&common, is_strange)?, covered(&common.join("worktrees"), others)?));
+        match hidden().filter(|_| common.file_name() == Some(OsStr::new(".git"))) {
+            Some((strangers, others)) => {
                 git.roots.push(common.clone());
                 git.holes.extend(strangers);
+                git.others = others;
             }
             None => git.by_name(&common),
         }
-        git.roots.extend(own.canonicalize().ok().filter(|own| own.starts_with(common.join("worktrees"))));
+        git.roots.extend(own);
         git.roots.extend(borrowed(&common));
         let roots = &git.roots;
         git.holes.retain(|hole| roots.iter().any(|root| hole.starts_with(root) && hole != root));
@@ -94,7 +103,8 @@ impl Git {
             self.roots.extend(Some(objects).filter(is_real));
         } else {
             let entries = std::fs::read_dir(&objects).into_iter().flatten().flatten();
-            let parts = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_part));
+            let is_kept = |name: &str| is_part(name) && !name.starts_with("tmp_");
+            let parts = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_kept));
             self.roots.extend(parts.map(|entry| entry.path()).filter(is_real));
         }
     }
@@ -107,25 +117,33 @@ impl Git {
     }
 }
 
-/// What stands in a directory under names that git does not know; `None` when that is too much, or can not be listed.
-fn strangers(dir: &Path) -> Option<Vec<PathBuf>> {
+/// What is to be covered in a directory, which need not be there; `None` when it is too much.
+fn covered(dir: &Path, is_covered: impl Fn(&Path) -> bool) -> Option<Vec<PathBuf>> {
+    let entries: Vec<PathBuf> =
+        std::fs::read_dir(dir).into_iter().flatten().flatten().take(ENTRIES + 1).map(|entry| entry.path()).collect();
+    let is_long = entries.len() > ENTRIES;
+    let found: Vec<PathBuf> = entries.into_iter().filter(|path| is_covered(path)).collect();
+    (!is_long && found.len() <= STRANGERS).then_some(found)
+}
+
+/// Whether git does not know a name.
+fn is_strange(path: &Path) -> bool {
     let is_known = |name: &str| {
         READ.contains(&name)
             || KNOWN.contains(&name)
             || BEGIN.iter().any(|begin| name.starts_with(begin))
             || END.iter().any(|end| name.ends_with(end))
     };
-    let strange = |entry: &std::fs::DirEntry| !entry.file_name().to_str().is_some_and(is_known);
-    let found: Vec<PathBuf> =
-        std::fs::read_dir(dir).ok()?.flatten().filter(strange).take(STRANGERS + 1).map(|entry| entry.path()).collect();
-    (found.len() <= STRANGERS).then_some(found)
+    !path.file_name().and_then(OsStr::to_str).is_some_and(is_known)
 }
 
 /// The stores that a list names by absolute paths.
 fn borrowed(common: &Path) -> Vec<PathBuf> {
     use std::io::Read;
+    let path = common.join("objects/info/alternates");
     let mut list = String::new();
-    let file = std::fs::File::open(common.join("objects/info/alternates"));
+    // One that is no file might have no end.
+    let file = if path.is_file() { std::fs::File::open(path) } else { return Vec::new() };
     if file.is_ok_and(|file| file.take(LIST_BYTES).read_to_string(&mut list).is_err()) {
         return Vec::new();
     }
@@ -189,12 +207,14 @@ mod tests {
         let common = dir.path().canonicalize().unwrap().join(".git");
         made(
             &common,
-            &["objects", "refs", "hooks", "git-crypt", "info"],
+            &["objects", "refs", "hooks", "git-crypt", "info", "worktrees/own", "worktrees/other"],
             &["HEAD", "ORIG_HEAD", "packed-refs.lock", "notes.txt", "info/key"],
         );
         let hidden = vec![common.join("info/key"), common.clone(), dir.path().to_owned(), PathBuf::from("/etc/shadow")];
-        let git = Git::find((&common, &common), hidden.clone());
-        assert_eq!(below(&common, &git.roots), [""]);
+        let own = common.join("worktrees/own");
+        let git = Git::find((&own, &common), hidden.clone());
+        assert_eq!(below(&common, &git.roots), ["", "worktrees/own"]);
+        assert_eq!(below(&common, &git.others), ["worktrees/other"]);
         assert_eq!(below(&common, &git.holes), ["git-crypt", "info/key", "notes.txt"]);
         // Far too many of them.
         (0..=STRANGERS).for_each(|n| made(&common, &[], &[&format!("x{n}")]));

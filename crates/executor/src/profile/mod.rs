@@ -204,7 +204,7 @@ fn fill_full(cell: &mut Cell, places: &Places, reach: &Reach, layer: Option<Laye
     mounts.extend(reach.mounts());
     if places.access.reads {
         mounts.extend(places.git.roots.iter().map(|path| bind(path, false)));
-        let hidden = places.git.holes.iter().cloned().chain(places.git.sockets());
+        let hidden = places.git.holes.iter().chain(&places.git.others).cloned().chain(places.git.sockets());
         mounts.extend(hidden.map(|at| Mount::Mask { at }));
         mounts.extend(workspace(places, layer.as_ref()));
     }
