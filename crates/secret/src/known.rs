@@ -85,9 +85,7 @@ impl Known {
     /// Whether a text holds a value that the user gave us; what a repository taught does not count.
     #[must_use]
     pub fn is_own_in(&self, text: &str) -> bool {
-        let values = self.values();
-        let own = Redactor::new(values.iter().filter(|(name, _)| name != OF_REPOSITORY));
-        matches!(own.redact(text), Cow::Owned(_))
+        matches!(self.own().redact(text), Cow::Owned(_))
     }
 
     /// The redactor of this moment.
@@ -120,6 +118,20 @@ impl Known {
             Cow::Borrowed(text) => crate::patterns::hide(text),
             Cow::Owned(text) => Cow::Owned(crate::patterns::hide(&text).into_owned()),
         }
+    }
+
+    /// The text without the values that the user gave us, and with those that a repository taught: for what
+    /// somebody approves, because whoever writes that file would choose what they do not see.
+    #[must_use]
+    pub fn redact_own<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match self.own().redact(text) {
+            Cow::Owned(clean) => Cow::Owned(clean),
+            Cow::Borrowed(_) => Cow::Borrowed(text),
+        }
+    }
+
+    fn own(&self) -> Redactor {
+        Redactor::new(self.values().iter().filter(|(name, _)| name != OF_REPOSITORY))
     }
 
     /// Switches the rules about looks on or off.
@@ -272,6 +284,7 @@ mod tests {
         known.learn([named("KEY", "the-users-key"), named(OF_REPOSITORY, "--strict")]);
         assert!(known.is_own_in("test the-users-key") && !known.is_own_in("check --strict"));
         assert_eq!(known.redact("check --strict"), "check [secret git credential]");
+        assert_eq!(known.redact_own("check --strict the-users-key"), "check --strict [secret KEY]");
     }
 
     #[test]

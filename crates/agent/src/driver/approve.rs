@@ -42,7 +42,7 @@ pub async fn ask(stage: &Stage, seq: Seq, call: &Call, (tool, plan): (Arc<dyn To
         seq,
         kind: QuestionKind::Approval,
         title: title.clone(),
-        body: stage.clean(&body),
+        body: stage.clean_own(&body),
         digest: digest.clone(),
         facts,
         lasts_ms: stage.options.question_lasts_ms,
@@ -85,7 +85,7 @@ async fn stuck(stage: &Stage, seq: Seq, (title, body, like): (String, String, St
         seq,
         kind: QuestionKind::Answer,
         title,
-        body: stage.clean(&body),
+        body: stage.clean_own(&body),
         digest: hash(&["stuck", &like]),
         lasts_ms: stage.options.question_lasts_ms,
         ..Question::default()

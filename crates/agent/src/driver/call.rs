@@ -268,7 +268,7 @@ async fn lost(stage: &Stage, seq: Seq, (plan, args): (&ToolPlan, &str), outcome:
     let what = plan.mcp.as_ref().map_or_else(|| "this command".to_owned(), |mcp| format!("the call of {}", mcp.name()));
     let title = format!("the outcome of {what} is unknown; may it run again?");
     let lasts_ms = stage.options.question_lasts_ms;
-    let (kind, body) = (QuestionKind::Unknown, stage.clean(&command));
+    let (kind, body) = (QuestionKind::Unknown, stage.clean_own(&command));
     let asked = Question { seq, kind, title, body, digest, lasts_ms, ..Question::default() };
     let answer = stage.effects.person(asked).await?;
     let said = if answer.text.is_empty() { String::new() } else { format!(" The user said: {}", answer.text) };

@@ -23,8 +23,8 @@ pub async fn refused(stage: &Stage, seq: Seq, call: &Call, tool: &dyn Tool) -> R
         let asked = Question {
             seq,
             kind: QuestionKind::Approval,
-            title: stage.clean(&wanted.title),
-            body: stage.clean(&wanted.body),
+            title: stage.clean_own(&wanted.title),
+            body: stage.clean_own(&wanted.body),
             digest: wanted.digest,
             lasts_ms: stage.options.question_lasts_ms,
             ..Question::default()

@@ -41,7 +41,7 @@ pub async fn shut(stage: &Stage, seq: Seq, verify: &Verify) -> Result<Option<Fau
             seq,
             kind: QuestionKind::Approval,
             title: format!("verify: {}", doubt.why),
-            body: stage.clean(&verify.command),
+            body: stage.clean_own(&verify.command),
             digest: doubt.digest,
             facts: vec![("policy".to_owned(), doubt.policy)],
             lasts_ms: stage.options.question_lasts_ms,

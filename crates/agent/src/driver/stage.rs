@@ -101,6 +101,12 @@ impl Stage {
         self.guard().redact(text)
     }
 
+    /// A text that a person decides on: without the user's own secrets, and with what a repository calls one.
+    /// Whoever writes its git configuration chooses that, and with it what would not be seen.
+    pub fn clean_own(&self, text: &str) -> String {
+        self.house.deps.known.redact_own(text).into_owned()
+    }
+
     /// Who knows the secrets.
     pub fn guard(&self) -> &dyn Guard {
         &*self.house.deps.guard

@@ -6,6 +6,7 @@ mod world;
 use desk::{Desk, Ended};
 use tinkerbell_core::event::{Event, Finished, Observation, Observed, Op};
 use tinkerbell_core::port::Effects as _;
+use tinkerbell_secret::{OF_REPOSITORY, Secret};
 use world::World;
 
 /// Runs a task to its end or to where it waits.
@@ -117,6 +118,19 @@ async fn a_person_decides_and_the_model_learns_it() {
         assert!(desk.results()[0].contains(expected), "{:?}", desk.results());
         assert_eq!(world.executions().len(), ran);
     }
+}
+
+/// Whoever writes a repository's git configuration chooses what is known of it, but not what a person sees of
+/// what they approve. The user's own values are shown to nobody.
+#[tokio::test]
+async fn what_is_approved_is_shown_without_holes_of_the_repositorys_choice() {
+    let world = World::new(FIX).verify("danger --strict the-users-key");
+    let named = |name: &str, value: &str| (name.to_owned(), Secret::shared(value));
+    world.known.learn([named("KEY", "the-users-key"), named(OF_REPOSITORY, "--strict")]);
+    let (desk, ended) = run(&world).await;
+    let Ended::Person(seq) = ended else { panic!("{ended:?}") };
+    let asked = desk.task().approvals[&seq].asked.clone();
+    assert_eq!((asked.title.as_str(), asked.body.as_str()), ("verify: dangerous", "danger --strict [secret KEY]"));
 }
 
 #[tokio::test]

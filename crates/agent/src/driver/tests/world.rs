@@ -17,6 +17,7 @@ use tinkerbell_core::money::{Price, Usage};
 use tinkerbell_core::port::*;
 use tinkerbell_core::tool::{ToolContext, ToolOutcome, ToolPlan, ToolSpec, ToolStatus, Wrote};
 use tinkerbell_core::words::{GitId, RunId, TaskId, Workspace};
+use tinkerbell_secret::Known;
 use tinkerbell_testkit::fake::FakeClock;
 use tinkerbell_testkit::memory::MemDisk;
 
@@ -41,6 +42,8 @@ pub struct World {
     shuffled: bool,
     window: Option<u64>,
     path: &'static str,
+    /// The values that are known.
+    pub known: Arc<Known>,
     dir: Arc<tempfile::TempDir>,
 }
 
@@ -69,6 +72,7 @@ impl World {
             shuffled: false,
             window: None,
             path: "a.rs",
+            known: Arc::default(),
             dir: Arc::new(tempfile::tempdir().unwrap()),
         }
     }
@@ -123,7 +127,7 @@ impl World {
             clock: Arc::new(FakeClock::eager()),
             env: Arc::new(|_| Vec::new()),
             options: Arc::new(Options::default),
-            known: Arc::default(),
+            known: self.known.clone(),
         })
     }
 
@@ -463,7 +467,7 @@ impl World {
 impl Guard for World {
     fn judge(&self, deed: &Deed) -> Judgement {
         match deed.plan.command.as_deref() {
-            Some("danger") => Judgement::Ask {
+            Some(text) if text.starts_with("danger") => Judgement::Ask {
                 why: "dangerous".to_owned(),
                 digest: "d1gest".to_owned(),
                 policy: "p".to_owned(),
@@ -476,6 +480,6 @@ impl Guard for World {
     }
 
     fn redact(&self, text: &str) -> String {
-        text.replace("s3cretvalue", "[secret K]")
+        self.known.redact(text).replace("s3cretvalue", "[secret K]")
     }
 }
