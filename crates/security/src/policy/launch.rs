@@ -7,16 +7,60 @@
 use super::shell::Word;
 
 /// Programs that run their arguments, whatever they are.
-const LAUNCHERS: [&str; 33] = [
-    "busybox", "chroot", "chrt", "command", "doas", "env", "eval", "exec", "builtin", "flock", "gdb", "ionice", "ltrace", "nice", "nohup",
-    "nsenter", "parallel", "script", "setarch", "setpriv", "setsid", "ssh", "stdbuf", "strace", "su", "sudo", "taskset", "time", "timeout",
-    "unshare", "watch", "xargs", "source",
+const LAUNCHERS: [&str; 37] = [
+    "busybox",
+    "chroot",
+    "chrt",
+    "command",
+    "doas",
+    "env",
+    "eval",
+    "exec",
+    "builtin",
+    "flock",
+    "gdb",
+    "ionice",
+    "ltrace",
+    "nice",
+    "nohup",
+    "nsenter",
+    "parallel",
+    "pkexec",
+    "run0",
+    "runuser",
+    "script",
+    "setarch",
+    "setpriv",
+    "setsid",
+    "ssh",
+    "stdbuf",
+    "strace",
+    "su",
+    "sudo",
+    "systemd-run",
+    "taskset",
+    "time",
+    "timeout",
+    "unshare",
+    "watch",
+    "xargs",
+    "source",
 ];
-/// Interpreters that run a text given as an argument or on standard input.
-const INTERPRETERS: [&str; 22] = [
-    "ash", "awk", "bash", "bun", "csh", "dash", "deno", "fish", "gawk", "ksh", "lua", "mawk", "node", "nodejs", "perl", "php", "pwsh",
-    "python", "python3", "ruby", "sh", "zsh",
+/// Interpreters, and which letters of their short options say what.
+const INTERPRETERS: [Interpreter; 9] = [
+    interpreter(SHELLS, ("csiC", "", "oO")),
+    interpreter(&["python", "pypy"], ("ci", "mWXQ", "WXQ")),
+    interpreter(&["perl"], ("eEmM", "IiFDV", "I")),
+    interpreter(&["ruby"], ("e", "rIiEFCx", "rIEC")),
+    interpreter(&["node", "nodejs", "bun", "deno"], ("epi", "rC", "rC")),
+    interpreter(&["php"], ("rBREa", "dfFtzS", "dtz")),
+    interpreter(&["lua", "luajit"], ("ei", "ljO", "l")),
+    interpreter(AWKS, ("e", "FvfEil", "Fvil")),
+    // Its options are words of their own, and may be cut short.
+    interpreter(&["pwsh"], ("cCeE", "abdfghijklmnopqrstuvwxyzABDFGHIJKLMNOPQRSTUVWXYZ", "")),
 ];
+const SHELLS: &[&str] = &["ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "rbash", "sh", "tcsh", "yash", "zsh"];
+const AWKS: &[&str] = &["awk", "gawk", "mawk", "nawk"];
 /// Options by which other programs run a program of the caller's choice.
 const OPTIONS: [(&str, &[&str]); 8] = [
     ("find", &["-exec", "-execdir", "-ok", "-okdir"]),
@@ -28,8 +72,12 @@ const OPTIONS: [(&str, &[&str]); 8] = [
     ("cargo", &["--config"]),
     ("rg", &["--pre", "--hostname-bin"]),
 ];
-/// Options of interpreters after which a text to run follows.
-const TEXTS: [&str; 10] = ["-c", "-e", "-E", "-r", "-s", "-i", "-p", "-", "--eval", "--command"];
+/// Options of interpreters after which a text to run follows, or with which they read one.
+const TEXTS: [&str; 13] = ["-c", "-e", "-E", "-r", "-s", "-i", "-p", "-", "--eval", "--command", "--init-command", "--print", "--import"];
+/// Long options of interpreters whose value is the next word, so that it is no script.
+const VALUED: [&str; 6] = ["--rcfile", "--init-file", "--require", "--loader", "--conditions", "--check-hash-based-pycs"];
+/// Words with which an interpreter tells about itself, or finds what it runs by itself.
+const TELLING: [&str; 5] = ["--version", "--help", "-V", "-h", "--test"];
 
 /// Programs and subcommands that run what the next word names, or what follows it: a script or task of the
 /// project, or another program. No subcommands: the program does so by itself.
@@ -51,6 +99,21 @@ const RUNNERS: [(&[&str], &[&str], Names); 13] = [
 /// Programs whose every further word is a task of the project, or sets a variable of its file.
 const MAKERS: [&str; 16] =
     ["make", "gmake", "bmake", "just", "task", "rake", "invoke", "inv", "ant", "gradle", "gradlew", "mage", "mvn", "mvnw", "ninja", "fab"];
+
+/// An interpreter runs a text given as an argument or on standard input.
+struct Interpreter {
+    names: &'static [&'static str],
+    /// Letters behind which such a text follows, or with which one is read.
+    texts: &'static str,
+    /// Letters that end a cluster: what follows in the word is their value.
+    ends: &'static str,
+    /// Letters whose value is the next word, where they stand last.
+    valued: &'static str,
+}
+
+const fn interpreter(names: &'static [&'static str], (texts, ends, valued): (&'static str, &'static str, &'static str)) -> Interpreter {
+    Interpreter { names, texts, ends, valued }
+}
 
 /// What the word behind a runner names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,11 +186,11 @@ pub fn options(program: &str) -> &'static [&'static str] {
 pub fn opens(prefix: &[&str], without: &[&str]) -> Option<String> {
     let (program, rest) = prefix.split_first()?;
     let program = name(program);
-    if LAUNCHERS.contains(&program) {
+    if is_launcher(program) {
         return Some(format!("`{program}` runs whatever follows"));
     }
-    if is_interpreter(program) {
-        return match rest.iter().find(|word| is_text_option(word)) {
+    if let Some(kind) = Interpreter::of(program) {
+        return match rest.iter().find(|word| kind.is_text_option(word)) {
             Some(option) => Some(format!("`{program} {option}` runs whatever text follows")),
             None if rest.is_empty() => {
                 Some(format!("`{program}` runs whatever follows; add what it may run, as in [\"python\", \"-m\", \"pytest\"]"))
@@ -151,25 +214,91 @@ pub fn hides(words: &[Word]) -> bool {
     let Some(program) = words.first() else { return false };
     let Some(program) = program.known().map(name) else { return true };
     let rest = words.get(1..).unwrap_or_default();
-    if LAUNCHERS.contains(&program) {
+    if is_launcher(program) {
         return true;
     }
-    let any = |test: &dyn Fn(&str) -> bool| rest.iter().any(|word| word.known().is_some_and(test));
-    if is_interpreter(program) {
-        return rest.is_empty() || any(&|word| is_text_option(word));
+    if let Some(kind) = Interpreter::of(program) {
+        return kind.hides(rest);
     }
     let options = options(program);
+    let any = |test: &dyn Fn(&str) -> bool| rest.iter().any(|word| word.known().is_some_and(test));
     !matches!(program, "make" | "cargo") && any(&|word| options.iter().any(|option| is_option(word, option)))
 }
 
-fn is_interpreter(program: &str) -> bool {
-    // `python3.12` is one, too.
-    let bare = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-    INTERPRETERS.contains(&program) || INTERPRETERS.contains(&bare)
+/// Whether a program runs its arguments. The loader does as well: `/lib64/ld-linux-x86-64.so.2 /usr/bin/git push`.
+fn is_launcher(program: &str) -> bool {
+    LAUNCHERS.contains(&program) || program == "ld.so" || (program.starts_with("ld-") && program.contains(".so"))
 }
 
-fn is_text_option(word: &str) -> bool {
-    TEXTS.contains(&word) || word.starts_with("--eval=") || (word.starts_with('-') && !word.starts_with("--") && word.ends_with('c'))
+impl Interpreter {
+    fn of(program: &str) -> Option<&'static Self> {
+        // `python3.12` is one, too.
+        let bare = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        INTERPRETERS.iter().find(|kind| kind.names.contains(&program) || kind.names.contains(&bare))
+    }
+
+    /// Whether it may run a text that is no file: one among its words, or one that it reads because it is given
+    /// no script.
+    fn hides(&self, rest: &[Word]) -> bool {
+        let (mut has_script, mut is_value) = (false, false);
+        for word in rest {
+            let Some(word) = word.known() else {
+                // What only the shell knows may be an option, as long as no script stands before it.
+                if !has_script {
+                    return true;
+                }
+                continue;
+            };
+            if self.is_text_option(word) || is_input(word) || self.calls(word, has_script) {
+                return true;
+            }
+            let is_option = word.starts_with(['-', '+']);
+            has_script |= !is_value && (!is_option || self.is_module(word));
+            is_value = is_option && self.takes_next(word);
+        }
+        let tells = |word: &Word| word.known().is_some_and(|word| TELLING.contains(&word) || (word == "-v" && !self.is_shell()));
+        !has_script && !rest.first().is_some_and(|word| tells(word) && !(self.is_shell() && word.known() == Some("-V")))
+    }
+
+    fn is_text_option(&self, word: &str) -> bool {
+        let is_long = |option: &&str| option.starts_with("--") && is_option(word, option);
+        if TEXTS.contains(&word) || TEXTS.iter().any(is_long) {
+            return true;
+        }
+        let Some(cluster) = word.strip_prefix('-').filter(|rest| !rest.starts_with('-')) else { return false };
+        let mut read = cluster.chars().take_while(|letter| !self.ends.contains(*letter));
+        word.ends_with('c') || read.any(|letter| self.texts.contains(letter))
+    }
+
+    /// Whether the next word is an option's value.
+    fn takes_next(&self, word: &str) -> bool {
+        let is_cluster = !word.starts_with("--");
+        VALUED.contains(&word) || (is_cluster && word.len() > 1 && word.ends_with(|last| self.valued.contains(last)))
+    }
+
+    /// `python -m pytest` runs what the project names.
+    fn is_module(&self, word: &str) -> bool {
+        self.names.contains(&"python") && word.starts_with("-m")
+    }
+
+    fn is_shell(&self) -> bool {
+        self.names == SHELLS
+    }
+
+    /// Whether a word that is no option is a text, or says that one follows.
+    fn calls(&self, word: &str, has_script: bool) -> bool {
+        if self.names == AWKS {
+            // The ways of a program to others: `system`, a pipe, a function by its name.
+            let is_piped = || word.replace("||", "").contains('|') && !word.starts_with('-');
+            return word.contains("system") || word.contains('@') || is_piped();
+        }
+        !has_script && self.names.contains(&"deno") && matches!(word, "eval" | "repl" | "exec")
+    }
+}
+
+/// Whether a word names what is read from standard input, or from another descriptor.
+fn is_input(word: &str) -> bool {
+    word.contains("dev/stdin") || word.contains("/fd/")
 }
 
 fn is_option(word: &str, option: &str) -> bool {

@@ -158,12 +158,91 @@ fn a_stricter_rule_sees_through_what_can_be_seen_through_and_asks_about_the_rest
         ("cat <<'EOF'\n$(git push)\nEOF", "allow"),
         ("python3 build.py", "allow"),
         ("python3 -c 'x'", "ask"),
+        ("runuser -u x git push", "ask"),
+        ("systemd-run git push", "ask"),
+        ("/lib64/ld-linux-x86-64.so.2 /usr/bin/git push", "ask"),
         ("echo git push", "allow"),
         ("make test", "allow"),
         ("cargo test 2>&1 | tail -5", "allow"),
     ] {
         let got = said(NO_PUSH, command);
         assert!(got.starts_with(expected), "{command}: {got}");
+    }
+}
+
+/// Ordinary calls of interpreters beside every way to hand them a text.
+#[test]
+fn a_text_for_an_interpreter_is_asked_about_however_it_is_given() {
+    for command in [
+        "sh -ce 'git push'",
+        "sh -ec 'git push'",
+        "bash -cx 'git push'",
+        "bash -O extglob -cx 'git push'",
+        "sh -c'git push'",
+        "sh -x <<'E'\ngit push\nE",
+        "sh -o errexit <<'E'\ngit push\nE",
+        "sh -eu",
+        "bash --norc",
+        "echo 'git push' | bash -x",
+        "sh /dev/stdin <<'E'\ngit push\nE",
+        "sh /proc/self/fd/0 <<'E'\ngit push\nE",
+        "sh ../../dev/stdin <<'E'\ngit push\nE",
+        "X=-c; sh $X 'git push'",
+        "fish -C 'git push'",
+        "fish --init-command='git push'",
+        "fish --command='git push'",
+        "python3 -cX",
+        "python3 -Bc 'x'",
+        "python3 -W ignore <<'E'\nx\nE",
+        "python3.12 -",
+        "pypy3 -c x",
+        "perl -we 'system \"git push\"'",
+        "perl -le 'x'",
+        "perl -0777ne 'x'",
+        "perl -M'POSIX;system(q(git push))' x.pl",
+        "ruby -ne 'x'",
+        "ruby -W0e 'x'",
+        "node -pe 'x'",
+        "node --print 'x'",
+        "node --import=data:text/javascript,x x.js",
+        "deno eval 'x'",
+        "bun exec 'git push'",
+        "php -r 'x'",
+        "lua5.3 -eos.execute('git\\ push')",
+        "awk 'BEGIN{system(\"git push\")}'",
+        "gawk 'BEGIN { print \"x\" | \"git push\" }'",
+        "nawk 'BEGIN { f = \"sys\" \"tem\"; @f(\"git push\") }'",
+        "awk \"$PROGRAM\" x",
+    ] {
+        let got = said(NO_PUSH, command);
+        assert!(got.starts_with("ask"), "{command}: {got}");
+    }
+    for command in [
+        "sh build.sh",
+        "sh -eux build.sh --fast",
+        "bash -euo pipefail build.sh",
+        "bash --version",
+        "python3 -m pytest -q tests",
+        "python3 -mpytest",
+        "python3 -V",
+        "python3 -u -W ignore build.py < data",
+        "python3 -X dev build.py \"$FILE\"",
+        "perl -w -Ilib build.pl",
+        "perl -v",
+        "ruby -Ilib -rjson build.rb",
+        "node build.js",
+        "node --test",
+        "node --max-old-space-size=4096 build.js",
+        "deno test",
+        "bun install",
+        "php artisan migrate",
+        "lua -lsocket x.lua",
+        "awk '{ print $1 }' x",
+        "awk -F'|' '$1 == \"a\" || $2 { print $2 }' x",
+        "awk -v n=1 -f count.awk x",
+    ] {
+        let got = said(NO_PUSH, command);
+        assert!(got.starts_with("allow"), "{command}: {got}");
     }
 }
 
