@@ -116,7 +116,7 @@ fn read_tree(repo: &gix::Repository, outside: &Outside<'_>) -> Result<(Leaves, V
     let ignored = Ignored::of(repo, outside.excludes)?;
     let none = Tracked::default();
     let mut walk =
-        Walk { ignored, tracked: &listed.tracked, also: &none, keep_ignored: false, always: |_| false, budget: Budget::default() };
+        Walk { ignored, tracked: &listed.tracked, also: &none, keep_ignored: false, always: |_, _| false, budget: Budget::default() };
     walk.run(&root, &mut visitor)?;
     let UserTree { mut leaves, mut notes, .. } = visitor;
     for (path, leaf) in &listed.kept {

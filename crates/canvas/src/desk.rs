@@ -273,7 +273,7 @@ impl<'a> Desk<'a> {
         let mut changes = trees::diff(&self.store.repo, was.files, is.files)?;
         // A nested repository's own directory is the command's business; ours is checked apart.
         let is_nested = |path: &BString| path.split(|b| *b == b'/').any(|part| part == b".git");
-        changes.retain(|change| snapshot::is_protected(change.path.as_bstr()) && !is_nested(&change.path));
+        changes.retain(|change| snapshot::is_protected_file(change.path.as_bstr()) && !is_nested(&change.path));
         let mut others = Vec::with_capacity(changes.len());
         for change in changes {
             if !self.is_written(&kept.wrote, &change)? {
@@ -310,10 +310,17 @@ impl<'a> Desk<'a> {
         }
         let mut files = trees::flatten(&self.store.repo, is.files)?;
         for change in changes {
-            match change.old {
-                Some(leaf) => files.insert(change.path, leaf),
-                None => files.remove(&change.path),
-            };
+            if let Some(leaf) = change.old {
+                // Nothing stands below a file or a link.
+                let below = BString::from([change.path.as_slice(), b"/"].concat());
+                let inner = files.range(below.clone()..).map(|(path, _)| path).take_while(|path| path.starts_with(&below));
+                for path in inner.cloned().collect::<Vec<_>>() {
+                    files.remove(&path);
+                }
+                files.insert(change.path, leaf);
+            } else {
+                files.remove(&change.path);
+            }
         }
         self.store.put(&files, &is)
     }

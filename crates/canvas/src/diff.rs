@@ -32,7 +32,7 @@ pub fn difference(store: &Store, from: &GitId, to: &GitId, text: bool) -> Result
     let mut cut = 0_usize;
     for change in trees::diff(&store.repo, was.files, is.files)? {
         let hidden = was.ignored.contains(&change.path) || is.ignored.contains(&change.path);
-        if hidden && !crate::snapshot::is_protected(change.path.as_bstr()) {
+        if hidden && !crate::snapshot::is_protected_file(change.path.as_bstr()) {
             continue;
         }
         let (file, hunks) = one(store, &change, text && out.text.len() < TEXT_BYTES)?;

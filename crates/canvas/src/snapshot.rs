@@ -112,7 +112,7 @@ pub fn take(root: &Root, source: &Source<'_>, memory: &mut Memory) -> Result<(Ob
         tracked: source.tracked,
         also: source.also,
         keep_ignored: source.keep_ignored,
-        always: is_protected,
+        always: |path, is_dir| if is_dir { is_protected(path) } else { is_protected_file(path) },
         budget: Budget::default(),
     };
     walk.run(root, &mut raw)?;
@@ -129,6 +129,11 @@ pub fn take(root: &Root, source: &Source<'_>, memory: &mut Memory) -> Result<(Ob
 /// Whether the protected set has the path; ignored or not, such a file counts.
 pub fn is_protected(path: &BStr) -> bool {
     tinkerbell_core::protected::is_protected(&path.to_str_lossy())
+}
+
+/// Whether the protected set has it as the path of what is no directory.
+pub fn is_protected_file(path: &BStr) -> bool {
+    tinkerbell_core::protected::is_protected_file(&path.to_str_lossy())
 }
 
 struct Raw<'a> {

@@ -82,8 +82,8 @@ pub struct Walk<'a> {
     pub also: &'a Tracked,
     /// Whether ignored things count too.
     pub keep_ignored: bool,
-    /// Whether an ignored path counts by its name.
-    pub always: fn(&BStr) -> bool,
+    /// Whether an ignored path counts by its name; with whether it is a directory.
+    pub always: fn(&BStr, bool) -> bool,
     /// What is left for paths that count.
     pub budget: Budget,
 }
@@ -144,7 +144,7 @@ impl Walk<'_> {
     fn leaf(&mut self, at: &At<'_>, name: &BString, (path, stat): (BString, Stat), visitor: &mut dyn Visitor) -> Result<bool> {
         let path = path.as_bstr();
         let ignored = (at.below_ignored || self.ignored.matches(path, false)?) && !self.tracked.has(path);
-        if ignored && !self.keep_ignored && !(self.always)(path) && !self.also.has(path) {
+        if ignored && !self.keep_ignored && !(self.always)(path, false) && !self.also.has(path) {
             return Ok(false);
         }
         self.budget.take(path)?;
@@ -155,7 +155,7 @@ impl Walk<'_> {
     fn directory(&mut self, at: &At<'_>, name: &BString, (path, stat): (BString, Stat), visitor: &mut dyn Visitor) -> Result<bool> {
         let path = path.as_bstr();
         let ignored = at.below_ignored || self.ignored.matches(path, true)?;
-        let wanted = !ignored || self.keep_ignored || (self.always)(path);
+        let wanted = !ignored || self.keep_ignored || (self.always)(path, true);
         if !wanted && !self.tracked.has_below(path) && !self.also.has_below(path) {
             visitor.passed(path);
             return Ok(false);

@@ -18,6 +18,13 @@ pub const NAMES: &[&str] = &[
     ".idea",
     ".zed",
     ".windsurf",
+    ".windsurfrules",
+    ".rules",
+    ".helix",
+    ".amazonq",
+    "crush.md",
+    "crush.json",
+    ".crush.json",
     ".aider.conf.yml",
     ".clinerules",
     ".cursorrules",
@@ -26,6 +33,7 @@ pub const NAMES: &[&str] = &[
     "opencode.json",
     "opencode.jsonc",
     ".roo",
+    ".roorules",
     ".roomodes",
     ".continue",
     ".kiro",
@@ -36,12 +44,18 @@ pub const NAMES: &[&str] = &[
     ".envrc",
     "mise.toml",
     ".mise.toml",
+    "mise.local.toml",
+    ".mise.local.toml",
+    ".mise",
     ".exrc",
     ".vimrc",
     ".nvimrc",
     ".nvim.lua",
     ".dir-locals.el",
     ".gitmodules",
+    ".hg",
+    ".jj",
+    "agent.md",
     "agents.md",
     "agents.override.md",
     "claude.md",
@@ -81,6 +95,9 @@ pub const PATHS: &[&str] = &[
     "bitbucket-pipelines.yml",
     "jenkinsfile",
     ".devcontainer",
+    ".devcontainer.json",
+    ".config/mise",
+    ".config/mise.toml",
     ".husky",
     ".pre-commit-config.yaml",
     "lefthook.yml",
@@ -101,6 +118,40 @@ pub const PATHS: &[&str] = &[
 /// needs no cleaning first.
 #[must_use]
 pub fn is_protected(rel_path: &str) -> bool {
+    let parts = parts(rel_path);
+    if parts.iter().any(|part| NAMES.contains(&part.as_str())) {
+        return true;
+    }
+    PATHS.iter().any(|path| {
+        let wanted = path.split('/');
+        let mut given = parts.iter();
+        wanted.into_iter().all(|name| given.next().is_some_and(|part| part == name))
+    })
+}
+
+/// Whether a path is one of the directories that protected paths stand in: `.github` itself, not what is in it.
+///
+/// As a directory it is free. Anything else there stands for the protected paths: behind a link `.github` every
+/// file of another directory is a workflow or a hook.
+#[must_use]
+pub fn is_above(rel_path: &str) -> bool {
+    let parts = parts(rel_path);
+    let is_beginning = |path: &str| {
+        let mut wanted = path.split('/');
+        parts.iter().all(|part| wanted.next() == Some(part)) && wanted.next().is_some()
+    };
+    !parts.is_empty() && PATHS.iter().any(|path| is_beginning(path))
+}
+
+/// Whether a file or a link is protected at this path: as [`is_protected`], and where it would take the place
+/// of a directory that protected paths stand in.
+#[must_use]
+pub fn is_protected_file(rel_path: &str) -> bool {
+    is_protected(rel_path) || is_above(rel_path)
+}
+
+/// The names of a path, folded.
+fn parts(rel_path: &str) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     for part in rel_path.split('/') {
         match part {
@@ -111,14 +162,7 @@ pub fn is_protected(rel_path: &str) -> bool {
             name => parts.push(folded(name)),
         }
     }
-    if parts.iter().any(|part| NAMES.contains(&part.as_str())) {
-        return true;
-    }
-    PATHS.iter().any(|path| {
-        let wanted = path.split('/');
-        let mut given = parts.iter();
-        wanted.into_iter().all(|name| given.next().is_some_and(|part| part == name))
-    })
+    parts
 }
 
 /// Signs that HFS+ leaves out when it compares names, and others of no width.
@@ -144,7 +188,7 @@ fn folded(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::is_protected;
+    use super::{is_above, is_protected, is_protected_file};
 
     #[test]
     fn configuration_of_agents_editors_and_build_servers_is_protected() {
@@ -165,6 +209,21 @@ mod tests {
             (".github/dependabot.yml", false),
             (".opencode/plugins/x.ts", true),
             ("web/mise.toml", true),
+            ("web/mise.local.toml", true),
+            (".mise/config.toml", true),
+            (".config/mise/config.toml", true),
+            (".config/mise.toml", true),
+            (".config/nextest.toml", false),
+            (".devcontainer.json", true),
+            (".windsurfrules", true),
+            (".rules", true),
+            (".roorules", true),
+            ("AGENT.md", true),
+            ("CRUSH.md", true),
+            (".amazonq/rules/a.md", true),
+            (".helix/languages.toml", true),
+            (".hg/hgrc", true),
+            (".jj/repo/config.toml", true),
             ("QWEN.md", true),
             (".pre-commit-config.yaml", true),
             ("docs/.pre-commit-config.yaml", false),
@@ -191,6 +250,26 @@ mod tests {
         ];
         for (path, want) in cases {
             assert_eq!(is_protected(path), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_directory_takes_no_place_of_one_that_holds_protected_paths() {
+        for (path, want) in [
+            (".github", true),
+            ("./.GitHub.", true),
+            ("x/../.gitlab", true),
+            (".config", true),
+            (".github/workflows", false),
+            (".github/dependabot.yml", false),
+            ("docs/.github", false),
+            (".ci", false),
+            ("docs", false),
+            ("", false),
+            (".", false),
+        ] {
+            assert_eq!(is_above(path), want, "{path}");
+            assert_eq!(is_protected_file(path), want || is_protected(path), "{path}");
         }
     }
 }

@@ -18,7 +18,7 @@ use tinkerbell_core::approval::Approved;
 use tinkerbell_core::effect::{Acted, Attempt, EffectClass, Fallback, Intended, LiveDelta, Question, QuestionKind, Stall};
 use tinkerbell_core::event::{Call, Observation, Observed, PlanStep, ResultSeen};
 use tinkerbell_core::port::{Deed, Grounds, Judgement, Kept, Level, Tool};
-use tinkerbell_core::protected::is_protected;
+use tinkerbell_core::protected::is_protected_file;
 use tinkerbell_core::tool::{Sink, ToolCall, ToolContext, ToolOutcome, ToolPlan, ToolStatus, Wrote};
 use tinkerbell_core::words::Seq;
 
@@ -323,7 +323,7 @@ fn commands(call: &Call, plan: &ToolPlan) -> bool {
 
 /// Whether the call writes protected files, which then were approved.
 fn steers(plan: &ToolPlan) -> bool {
-    plan.writes.iter().any(|path| is_protected(path))
+    plan.writes.iter().any(|path| is_protected_file(path))
 }
 
 async fn checkpoint(stage: &Stage, wrote: Vec<Wrote>, own: Option<Seq>, result: &mut ResultSeen) -> Result<(), Stall> {

@@ -6,14 +6,14 @@
 //! Invariant: each step leaves a state from which doing everything again ends the same.
 
 use super::format::{self, Lower, Record, Upper};
-use super::judge::{self, Kind, Opened, View, is_copied, is_opaque, is_ours, leads_out, printed, raises};
+use super::judge::{self, Kind, Opened, View, is_copied, is_opaque, is_ours, leads_out, printed, raises, steers};
 use super::notes::{self, Notes};
 use super::{APPLIED, Around, KEPT, is_bulky};
 use crate::beneath::{self, PARTIAL, Root, stat_at};
 use crate::budget::{DEPTH, PATH_BYTES};
 use crate::error::{Error, Result};
 use crate::ignored::{Ignored, join};
-use crate::snapshot::{Moment, changed, is_protected};
+use crate::snapshot::{Moment, changed};
 use gix::bstr::{BStr, BString, ByteSlice};
 use rustix::fs::{AtFlags, FileType, Mode, Stat};
 use rustix::io::Errno;
@@ -169,7 +169,10 @@ impl<'a> Apply<'a> {
         if self.task.is_check && !ignored {
             return self.drop_of_check(at, &entry);
         }
-        if !bulky && is_protected(path) {
+        // A directory that held protected files is gone through when it is deleted; a link in its place is one thing.
+        let was = entry.low.as_ref().map_or(Kind::Dir, Kind::of);
+        let is = if entry.kind == Kind::Whiteout { was } else { entry.kind };
+        if !bulky && (steers(path, is) || steers(path, was)) {
             return self.protected(at, &entry);
         }
         self.take(at, &entry)
@@ -320,7 +323,7 @@ impl<'a> Apply<'a> {
     /// where git ignores it, it is only named.
     fn clear_base(&mut self, dir: BorrowedFd<'_>, name: &[u8], (path, bulky, depth): (&BStr, bool, usize)) -> Result<()> {
         let Some(low) = stat_at(dir, name).map_err(self.fail("stat", path))? else { return Ok(()) };
-        if !bulky && is_protected(path) {
+        if !bulky && steers(path, Kind::of(&low)) {
             return self.refuse(path, "protected files cannot be deleted by commands");
         }
         if is_directory(&low) {

@@ -5,6 +5,7 @@
 
 use crate::beneath::{self, kind_of};
 use crate::budget::{DEPTH, PATH_BYTES};
+use crate::snapshot;
 use gix::bstr::{BStr, BString, ByteSlice};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
@@ -55,6 +56,11 @@ pub fn raises(stat: &Stat) -> bool {
 /// Whether a name is the runtime's own.
 pub fn is_ours(name: &[u8]) -> bool {
     name.starts_with(OURS)
+}
+
+/// Whether the protected set has what stands at `path`.
+pub fn steers(path: &BStr, kind: Kind) -> bool {
+    if kind == Kind::Dir { snapshot::is_protected(path) } else { snapshot::is_protected_file(path) }
 }
 
 /// Whether a link at `path` leads out of the tree, as far as its text tells. A `..` behind a name is
@@ -120,7 +126,7 @@ pub fn is_clean(dir: BorrowedFd<'_>, path: &BStr, depth: usize, view: View<'_>) 
         let child: BString = crate::ignored::join(path, &name);
         let Some(stat) = beneath::stat_at(dir, &name)? else { continue };
         let is_barred =
-            child.len() > PATH_BYTES || is_ours(&name) || raises(&stat) || (!view.bulky && crate::snapshot::is_protected(child.as_bstr()));
+            child.len() > PATH_BYTES || is_ours(&name) || raises(&stat) || (!view.bulky && steers(child.as_bstr(), Kind::of(&stat)));
         let is_fine = !is_barred
             && match Kind::of(&stat) {
                 Kind::File => true,

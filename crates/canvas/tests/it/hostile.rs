@@ -178,11 +178,40 @@ fn protected_paths_that_a_command_changed_are_put_back_and_named() {
     write(tree_dir, ".git", b"gitdir: /elsewhere\n");
     write(tree_dir, "a.txt", b"fine\n");
     let taken = house.guarded(&opened, Some(opened.checkpoint.clone()));
-    assert_eq!(taken.restored, [".claude/settings.json", ".envrc", ".github/workflows/ci.yml", ".vscode/tasks.json", "AGENTS.md", ".git"]);
+    assert_eq!(
+        taken.restored,
+        [".claude/settings.json", ".envrc", ".github", ".github/workflows/ci.yml", ".vscode/tasks.json", "AGENTS.md", ".git"]
+    );
     let mut want = was;
     want.insert("a.txt 644".into(), b"fine\n".to_vec());
     assert_eq!(tree(&opened), want);
     assert_eq!(git_in(tree_dir, &["status", "--porcelain"]), " M a.txt");
+    assert_eq!(house.guarded(&opened, Some(taken.id.clone())).restored, Vec::<String>::new());
+}
+
+/// Behind a link `.github` every file of another directory would be a hook or a workflow.
+#[test]
+fn nothing_but_a_directory_stands_where_protected_paths_do() {
+    let house = House::new();
+    house.write("docs/hooks/h.json", "{}\n");
+    house.write(".gitignore", ".gitea\n");
+    symlink("docs", house.user().join(".forgejo")).unwrap();
+    house.commit_all("start");
+    let opened = house.open();
+    let tree_dir = &opened.workspace.tree;
+    let was = tree(&opened);
+    symlink("docs", tree_dir.join(".GitHub")).unwrap();
+    symlink("docs", tree_dir.join(".gitea")).unwrap();
+    write(tree_dir, ".gitlab", b"a file");
+    std::fs::remove_file(tree_dir.join(".forgejo")).unwrap();
+    write(tree_dir, ".forgejo/hooks/h.json", b"{}");
+    write(tree_dir, ".config/ok", b"a directory is free\n");
+    let taken = house.guarded(&opened, Some(opened.checkpoint.clone()));
+    assert_eq!(taken.restored, [".GitHub", ".forgejo", ".gitea", ".gitlab"]);
+    let mut now = tree(&opened);
+    now.retain(|path, _| !path.starts_with(".config"));
+    assert_eq!(now, was);
+    assert_eq!(std::fs::read(tree_dir.join(".config/ok")).unwrap(), b"a directory is free\n");
     assert_eq!(house.guarded(&opened, Some(taken.id.clone())).restored, Vec::<String>::new());
 }
 

@@ -146,6 +146,33 @@ fn what_an_ended_command_wrote_is_taken_over() {
     assert_eq!(read(&opened, "a"), "a\n");
 }
 
+/// Behind a link `.github` every file of another directory would be a hook or a workflow.
+#[test]
+fn refused_is_what_takes_the_place_of_a_directory_of_protected_paths() {
+    let house = House::new();
+    house.write("docs/hooks/h.json", "{}\n");
+    house.write("a/x", "x\n");
+    for name in [".forgejo", ".gitea"] {
+        std::os::unix::fs::symlink("docs", house.user().join(name)).unwrap();
+    }
+    house.commit_all("base");
+    let opened = house.open();
+    let layer = Layer::of(&opened, 7);
+    layer.write("a/ok", "ok\n").link(".GitHub", "docs").write(".gitlab", "a file\n").whiteout(".gitea");
+    layer.write(".forgejo/hooks/h.json", "{}\n").write(".config/ok", "a directory is free\n");
+    layer.end();
+    let (taken, said) = apply(&house, &opened);
+    let mut about: Vec<&str> = said.refused.iter().filter_map(|line| line.split('`').nth(1)).collect();
+    about.sort_unstable();
+    assert_eq!(about, [".GitHub", ".forgejo", ".gitea", ".gitlab"]);
+    assert_eq!(taken.restored, Vec::<String>::new(), "nothing had to be put back");
+    assert_eq!((read(&opened, "a/ok"), read(&opened, ".config/ok")), ("ok\n".into(), "a directory is free\n".into()));
+    assert!(!has(&opened, ".GitHub") && !has(&opened, ".gitlab"));
+    for name in [".forgejo", ".gitea"] {
+        assert_eq!(std::fs::read_link(opened.workspace.tree.join(name)).unwrap(), Path::new("docs"), "{name}");
+    }
+}
+
 #[test]
 fn refused_is_what_steers_raises_or_leads_out() {
     let (house, opened) = with_base();

@@ -194,6 +194,8 @@ fn remove_beneath(tree: &Path, relative: &Path) -> std::io::Result<bool> {
     let path = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name);
     match path.symlink_metadata() {
         Err(_) => Ok(false),
+        // As a directory it is free; what is protected in it is looked at by itself.
+        Ok(meta) if meta.is_dir() && relative.to_str().is_some_and(tinkerbell_core::protected::is_above) => Ok(false),
         Ok(meta) if meta.is_dir() => crate::remove::tree(&path).map(|()| true),
         Ok(_) => std::fs::remove_file(&path).map(|()| true),
     }

@@ -281,7 +281,7 @@ fn present(tree: &Path) -> Vec<PathBuf> {
         }
         if protected::is_protected(name) {
             found.push(path);
-        } else if path.is_dir() && matches!(name.to_ascii_lowercase().as_str(), ".github" | ".gitea" | ".forgejo" | ".gitlab") {
+        } else if path.is_dir() && protected::is_above(name) {
             let inner = std::fs::read_dir(&path).into_iter().flatten().flatten();
             let inner = inner.filter(|e| e.file_name().to_str().is_some_and(|n| protected::is_protected(&format!("{name}/{n}"))));
             found.extend(inner.map(|e| e.path()).filter(|p| !p.is_symlink()));
@@ -300,10 +300,13 @@ fn guarded(tree: &Path) -> Vec<Guarded> {
     present(tree).into_iter().filter_map(one).collect()
 }
 
-/// Protected paths that do not exist, relative to the tree.
+/// Protected paths that do not exist, relative to the tree, and the directories for them: what stands there in
+/// the end must be a directory.
 fn absent(tree: &Path) -> Vec<PathBuf> {
     // The matcher knows names in lower case; the usual spelling of some is another.
     let spelled = ["AGENTS.md", "AGENTS.override.md", "CLAUDE.md", "CLAUDE.local.md", "GEMINI.md", "QWEN.md", "Jenkinsfile"];
-    let names = protected::NAMES.iter().chain(protected::PATHS).chain(&spelled);
+    let mut above: Vec<&str> = protected::PATHS.iter().filter_map(|path| Some(path.split_once('/')?.0)).collect();
+    above.dedup();
+    let names = above.iter().chain(protected::NAMES).chain(protected::PATHS).chain(&spelled);
     names.map(PathBuf::from).filter(|path| tree.join(path).symlink_metadata().is_err()).collect()
 }

@@ -146,13 +146,17 @@ async fn the_protected_set_holds_at_level_full_missing_paths_too() {
         .run(
             1,
             "echo x > .git; rm -f .git; mv .git .g2; echo x > AGENTS.md; mv AGENTS.md A; echo x > .github/workflows/ci.yml; \
-             mv .github .g3; rm -rf .github; mkdir .claude; echo x > .claude/settings.json; echo x > .envrc; echo x > normal; exit 0",
+             mv .github .g3; rm -rf .github; mkdir .claude; echo x > .claude/settings.json; echo x > .envrc; echo x > normal; \
+             mkdir -p docs/ci .gitea .config/mise; ln -s docs .gitlab; echo x > .gitea/free; echo x > .config/mise/config.toml; exit 0",
         )
         .await;
     let read = |name: &str| std::fs::read_to_string(house.tree().join(name)).unwrap_or_default();
     assert_eq!((read(".git"), read("AGENTS.md"), read(".github/workflows/ci.yml")), (before, "real".into(), "real".into()));
     assert!(!house.tree().join(".claude").exists() && !house.tree().join(".envrc").exists());
-    assert_eq!(read("normal"), "x\n");
+    assert_eq!((read("normal"), read(".gitea/free")), ("x\n".into(), "x\n".into()));
+    // A link in the place of their directory would make other files protected ones.
+    assert!(house.tree().join(".gitlab").symlink_metadata().is_err() && house.tree().join("docs/ci").exists(), "{output}");
+    assert!(house.tree().join(".config").exists() && !house.tree().join(".config/mise").exists(), "{output}");
     assert!(output.contains("removed `") && output.contains(".claude"), "{output}");
 }
 

@@ -9,7 +9,7 @@ use super::provenance::{self, Taint};
 use super::rule::Call;
 use super::shell::{self, Split, Word};
 use tinkerbell_core::port::{Grounds, Level};
-use tinkerbell_core::protected::is_protected;
+use tinkerbell_core::protected::is_protected_file;
 
 /// Deletions from which on a call is of high risk.
 const MANY: u32 = 50;
@@ -186,7 +186,7 @@ fn plan(look: &Weighing<'_>, found: &mut Found) {
     if call.runs && call.level == Some(Level::None) {
         found.raise(Risk::High, "it runs without a sandbox");
     }
-    if call.writes.iter().any(|path| is_protected(path)) {
+    if call.writes.iter().any(|path| is_protected_file(path)) {
         found.raise(Risk::High, "it changes what steers agents, editors or build servers");
     }
     match call.deletes {

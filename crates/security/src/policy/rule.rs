@@ -9,7 +9,7 @@ use super::shell::{Segment, Word};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use tinkerbell_core::port::Level;
-use tinkerbell_core::protected::is_protected;
+use tinkerbell_core::protected::is_protected_file;
 
 /// A rule that was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -320,7 +320,7 @@ impl<'a> Target<'a> {
                 part => parts.push(part.to_ascii_lowercase()),
             }
         }
-        Self { path, parts, is_protected: is_protected(path) }
+        Self { path, parts, is_protected: is_protected_file(path) }
     }
 }
 
