@@ -304,7 +304,8 @@ fn guarded(tree: &Path) -> Vec<Guarded> {
 /// the end must be a directory.
 fn absent(tree: &Path) -> Vec<PathBuf> {
     // The matcher knows names in lower case; the usual spelling of some is another.
-    let spelled = ["AGENTS.md", "AGENTS.override.md", "CLAUDE.md", "CLAUDE.local.md", "GEMINI.md", "QWEN.md", "Jenkinsfile"];
+    let spelled =
+        ["AGENT.md", "CRUSH.md", "AGENTS.md", "AGENTS.override.md", "CLAUDE.md", "CLAUDE.local.md", "GEMINI.md", "QWEN.md", "Jenkinsfile"];
     let mut above: Vec<&str> = protected::PATHS.iter().filter_map(|path| Some(path.split_once('/')?.0)).collect();
     above.dedup();
     let names = above.iter().chain(protected::NAMES).chain(protected::PATHS).chain(&spelled);
