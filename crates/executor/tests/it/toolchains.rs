@@ -169,3 +169,33 @@ both!(git_works_and_what_lies_around_a_shared_directory_is_not_shown, house, {
         }
     }
 });
+
+// A usual git directory is shown as it is now, not as it was when the command began.
+both!(what_the_user_packs_meanwhile_is_seen, house, {
+    let root = house.root();
+    let repo = root.join("repo");
+    std::fs::create_dir_all(&repo).unwrap();
+    let git = |args: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.current_dir(&repo).args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(args).env("HOME", &root);
+        command.output().is_ok_and(|output| output.status.success())
+    };
+    if !git(&["init", "-q", "-b", "main"]) {
+        return;
+    }
+    let work = root.join("work");
+    assert!(git(&["commit", "-q", "--allow-empty", "-m", "one"]) && git(&["worktree", "add", "-q", "-b", "t", work.to_str().unwrap()]));
+    let mut house = house;
+    house.workspace.tree = work;
+    house.workspace.common_dir = repo.join(".git");
+    house.workspace.git_dir = repo.join(".git/worktrees/work");
+    let sandbox = daemon(&at_home(&house));
+    let wait = "echo began; n=0; while git rev-parse -q --verify refs/heads/gone > /dev/null && test $n -lt 300; do n=$((n+1)); sleep 0.1; done; \
+         git rev-parse --verify refs/heads/t && git config --get a.b && git log --oneline";
+    assert!(git(&["branch", "gone"]));
+    let unit = sandbox.start(house.spec(1, wait)).await.unwrap();
+    unit.wait(Until { timeout: Duration::from_secs(60), line: Some("began".into()), from: 0 }).await.unwrap();
+    assert!(git(&["pack-refs", "--all"]) && git(&["config", "a.b", "c"]) && git(&["branch", "-D", "gone"]));
+    let ended = end(unit.as_ref()).await;
+    assert_eq!(ended.code, Some(0), "{}", text(unit.as_ref()).await);
+});
