@@ -65,9 +65,17 @@ pub fn facts(cell: &Cell) -> Result<Vec<Fact>, Broken> {
         "writes its own worktree"
     };
     add("sandbox", format!("level {level}, {network}, {tree}"));
-    let reach = serde_json::to_vec(&(&cell.mounts, &cell.rules, cell.sockets)).at(STEP)?;
+    let mounts: Vec<&Mount> = cell.mounts.iter().filter(|mount| !is_of_others(mount)).collect();
+    let reach = serde_json::to_vec(&(mounts, &cell.rules, cell.sockets)).at(STEP)?;
     add("reach", format!("sha256:{}", hex(&Sha256::digest(reach))));
     Ok(found)
+}
+
+/// Whether it covers what git keeps of another worktree: those come and go with other tasks, and what is approved
+/// stays the same.
+fn is_of_others(mount: &Mount) -> bool {
+    let Mount::Mask { at } = mount else { return false };
+    at.parent().is_some_and(|dir| dir.ends_with(".git/worktrees"))
 }
 
 /// Compares an order with the approval that it carries, at this wall time. Blocks while programs are read.
