@@ -16,6 +16,8 @@ use tinkerbell_core::words::Priority;
 
 /// A task may use this much before the next task of its tenant is served. One unit is a token.
 pub const TASK_QUANTUM: u64 = 20_000;
+/// What a step costs at least: it holds a slot, and whose steps cost nothing would never give theirs up.
+const STEP_LEAST: u64 = 500;
 /// A tenant likewise, before the next tenant.
 pub const TENANT_QUANTUM: u64 = 100_000;
 /// A level on which somebody has waited this long in milliseconds gets slots whatever is above it.
@@ -208,7 +210,7 @@ impl Queue {
     /// Ends a member's step: it pays, and wants the next one. Gives the slot to whoever is next,
     /// which is the same member where nobody is more urgent.
     pub fn turn(&mut self, key: Key, cost: u64, now_ms: u64) -> Option<Key> {
-        self.charge(key, cost);
+        self.charge(key, cost.max(STEP_LEAST));
         if self.state(key) == State::Running {
             if self.levels.iter().all(|level| level.ring.is_empty()) && self.claims(key.0).next().is_none() {
                 return Some(key);
