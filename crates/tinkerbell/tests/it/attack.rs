@@ -75,7 +75,8 @@ async fn a_background_command_smuggles_no_protected_file(level: &'static str) {
     // A leave for one protected file, here by the user's waiver, is none for the others.
     let Some(task) = ran(&home, &["run", "--yolo", "--verify", "true", "x"]).await else { return };
     let diff = home.run(&["diff", &task]).await.exits(0).stdout;
-    assert!(diff.contains("src/b.txt") && diff.contains("b/AGENTS.md"), "{level}: {diff}");
+    let log = home.run(&["logs", &task]).await.exits(0).stdout;
+    assert!(diff.contains("src/b.txt") && diff.contains("b/AGENTS.md"), "{level}: {diff}\n{log}");
     assert!(!diff.contains("src/AGENTS.md") && !diff.contains("CLAUDE.md"), "{level}: {diff}");
 }
 
