@@ -24,6 +24,9 @@ fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0)
 modes = termios.tcgetattr(ours)
 child = os.fork()
 if child == 0:
+    # As a login gives them; whoever runs the tests in the background has some of them ignored.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     os.close(ours)
     os.setsid()
     fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
