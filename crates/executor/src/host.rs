@@ -246,7 +246,6 @@ impl HostSandbox {
         result
     }
 
-    /// Every run directory.
     /// Whether one more command of the task may run. A check and a service come when the runtime wants them.
     async fn has_room(&self, spec: &ExecSpec) -> Result<(), Error> {
         if spec.service.is_some() || crate::layer::is_check(spec) {
@@ -256,6 +255,7 @@ impl HostSandbox {
         blocking(move || crowd.enter(&dir, own).map_err(Error::Crowded)).await
     }
 
+    /// Every run directory.
     async fn runs(&self) -> Result<Vec<(RunId, Run)>, Error> {
         let dir = self.options.runs_dir.clone();
         blocking(move || {

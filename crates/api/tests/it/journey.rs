@@ -154,8 +154,8 @@ async fn live_progress_is_shown_only_to_those_who_want_it() {
     assert_eq!(lines(&mut stream, 1).await, ["2"]);
 }
 
-#[tokio::test]
-async fn a_dropped_reader_comes_back_by_itself() {
+/// A stream whose connection was closed after two events.
+async fn dropped() -> (House, EventStream) {
     let house = house().await;
     house.client.submit(&request(), None).await.unwrap();
     play(&house.engine);
@@ -163,19 +163,19 @@ async fn a_dropped_reader_comes_back_by_itself() {
     let mut stream = house.client.events(None, 0, false).await.unwrap();
     assert_eq!(lines(&mut stream, 2).await, ["1", "2"]);
     house.engine.break_after.store(usize::MAX, Ordering::SeqCst);
+    (house, stream)
+}
+
+#[tokio::test]
+async fn a_dropped_reader_comes_back_by_itself() {
+    let (_house, mut stream) = dropped().await;
     assert_eq!(lines(&mut stream, 2).await, ["3 Command Some(\"exec\")", "5 result Some(5) 70"]);
 }
 
 /// Who looks again and again with little patience, as a screen does, loses nothing by that.
 #[tokio::test]
 async fn an_impatient_reader_comes_back_as_well() {
-    let house = house().await;
-    house.client.submit(&request(), None).await.unwrap();
-    play(&house.engine);
-    house.engine.break_after.store(2, Ordering::SeqCst);
-    let mut stream = house.client.events(None, 0, false).await.unwrap();
-    assert_eq!(lines(&mut stream, 2).await, ["1", "2"]);
-    house.engine.break_after.store(usize::MAX, Ordering::SeqCst);
+    let (_house, mut stream) = dropped().await;
     let looks = async {
         loop {
             if let Ok(arrival) = tokio::time::timeout(Duration::from_millis(5), stream.next()).await {
