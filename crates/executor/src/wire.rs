@@ -341,6 +341,9 @@ pub enum FromCell {
         signal: Option<i32>,
         /// What it and its children used.
         rusage: crate::format::Usage,
+        /// Whether nothing of it was left by then.
+        #[serde(default)]
+        is_last: bool,
     },
 }
 

@@ -1,4 +1,4 @@
-//! `__init`: builds the sandbox around itself, waits at the gate, runs the command, reaps.
+//! `init`, at level `landlock` the stage `__init`: builds the sandbox around itself, waits at the gate, runs the command, reaps.
 //!
 //! It stays outside the Landlock domain and the filters of the command, so that the command can
 //! not signal or trace it. Invariant: when the keeper's end of the control socket closes, every
@@ -21,7 +21,19 @@ use std::time::Duration;
 /// Runs the stage: `__init <control descriptor>`.
 pub fn main(args: &[OsString]) -> i32 {
     let number = args.get(2).and_then(|arg| arg.to_str()).unwrap_or("");
-    let Ok(mut control) = Control::inherit(number) else { return 125 };
+    let Ok(control) = Control::inherit(number) else { return 125 };
+    easy_victim();
+    run(control)
+}
+
+/// A heavy build shall die before the user's session does; raising one's own score is always allowed while a
+/// process may be dumped, and where it is not, nothing is lost.
+pub fn easy_victim() {
+    drop(std::fs::write("/proc/self/oom_score_adj", "300"));
+}
+
+/// Builds, waits, runs and reaps; gives the exit code of the stage.
+pub fn run(mut control: Control) -> i32 {
     let built = control.cell().at("read the order").and_then(|cell| prepare(&cell, &mut control).map(|command| (cell, command)));
     let (cell, mut command) = match built {
         Ok(built) => built,
@@ -38,7 +50,7 @@ pub fn main(args: &[OsString]) -> i32 {
         Ok(child) => child,
         Err(error) => {
             eprint_last(&format!("tinkerbell: {}: {error}\n", cell.argv.first().map_or("", String::as_str)));
-            let exit = FromCell::Exit { code: Some(127), signal: None, rusage: Usage::default() };
+            let exit = FromCell::Exit { code: Some(127), signal: None, rusage: Usage::default(), is_last: true };
             // The keeper is gone if this fails; then nobody waits for the word.
             drop(control.send(&exit));
             return 127;
@@ -70,9 +82,6 @@ fn prepare(cell: &Cell, control: &mut Control) -> Result<Command, Broken> {
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     limits(cell.level, &cell.walls);
-    // A heavy build shall die before the user's session does; raising one's own score is always
-    // allowed, and where it is not, nothing is lost.
-    drop(std::fs::write("/proc/self/oom_score_adj", "300"));
     command(cell)
 }
 
@@ -187,6 +196,7 @@ fn serve(mut control: Control, child: &Child) -> i32 {
                 let exit = FromCell::Exit {
                     code: status.exit_status(),
                     signal: status.terminating_signal(),
+                    is_last: is_childless(),
                     rusage: crate::process::children_usage(),
                 };
                 // The keeper is gone if this fails; its end of the socket then ends everything.
@@ -203,6 +213,17 @@ fn serve(mut control: Control, child: &Child) -> i32 {
                 drop(control.wait_end());
                 return 0;
             }
+        }
+    }
+}
+
+/// Whether nobody is left, whom an orphan could come from. Waits for all that have ended.
+fn is_childless() -> bool {
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(None) => return false,
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return true,
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::{At, Broken};
 use crate::wire::{Mount, Walls};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,9 @@ const STAGE: &str = "/tmp";
 const OLD: &str = "/old";
 const NEW: &str = "/new";
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+
+/// How a path is looked up that somebody else may change meanwhile.
+const EXACTLY: ResolveFlags = ResolveFlags::NO_SYMLINKS.union(ResolveFlags::NO_MAGICLINKS);
 
 /// Builds the root and moves into it.
 pub fn build(mounts: &[Mount], walls: &Walls) -> Result<(), Broken> {
@@ -60,7 +63,7 @@ fn devices(shared_bytes: Option<u64>) -> Result<(), Broken> {
         let from = Path::new(OLD).join("dev").join(name);
         if from.exists() {
             let to = dev.join(name);
-            file(&to)?;
+            drop(mount_point(&to, false)?);
             rustix::mount::mount_bind(&from, &to).at(format!("device {name}"))?;
         }
     }
@@ -146,18 +149,15 @@ fn bind(from: &Path, to: &Path, writable: bool) -> Result<(), Broken> {
         other => other.at("open what is bound")?,
     };
     let kind = rustix::fs::fstat(&source).at("look at what is bound")?.st_mode;
-    if rustix::fs::FileType::from_raw_mode(kind).is_dir() {
-        directory(to)?
-    } else {
-        file(to)?
-    }
-    let target = open_exact(to).at("open the mount point")?;
+    let target = mount_point(to, rustix::fs::FileType::from_raw_mode(kind).is_dir())?;
     // With everything below it: in a user namespace the kernel refuses to show what a mount hides.
-    rustix::mount::mount_bind_recursive(by_descriptor(&source), by_descriptor(&target)).at("bind")?;
-    // Opened anew, because the old descriptor stays below the mount.
-    let mounted = open_exact(to).at("open what is bound")?;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
+    let tree = rustix::mount::open_tree(&source, c"", flags).at("take what is bound")?;
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-    set_attributes_of(&mounted, if writable { attributes } else { attributes | libc::MOUNT_ATTR_RDONLY })
+    set_attributes_of(&tree, if writable { attributes } else { attributes | libc::MOUNT_ATTR_RDONLY })?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(&tree, c"", &target, c"", flags).at("bind")
 }
 
 /// Lays a layer over the tree, by descriptors for the same reason as in [`bind`]. Attributes of the
@@ -165,9 +165,7 @@ fn bind(from: &Path, to: &Path, writable: bool) -> Result<(), Broken> {
 fn overlay(tree: &Path, upper: &Path, work: &Path) -> Result<(), Broken> {
     let open = |path: &Path| open_exact(&beneath(OLD, path)).at(format!("open `{}`", path.display()));
     let (lower, upper, work) = (open(tree)?, open(upper)?, open(work)?);
-    let to = beneath(NEW, tree);
-    directory(&to)?;
-    let target = open_exact(&to).at("open the mount point")?;
+    let target = mount_point(&beneath(NEW, tree), true)?;
     let name = |fd: &OwnedFd| by_descriptor(fd).display().to_string();
     let options = format!("lowerdir={},upperdir={},workdir={},userxattr", name(&lower), name(&upper), name(&work));
     let options = CString::new(options).at("mount options")?;
@@ -176,8 +174,24 @@ fn overlay(tree: &Path, upper: &Path, work: &Path) -> Result<(), Broken> {
 }
 
 fn open_exact(path: &Path) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+    rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), EXACTLY)
+}
+
+/// The place of a mount, by no link, made where it is missing.
+fn mount_point(at: &Path, is_dir: bool) -> Result<OwnedFd, Broken> {
+    match open_exact(at) {
+        Err(rustix::io::Errno::NOENT) if is_dir => {
+            directory(at)?;
+            open_exact(at)
+        }
+        Err(rustix::io::Errno::NOENT) => {
+            at.parent().map_or(Ok(()), directory)?;
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat2(CWD, at, flags, Mode::RUSR, EXACTLY)
+        }
+        other => other,
+    }
+    .at(format!("mount point {}", at.display()))
 }
 
 fn by_descriptor(fd: &OwnedFd) -> PathBuf {
@@ -232,13 +246,4 @@ fn directory(path: &Path) -> Result<(), Broken> {
         return Ok(());
     }
     std::fs::create_dir_all(path).at(format!("directory {}", path.display()))
-}
-
-fn file(path: &Path) -> Result<(), Broken> {
-    if path.symlink_metadata().is_ok() {
-        return Ok(());
-    }
-    path.parent().map_or(Ok(()), directory)?;
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::openat(CWD, path, flags, Mode::RUSR).map(drop).at(format!("mount point {}", path.display()))
 }

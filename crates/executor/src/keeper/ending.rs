@@ -30,6 +30,9 @@ impl Keeper {
 
     /// The command's processes, without our own.
     fn processes(&self) -> Vec<Process> {
+        if self.is_over {
+            return Vec::new();
+        }
         let own = self.stages();
         // Nothing leaves its group at a level that has walls, and no look at the whole host is needed.
         let group = self.watch.groups.processes().filter(|_| self.order.cell.level != CellLevel::None);

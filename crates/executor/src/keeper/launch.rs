@@ -143,6 +143,7 @@ fn assemble(parts: Parts) -> Result<Keeper, Broken> {
         watch,
         trailer: None,
         main: None,
+        is_over: false,
         cause: String::new(),
         why: String::new(),
         spent: crate::format::Spent::default(),

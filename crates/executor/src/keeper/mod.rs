@@ -70,6 +70,8 @@ pub(crate) struct Keeper {
     /// Room for the trailer.
     trailer: Option<File>,
     main: Option<Ended>,
+    /// Whether nothing was left behind it.
+    is_over: bool,
     cause: String,
     why: String,
     spent: crate::format::Spent,
@@ -267,7 +269,8 @@ impl Keeper {
                 self.control_text.extend(block.iter().take(count));
                 while let Some(end) = self.control_text.iter().position(|byte| *byte == b'\n') {
                     let line: Vec<u8> = self.control_text.drain(..=end).collect();
-                    if let Ok(FromCell::Exit { code, signal, rusage }) = serde_json::from_slice(&line) {
+                    if let Ok(FromCell::Exit { code, signal, rusage, is_last }) = serde_json::from_slice(&line) {
+                        self.is_over = is_last;
                         self.main.get_or_insert(Ended { code, signal, rusage, at_ms: mono_ms() });
                     }
                 }

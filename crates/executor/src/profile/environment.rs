@@ -4,6 +4,7 @@
 
 use super::Places;
 use super::reach::Reach;
+use super::real::Real;
 use crate::options::{NetworkChoice, SandboxOptions};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -44,7 +45,12 @@ const TRUST: &[&str] =
 
 /// Builds the whole environment.
 #[must_use]
-pub fn build(options: &SandboxOptions, spec: &ExecSpec, level: Level, (places, reach): (&Places, &Reach)) -> Vec<(String, String)> {
+pub fn build(
+    options: &SandboxOptions,
+    spec: &ExecSpec,
+    level: Level,
+    (places, reach, real): (&Places, &Reach, &Real),
+) -> Vec<(String, String)> {
     let mut env: BTreeMap<String, String> = options.env.iter().chain(&spec.env).cloned().collect();
     if let Some(way) = options.way_out.as_ref().filter(|_| options.network == NetworkChoice::Proxy) {
         // Before everything that is fixed: a name in the operator's list must not steer the sandbox.
@@ -67,7 +73,7 @@ pub fn build(options: &SandboxOptions, spec: &ExecSpec, level: Level, (places, r
         private(&mut set, options, places, level);
     }
     let path = env.get("PATH").cloned().unwrap_or_else(|| options.path.clone());
-    env.insert("PATH".into(), if level == Level::None { path } else { readable(&path, places, reach) });
+    env.insert("PATH".into(), if level == Level::None { path } else { readable(&path, (places, reach, real)) });
     env.entry("LANG".into()).or_insert_with(|| "C.UTF-8".into());
     env.into_iter().collect()
 }
@@ -134,10 +140,10 @@ fn way_out(set: &mut impl FnMut(&str, &str), options: &SandboxOptions) {
 }
 
 /// The entries of a PATH that a command can see; the others would only slow every lookup down.
-fn readable(path: &str, places: &Places, reach: &Reach) -> String {
+fn readable(path: &str, (places, reach, real): (&Places, &Reach, &Real)) -> String {
     let is_seen = |entry: &&str| {
         let dir = Path::new(entry);
-        dir.is_absolute() && (dir.starts_with(&places.tree) || reach.shows(dir))
+        dir.is_absolute() && (dir.starts_with(&places.tree) || reach.shows(dir, real))
     };
     let seen: Vec<&str> = path.split(':').filter(is_seen).collect();
     if seen.is_empty() { PATH.to_owned() } else { seen.join(":") }

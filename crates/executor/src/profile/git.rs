@@ -4,6 +4,7 @@
 //! other things: other worktrees, or whatever lay where an archive was unpacked. Invariant: of a directory that is
 //! not called `.git` only git's own names are granted, and of none what has a name that git does not know.
 
+use super::real::Real;
 use std::ffi::OsStr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -71,10 +72,10 @@ pub struct Git {
 impl Git {
     /// Looks at the git directories of a workspace, and at the stores of objects that they lean on. `hidden` is
     /// what nothing may show.
-    pub fn find((own, common): (&Path, &Path), hidden: Vec<PathBuf>) -> Self {
-        let Ok(common) = common.canonicalize() else { return Self::default() };
+    pub fn find((own, common): (&Path, &Path), hidden: Vec<PathBuf>, real: &Real) -> Self {
+        let Ok(common) = real.of(common) else { return Self::default() };
         let mut git = Self { holes: hidden, ..Self::default() };
-        let own = own.canonicalize().ok().filter(|own| own.starts_with(common.join("worktrees")));
+        let own = real.of(own).ok().filter(|own| own.starts_with(common.join("worktrees")));
         let others = |path: &Path| Some(path) != own.as_deref();
         let hidden = || Some((covered(&common, is_strange)?, covered(&common.join("worktrees"), others)?));
         match hidden().filter(|_| common.file_name() == Some(OsStr::new(".git"))) {
@@ -83,10 +84,10 @@ impl Git {
                 git.holes.extend(strangers);
                 git.others = others;
             }
-            None => git.by_name(&common),
+            None => git.by_name(&common, real),
         }
         git.roots.extend(own);
-        git.roots.extend(borrowed(&common));
+        git.roots.extend(borrowed(&common, real));
         let roots = &git.roots;
         git.holes.retain(|hole| roots.iter().any(|root| hole.starts_with(root) && hole != root));
         git.holes.sort();
@@ -95,8 +96,8 @@ impl Git {
     }
 
     /// Names that are not there are left out, and so are links: what they lead to may be anything.
-    fn by_name(&mut self, common: &Path) {
-        let is_real = |path: &PathBuf| path.canonicalize().is_ok_and(|real| real == *path);
+    fn by_name(&mut self, common: &Path, real: &Real) {
+        let is_real = |path: &PathBuf| real.of(path).is_ok_and(|real| real == *path);
         self.roots.extend(READ.iter().map(|name| common.join(name)).filter(is_real));
         let objects = common.join("objects");
         if is_store(&objects) {
@@ -138,7 +139,7 @@ fn is_strange(path: &Path) -> bool {
 }
 
 /// The stores that a list names by absolute paths.
-fn borrowed(common: &Path) -> Vec<PathBuf> {
+fn borrowed(common: &Path, real: &Real) -> Vec<PathBuf> {
     use std::io::Read;
     let path = common.join("objects/info/alternates");
     let mut list = String::new();
@@ -148,7 +149,7 @@ fn borrowed(common: &Path) -> Vec<PathBuf> {
         return Vec::new();
     }
     let named = list.split('\n').map(Path::new).filter(|line| line.is_absolute());
-    named.filter_map(|line| line.canonicalize().ok()).filter(|dir| is_store(dir)).collect()
+    named.filter_map(|line| real.of(line).ok()).filter(|dir| is_store(dir)).collect()
 }
 
 /// Whether a directory is a store of git's objects and nothing else: the file that names it may have
@@ -189,15 +190,15 @@ mod tests {
             &["HEAD", "config", ".ssh/id", "main/.env", "logs/of-work", "info/mine", "info/exclude"],
         );
         std::os::unix::fs::symlink(common.join(".ssh/id"), common.join("packed-refs")).unwrap();
-        let git = Git::find((&own, &common), Vec::new());
+        let git = Git::find((&own, &common), Vec::new(), &Real::default());
         assert_eq!(below(&common, &git.roots), ["HEAD", "config", "info/exclude", "refs", "objects", "worktrees/own"]);
         made(&common, &["objects/mine"], &[]);
-        let mut roots = below(&common, &Git::find((&own, &common), Vec::new()).roots);
+        let mut roots = below(&common, &Git::find((&own, &common), Vec::new(), &Real::default()).roots);
         roots.sort();
         assert_eq!(roots, ["HEAD", "config", "info/exclude", "objects/ab", "objects/pack", "refs", "worktrees/own"]);
         // A directory of one's own that is none of this repository's is not granted.
         made(&common, &["elsewhere"], &[]);
-        let roots = below(&common, &Git::find((&common.join("elsewhere"), &common), Vec::new()).roots);
+        let roots = below(&common, &Git::find((&common.join("elsewhere"), &common), Vec::new(), &Real::default()).roots);
         assert!(!roots.contains(&"elsewhere".to_owned()), "{roots:?}");
     }
 
@@ -212,13 +213,13 @@ mod tests {
         );
         let hidden = vec![common.join("info/key"), common.clone(), dir.path().to_owned(), PathBuf::from("/etc/shadow")];
         let own = common.join("worktrees/own");
-        let git = Git::find((&own, &common), hidden.clone());
+        let git = Git::find((&own, &common), hidden.clone(), &Real::default());
         assert_eq!(below(&common, &git.roots), ["", "worktrees/own"]);
         assert_eq!(below(&common, &git.others), ["worktrees/other"]);
         assert_eq!(below(&common, &git.holes), ["git-crypt", "info/key", "notes.txt"]);
         // Far too many of them.
         (0..=STRANGERS).for_each(|n| made(&common, &[], &[&format!("x{n}")]));
-        let git = Git::find((&common, &common), hidden);
+        let git = Git::find((&common, &common), hidden, &Real::default());
         assert_eq!((below(&common, &git.roots), git.holes.len()), (vec!["HEAD".into(), "refs".into(), "objects".into()], 0));
     }
 }

@@ -4,7 +4,8 @@
 //! nothing is made or changed, and every hidden path is a hole, also one within the worktree.
 
 use super::git::Git;
-use super::reach::{self, Reach};
+use super::reach::{self, Hidden, Reach};
+use super::real::Real;
 use super::{Access, Places, fill_full};
 use crate::error::Error;
 use crate::options::{NetworkChoice, SandboxOptions};
@@ -31,22 +32,22 @@ const HOME_SECRETS: &[&str] = &[
 pub fn mac(options: &SandboxOptions, tree: &Path, (git_dir, common_dir): (&Path, &Path)) -> Result<(Cell, PathBuf), Error> {
     let tree = tree.canonicalize().map_err(Error::files(tree))?;
     let private = settled(&options.homes_dir.join(TaskId(0).to_string()));
-    let home = options.home.as_ref().and_then(|home| home.canonicalize().ok());
-    let hidden = reach::hidden(options, home.as_deref());
+    let real = Real::default();
+    let hidden = Hidden::find(options, &real);
     let places = Places {
         tree: tree.clone(),
         access: Access { reads: true, writes: true },
-        git: Git::find((git_dir, common_dir), hidden.clone()),
+        git: Git::find((git_dir, common_dir), hidden.real.clone(), &real),
         home: private.join("home"),
         tmp: private.join("tmp"),
         private,
     };
-    let mut reach = Reach::find(options, &options.path, &[]);
+    let mut reach = Reach::find(options, &options.path, (&[], &hidden), &real);
     let is_named = |root: &PathBuf| options.read.iter().any(|read| read.canonicalize().is_ok_and(|read| read == *root));
     reach.roots.retain(|root| is_named(root) || !reach::is_system(root));
     reach.links.clear();
-    reach.holes = hidden;
-    reach.holes.extend(home.iter().flat_map(|home| HOME_SECRETS.iter().map(move |name| home.join(name))));
+    reach.holes = hidden.real;
+    reach.holes.extend(hidden.home.iter().flat_map(|home| HOME_SECRETS.iter().map(move |name| home.join(name))));
     // A rule can name what is not there yet.
     let own = [&options.runs_dir, &options.homes_dir, &options.cache_dir];
     reach.holes.extend(options.hidden.iter().chain(own).map(|path| settled(path)));

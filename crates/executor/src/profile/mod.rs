@@ -9,12 +9,14 @@ mod home;
 mod mac;
 mod private;
 mod reach;
+mod real;
 
 use crate::error::Error;
 use crate::options::{NetworkChoice, SandboxOptions};
 use crate::wire::{Cell, CellLevel, Guarded, Mount, Rules, Sockets, Walls};
 use git::Git;
-use reach::Reach;
+use reach::{Hidden, Reach};
+use real::Real;
 use std::path::{Path, PathBuf};
 use tinkerbell_core::layer::{UPPER, WORK};
 use tinkerbell_core::port::{CHECK, ExecSpec, Level};
@@ -98,16 +100,18 @@ pub fn build(
     (level, layer): (Level, Option<&Path>),
     plan: Plan,
 ) -> Result<(Cell, Watched), Error> {
-    let places = places(options, spec)?;
+    let real = Real::default();
+    let hidden = Hidden::find(options, &real);
+    let places = places(options, spec, (&hidden, &real))?;
     let workdir = match &spec.service {
         None => workdir(&places.tree, &spec.workdir)?,
         Some(_) if places.access.reads => places.tree.clone(),
         Some(_) => places.home.clone(),
     };
     let path = spec.env.iter().find(|(key, _)| key == "PATH").map_or(&options.path, |(_, value)| value);
-    let reach = Reach::find(options, path, &plan.read);
+    let reach = Reach::find(options, path, (&plan.read, &hidden), &real);
     home::prepare(options, &places)?;
-    let env = environment::build(options, spec, level, (&places, &reach));
+    let env = environment::build(options, spec, level, (&places, &reach, &real));
     let is_host = options.network == NetworkChoice::Host;
     let mut cell = Cell {
         level: CellLevel::None,
@@ -144,10 +148,9 @@ pub fn build(
     Ok((cell, watched))
 }
 
-fn places(options: &SandboxOptions, spec: &ExecSpec) -> Result<Places, Error> {
-    let tree = spec.workspace.tree.canonicalize().map_err(Error::files(&spec.workspace.tree))?;
-    let home = options.home.as_ref().and_then(|home| home.canonicalize().ok());
-    let git = Git::find((&spec.workspace.git_dir, &spec.workspace.common_dir), reach::hidden(options, home.as_deref()));
+fn places(options: &SandboxOptions, spec: &ExecSpec, (hidden, real): (&Hidden, &Real)) -> Result<Places, Error> {
+    let tree = real.of(&spec.workspace.tree).map_err(Error::files(&spec.workspace.tree))?;
+    let git = Git::find((&spec.workspace.git_dir, &spec.workspace.common_dir), hidden.real.clone(), real);
     let mut private = options.homes_dir.join(spec.run.task.to_string());
     if spec.env.iter().any(|(key, _)| key == CHECK) {
         private.push("check");
@@ -161,7 +164,7 @@ fn places(options: &SandboxOptions, spec: &ExecSpec) -> Result<Places, Error> {
     for dir in [&home, &tmp] {
         crate::host::make_dir(dir)?;
     }
-    let canonical = |dir: &PathBuf| dir.canonicalize().map_err(Error::files(dir));
+    let canonical = |dir: &PathBuf| real.of(dir).map_err(Error::files(dir));
     Ok(Places { tree, access: Access::of(spec), git, private, home: canonical(&home)?, tmp: canonical(&tmp)? })
 }
 

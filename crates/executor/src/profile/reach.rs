@@ -2,6 +2,7 @@
 //!
 //! Invariant: the user's home itself, its parents, and hidden paths are never roots.
 
+use super::real::Real;
 use crate::options::SandboxOptions;
 use crate::wire::{Mount, Rules};
 use std::collections::BTreeSet;
@@ -143,12 +144,13 @@ pub struct Reach {
 impl Reach {
     /// Looks at the host.
     #[must_use]
-    pub fn find(options: &SandboxOptions, path: &str, extra: &[PathBuf]) -> Self {
-        let home = options.home.as_ref().and_then(|home| home.canonicalize().ok());
-        let hidden = hidden(options, home.as_deref());
+    pub fn find(options: &SandboxOptions, path: &str, (extra, hidden): (&[PathBuf], &Hidden), real: &Real) -> Self {
+        let home = &hidden.home;
+        // The same directory stands in many a PATH twice.
+        let entries: BTreeSet<&str> = path.split(':').collect();
         let mut wanted: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
         wanted.extend(options.read.iter().cloned());
-        wanted.extend(path.split(':').flat_map(|entry| toolchain(Path::new(entry), home.as_deref())));
+        wanted.extend(entries.iter().flat_map(|entry| toolchain(Path::new(entry), home.as_deref(), real)));
         wanted.extend(home.iter().flat_map(|home| stores(options, home)));
         let mut links = Vec::new();
         let mut roots = BTreeSet::new();
@@ -158,28 +160,28 @@ impl Reach {
             {
                 links.push((want.clone(), target));
             }
-            let Ok(root) = want.canonicalize() else { continue };
+            let Ok(root) = real.of(&want) else { continue };
             let is_home = home.as_ref().is_some_and(|home| home.starts_with(&root));
-            let is_hidden = hidden.iter().any(|hole| root.starts_with(hole));
+            let is_hidden = hidden.real.iter().any(|hole| root.starts_with(hole));
             if !is_home && !is_hidden && root != Path::new("/") {
                 roots.insert(root);
             }
         }
         // By name from our own side, not from configuration: they may lie in a hidden place.
-        roots.extend(extra.iter().filter_map(|path| path.canonicalize().ok()));
+        roots.extend(extra.iter().filter_map(|path| real.of(path).ok()));
         let outer = |root: &PathBuf| !roots.iter().any(|other| other != root && root.starts_with(other));
         let roots: Vec<PathBuf> = roots.iter().filter(|root| outer(root)).cloned().collect();
         let is_within = |hole: &PathBuf| roots.iter().any(|root| hole.starts_with(root) && hole != root);
         // Of the system's own files a daemon of another user can read no more than it is shown anyway.
         let is_root = rustix::process::geteuid().is_root();
         let is_others = |name: &PathBuf| !is_root && SYSTEM.iter().any(|root| name.starts_with(root));
-        let placed = |name: PathBuf| match (name.parent().map(Path::canonicalize), name.file_name()) {
+        let placed = |name: &PathBuf| match (name.parent().map(|dir| real.of(dir)), name.file_name()) {
             (Some(Ok(parent)), Some(last)) => parent.join(last),
-            _ => name,
+            _ => name.clone(),
         };
-        let named = names(options, home.as_deref()).into_iter().map(placed);
+        let named = hidden.names.iter().map(placed);
         let fragile = named.filter(|name| is_within(name) && !name.is_dir() && !is_others(name)).collect();
-        let holes = hidden.into_iter().filter(is_within).collect();
+        let holes = hidden.real.iter().filter(|hole| is_within(hole)).cloned().collect();
         Self { roots, holes, fragile, links }
     }
 
@@ -220,8 +222,8 @@ impl Reach {
 
     /// Whether a path can be read.
     #[must_use]
-    pub fn shows(&self, path: &Path) -> bool {
-        let Ok(path) = path.canonicalize() else { return false };
+    pub fn shows(&self, path: &Path, real: &Real) -> bool {
+        let Ok(path) = real.of(path) else { return false };
         let within = |list: &[PathBuf]| list.iter().any(|root| path.starts_with(root));
         within(&self.roots) && !within(&self.holes)
     }
@@ -236,12 +238,28 @@ fn names(options: &SandboxOptions, home: Option<&Path>) -> Vec<PathBuf> {
     names
 }
 
-/// Everything that is never shown, links resolved.
-pub fn hidden(options: &SandboxOptions, home: Option<&Path>) -> Vec<PathBuf> {
-    let mut resolved: Vec<PathBuf> = names(options, home).iter().filter_map(|path| path.canonicalize().ok()).collect();
-    resolved.sort();
-    resolved.dedup();
-    resolved
+/// What is never shown.
+#[derive(Debug, Default)]
+pub struct Hidden {
+    /// The user's home, links resolved.
+    pub home: Option<PathBuf>,
+    /// By name, also what does not exist.
+    pub names: Vec<PathBuf>,
+    /// What exists, links resolved.
+    pub real: Vec<PathBuf>,
+}
+
+impl Hidden {
+    /// Looks at the host.
+    #[must_use]
+    pub fn find(options: &SandboxOptions, real: &Real) -> Self {
+        let home = options.home.as_ref().and_then(|home| real.of(home).ok());
+        let names = names(options, home.as_deref());
+        let mut resolved: Vec<PathBuf> = names.iter().filter_map(|path| real.of(path).ok()).collect();
+        resolved.sort();
+        resolved.dedup();
+        Self { home, names, real: resolved }
+    }
 }
 
 /// Whether a path is one of the system's directories, and not something within.
@@ -251,11 +269,11 @@ pub fn is_system(path: &Path) -> bool {
 }
 
 /// What a PATH entry needs to work: itself, and the root of the toolchain it belongs to.
-fn toolchain(entry: &Path, home: Option<&Path>) -> Vec<PathBuf> {
+fn toolchain(entry: &Path, home: Option<&Path>, real: &Real) -> Vec<PathBuf> {
     if !entry.is_absolute() || SYSTEM.iter().any(|root| entry.starts_with(root)) {
         return Vec::new();
     }
-    let Ok(dir) = entry.canonicalize() else { return Vec::new() };
+    let Ok(dir) = real.of(entry) else { return Vec::new() };
     let mut found = vec![root_of(&dir, home)];
     if dir.ends_with(".cargo/bin") {
         found.extend(home.map(|home| home.join(".rustup")));
@@ -263,7 +281,7 @@ fn toolchain(entry: &Path, home: Option<&Path>) -> Vec<PathBuf> {
     // Programs installed by link: `~/.local/bin/tool` → `~/.local/share/tool/1.2/tool`.
     for link in std::fs::read_dir(&dir).into_iter().flatten().flatten().take(2000) {
         if link.file_type().is_ok_and(|kind| kind.is_symlink())
-            && let Ok(target) = link.path().canonicalize()
+            && let Ok(target) = real.of(&link.path())
             && target.is_file()
             && !target.starts_with(&dir)
         {
