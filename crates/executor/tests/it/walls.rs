@@ -211,11 +211,12 @@ both!(honest_work_is_possible, house, {
         echo "$TINKERBELL_RUN"
         ulimit -c
         umask
+        cat /proc/self/oom_score_adj
     "#;
     let (output, ended) = house.run(1, script).await;
     assert_eq!(ended.code, Some(0), "{output}");
     let run = house.spec(1, "").run;
-    assert_eq!(output, format!("t\n4\nsub 3\n{run}\n0\n0022\n"));
+    assert_eq!(output, format!("t\n4\nsub 3\n{run}\n0\n0022\n300\n"));
     let mut spec = house.spec(2, "pwd");
     spec.workdir = "sub".into();
     let unit = house.sandbox.start(spec.clone()).await.unwrap();
