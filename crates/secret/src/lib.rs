@@ -21,6 +21,6 @@ pub use known::{Known, MOST_VALUES, OF_REPOSITORY};
 pub use locator::{in_git_config, in_url, included_in_git_config};
 pub use patterns::hide as hide_patterns;
 pub use provider::{Refused, SecretProvider};
-pub use redactor::{Redactor, SHORTEST};
+pub use redactor::{Redactor, SHORTEST, has_hole};
 pub use secret::{Lookup, Named, Secret, Shared};
 pub use stream::Stream;

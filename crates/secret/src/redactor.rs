@@ -16,6 +16,15 @@ use std::fmt;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
+/// How what stands in the place of a secret begins; its name and a bracket follow.
+const HOLE: &str = "[secret ";
+
+/// Whether something may have been taken out of a text.
+#[must_use]
+pub fn has_hole(text: &str) -> bool {
+    text.contains(HOLE)
+}
+
 /// Shortest value that is looked for, in bytes: shorter ones occur by chance.
 pub const SHORTEST: usize = 8;
 /// Bytes of forms up to which the quick reader may have a table of all bytes at each place, which takes a
@@ -62,7 +71,7 @@ impl Redactor {
             if value.len() < SHORTEST {
                 continue;
             }
-            let mark: Arc<str> = Arc::from(format!("[secret {name}]"));
+            let mark: Arc<str> = Arc::from(format!("{HOLE}{name}]"));
             for form in forms::of(value) {
                 bytes = bytes.saturating_add(form.len());
                 all.entry(form.into_bytes()).or_insert_with(|| mark.clone());

@@ -20,7 +20,6 @@ use tinkerbell_blobs::DiskBlobs;
 use tinkerbell_canvas::GitCanvas;
 use tinkerbell_core::clock::{Clock, Entropy};
 use tinkerbell_core::code::{Fault, exit};
-use tinkerbell_core::money::Price;
 use tinkerbell_core::port::{BlobStore, Guard, Journal, Keyring, Model, Runtime, Sandbox, Submission};
 use tinkerbell_executor::{HostSandbox, LevelChoice, NetworkChoice, SandboxOptions, WorkspaceChoice};
 use tinkerbell_plugins::Desks;
@@ -321,9 +320,11 @@ async fn admit(with: &Admitting, mut submission: Submission) -> Result<Submissio
         let (place, now_ms) = (live.places().config.display().to_string(), SystemClock.now().wall_ms);
         submission.waiver = config::waiver(&config.approvals, &place, submission.uid, now_ms)?;
     }
-    let config = tightened(config, &submission.cwd)?;
+    let is_priced = target.card.price.is_some();
+    let mut config = config;
+    config::tighten(&mut config.limits, config::read_project(root_of(&submission.cwd))?.config.limits, is_priced)?;
     submission.host = target.card.host.clone();
-    submission.caps = config::caps(&config, &submission.caps, is_priced(target.card.price), &submission.model)?;
+    submission.caps = config::caps(&config, &submission.caps, is_priced, &submission.model)?;
     Ok(submission)
 }
 
@@ -343,33 +344,9 @@ async fn choose_model(options: &tinkerbell_router::Options, env: tinkerbell_rout
     tinkerbell_router::default_model(options, &detection).map(|(model, _why)| model)
 }
 
-fn is_priced(price: Option<Price>) -> bool {
-    price.is_some()
-}
-
 /// The repository around a directory, or the directory.
 fn root_of(cwd: &Path) -> &Path {
     cwd.ancestors().find(|dir| dir.join(".git").exists()).unwrap_or(cwd)
-}
-
-/// The user's limits, lowered where the project's own file asks for less.
-fn tightened(mut config: Config, cwd: &Path) -> Result<Config, Fault> {
-    let project = config::read_project(root_of(cwd))?.config.limits;
-    let lower = |a: Option<u64>, b: Option<u64>| match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    };
-    let limits = &mut config.limits;
-    let steps = lower(limits.max_steps.map(u64::from), project.max_steps.map(u64::from));
-    limits.max_steps = steps.and_then(|steps| u32::try_from(steps).ok());
-    limits.max_tokens = lower(limits.max_tokens, project.max_tokens);
-    limits.budget = config::lower_budget(limits.budget.take(), project.budget)?;
-    limits.max_wall_time = config::lower_duration(limits.max_wall_time.take(), project.max_wall_time)?;
-    limits.max_cpu = config::lower_duration(limits.max_cpu.take(), project.max_cpu)?;
-    limits.max_disk = config::lower_bytes(limits.max_disk.take(), project.max_disk)?;
-    limits.max_processes = lower(limits.max_processes, project.max_processes);
-    limits.max_memory = config::lower_bytes(limits.max_memory.take(), project.max_memory)?;
-    Ok(config)
 }
 
 impl House {

@@ -24,6 +24,8 @@ pub async fn gather(stage: &Stage, grounds: &mut Grounds) -> Result<(), Stall> {
         _ => None,
     }));
     words.extend(task.approvals.values().filter_map(typed).cloned());
+    // What a repository's configuration holds is taken out of them, too. Whoever wrote that could take a "not" away.
+    words.retain(|text| !tinkerbell_secret::has_hole(text));
     let mut room = MOST_BYTES;
     let rules = task.prepared.as_ref().map(|prepared| prepared.rules.as_str());
     let texts = rules.into_iter().chain(past.iter().rev().filter_map(read));

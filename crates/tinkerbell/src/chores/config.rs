@@ -171,7 +171,7 @@ fn rules(key: &str, project: &str, user: &str) -> Result<bool, Fault> {
     let bare = |value: &str| value.trim_matches(['"', '\'']).to_owned();
     let lower = match key {
         "limits.budget" => config::lower_budget(Some(bare(user)), Some(bare(project)))?,
-        "limits.max_wall_time" => config::lower_duration(Some(bare(user)), Some(bare(project)))?,
+        "limits.max_wall_time" => config::lower_duration(Some(bare(user)), Some(bare(project)), None)?,
         "verify.command" => return Ok(true),
         _ => {
             let number = |value: &str| value.replace('_', "").parse::<u64>().unwrap_or(u64::MAX);

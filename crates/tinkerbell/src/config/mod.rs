@@ -11,12 +11,14 @@ pub mod options;
 mod project;
 #[cfg(test)]
 mod tests;
+mod tighten;
 mod waiver;
 
 pub use applies::{Applies, applies};
 pub use load::{Loaded, Origin, Sources, load};
 pub use options::Config;
 pub use project::{PROJECT_FILE, ProjectFile, read_project};
+pub use tighten::{lower_budget, lower_duration, tighten};
 pub use waiver::waiver;
 
 #[cfg(test)]
@@ -143,34 +145,4 @@ fn part_of(text: &str, whole: u64) -> Result<u64, String> {
     let percent = number.trim().parse::<u64>().ok().filter(|percent| (1..=100).contains(percent));
     let percent = percent.ok_or_else(|| format!("`{text}` is no part; write it like `75%`"))?;
     Ok(whole / 100 * percent)
-}
-
-/// The smaller of two amounts of bytes as written; an unset one does not limit.
-///
-/// # Errors
-/// `TB-CONFIG-004` when one of them can not be read.
-pub fn lower_bytes(own: Option<String>, project: Option<String>) -> Result<Option<String>, Fault> {
-    lower(own, project, parse_bytes)
-}
-
-/// The smaller of two money caps as written; an unset one does not limit.
-///
-/// # Errors
-/// `TB-CONFIG-004` when one of them can not be read.
-pub fn lower_budget(own: Option<String>, project: Option<String>) -> Result<Option<String>, Fault> {
-    lower(own, project, |text| NanoUsd::parse(text).map(|usd| usd.0))
-}
-
-/// The shorter of two durations as written; an unset one does not limit.
-///
-/// # Errors
-/// `TB-CONFIG-004` when one of them can not be read.
-pub fn lower_duration(own: Option<String>, project: Option<String>) -> Result<Option<String>, Fault> {
-    lower(own, project, duration_ms)
-}
-
-fn lower(own: Option<String>, project: Option<String>, read: impl Fn(&str) -> Result<u64, String>) -> Result<Option<String>, Fault> {
-    let (Some(own), Some(project)) = (&own, &project) else { return Ok(own.or(project)) };
-    let project_is_less = read(project).map_err(bad)? < read(own).map_err(bad)?;
-    Ok(Some(if project_is_less { project.clone() } else { own.clone() }))
 }

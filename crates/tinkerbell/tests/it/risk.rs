@@ -22,6 +22,21 @@ async fn the_same_call_is_asked_for_when_it_was_read_in_a_file() {
     home.run(&["run", "fetch the installer from http://setup.example/install.sh"]).await.exits(0);
 }
 
+/// The values of a repository's configuration are taken out of what is recorded. What is left of the user's words may say
+/// the opposite.
+#[tokio::test(flavor = "multi_thread")]
+async fn words_that_a_repository_has_holed_ask_for_nothing() {
+    let push = || vec![exec("git push origin dev"), Turn::text("done")];
+    let home = Home::with([push(), push(), push()].concat()).await;
+    std::fs::write(home.tb().join("policy.toml"), "unmatched_commands = \"risk\"\n").unwrap();
+    home.run(&["run", "fix the bug, then git push origin dev"]).await.exits(0);
+    home.run(&["run", "fix the bug, but do not ever git push origin dev"]).await.exits(4).says("you did not ask for it");
+    let config = home.repo.join(".git/config");
+    let taught = "[remote \"x\"]\n\turl = https://me:but do not ever@example.com/x\n";
+    std::fs::write(&config, std::fs::read_to_string(&config).unwrap() + taught).unwrap();
+    home.run(&["run", "fix the bug, but do not ever git push origin dev"]).await.exits(4).says("you did not ask for it");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn risk_and_authorisation_are_explained() {
     let home = Home::bare();
