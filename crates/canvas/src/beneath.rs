@@ -118,6 +118,19 @@ impl Root {
         stat_at(dir.as_fd(), &name).map_err(self.fail("stat", path))
     }
 
+    /// Opens a directory; `None` when there is none at this path.
+    pub fn dir(&self, path: &BStr) -> Result<Option<OwnedFd>> {
+        let Some((dir, name)) = self.parent(path)? else { return Ok(None) };
+        if name.is_empty() {
+            return Ok(Some(dir));
+        }
+        match open_dir(&dir, &name, self.is_own()) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(self.fail("open directory", path)(errno)),
+        }
+    }
+
     /// Opens a regular file for reading.
     pub fn file(&self, path: &BStr) -> Result<File> {
         let missing = || self.fail("open", path)(Errno::NOENT);
@@ -125,11 +138,24 @@ impl Root {
         open_file(dir.as_fd(), &name, self.is_own()).map_err(Error::io("open", &self.full(path)))
     }
 
-    /// All bytes of a regular file.
+    /// All bytes of a regular file of the user's. Not for what a command may have written: it can be of any length.
     pub fn read(&self, path: &BStr) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.file(path)?.read_to_end(&mut bytes).map_err(Error::io("read", &self.full(path)))?;
         Ok(bytes)
+    }
+
+    /// Whether a regular file with exactly these bytes stands there. Of a longer one no more is read, whatever its
+    /// size.
+    pub fn says(&self, path: &BStr, wanted: &[u8]) -> Result<bool> {
+        let regular = self.stat(path)?.is_some_and(|stat| kind_of(&stat) == FileType::RegularFile);
+        if !regular {
+            return Ok(false);
+        }
+        let mut bytes = Vec::with_capacity(wanted.len() + 1);
+        let most = wanted.len() as u64 + 1;
+        self.file(path)?.take(most).read_to_end(&mut bytes).map_err(Error::io("read", &self.full(path)))?;
+        Ok(bytes == wanted)
     }
 
     /// Where a link points.

@@ -24,6 +24,9 @@ use tinkerbell_core::port::{Checkpoint, Kept, OpenSpec, Opened};
 use tinkerbell_core::tool::Wrote;
 use tinkerbell_core::words::{GitId, Workspace};
 
+/// More than this no file tool makes of a file.
+const WROTE_BYTES: u64 = 64 << 20;
+
 /// What is remembered of a task between two operations; it can always be made again.
 #[derive(Debug, Default)]
 pub struct Past {
@@ -292,6 +295,7 @@ impl<'a> Desk<'a> {
                 (None, None) => true,
                 (Some(leaf), Some(hash)) => {
                     matches!(leaf.kind, EntryKind::Blob | EntryKind::BlobExecutable)
+                        && self.store.size(leaf.id)? <= WROTE_BYTES
                         && *hash == crate::tools::content_hash(&self.store.read(leaf.id)?)
                 }
                 _ => false,
@@ -343,9 +347,9 @@ impl<'a> Desk<'a> {
             names.push(shown(path));
         }
         let link = b".git".as_bstr();
-        let regular = root.stat(link)?.is_some_and(|stat| crate::beneath::kind_of(&stat) == rustix::fs::FileType::RegularFile);
-        if !regular || root.read(link)? != worktree::dot_git(&self.ws) {
-            root.write(link, &mut worktree::dot_git(&self.ws).as_slice(), crate::beneath::FileMode::Plain)?;
+        let wanted = worktree::dot_git(&self.ws);
+        if !root.says(link, &wanted)? {
+            root.write(link, &mut wanted.as_slice(), crate::beneath::FileMode::Plain)?;
             names.push(".git".to_owned());
         }
         Ok(names)

@@ -16,7 +16,7 @@ use tinkerbell_core::words::GitId;
 /// Most bytes of diff text.
 const TEXT_BYTES: usize = 1 << 20;
 /// Files beyond this size are named, not compared.
-const FILE_BYTES: usize = 8 << 20;
+const FILE_BYTES: u64 = 8 << 20;
 /// Git's own rule: a zero byte this early makes a file binary.
 const SNIFF_BYTES: usize = 8000;
 /// One file's comparison becomes coarser after this long.
@@ -61,8 +61,10 @@ fn one(store: &Store, change: &Change, text: bool) -> Result<(FileChange, String
     if change.old.map(|leaf| leaf.id) == change.new.map(|leaf| leaf.id) {
         return Ok((file, out));
     }
-    let (old, new) = (read(change.old)?, read(change.new)?);
-    if is_binary(&old) || is_binary(&new) || old.len().max(new.len()) > FILE_BYTES {
+    let size = |leaf: Option<Leaf>| leaf.filter(|leaf| leaf.kind != EntryKind::Commit).map_or(Ok(0), |leaf| store.size(leaf.id));
+    let is_large = size(change.old)?.max(size(change.new)?) > FILE_BYTES;
+    let (old, new) = if is_large { (Vec::new(), Vec::new()) } else { (read(change.old)?, read(change.new)?) };
+    if is_large || is_binary(&old) || is_binary(&new) {
         if text {
             out.push_str(&binary(change, &file.path));
         }

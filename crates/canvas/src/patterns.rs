@@ -48,6 +48,12 @@ impl Steps {
         Ok(())
     }
 
+    /// So many that a test can wait for their end.
+    #[cfg(test)]
+    pub const fn few(steps: u64) -> Self {
+        Self(steps)
+    }
+
     #[cfg(test)]
     fn taken(self) -> u64 {
         STEPS.0 - self.0

@@ -5,9 +5,9 @@
 
 use crate::beneath::{FileMode, Root};
 use crate::error::{Error, Result};
-use crate::ignored::Ignored;
+use crate::ignored::{Ignored, Standing, is_pattern_file};
 use crate::store::{Content, Store};
-use crate::trees::{self, Leaf, shown};
+use crate::trees::{self, Change, Leaf, shown};
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::objs::tree::EntryKind;
 use rustix::fs::FileType;
@@ -34,10 +34,17 @@ pub fn bring(root: &Root, store: &Store, from: &Content, to: &Content, ignored: 
             put(root, store, change.path.as_bstr(), leaf, FileMode::Exactly(to.modes.of(change.path.as_bstr(), leaf.kind)))?;
         }
     }
-    for change in changes.iter().filter(|change| change.new.is_none()) {
-        // The ignore files already are those of the target, and what they name is left alone.
-        let left_alone = ignored.filter(|_| !from.ignored.contains(&change.path));
-        if left_alone.map_or(Ok(false), |ignored| ignored.holds(root, change.path.as_bstr()))? {
+    // With these gone the ignore files are those of the target, and what they name is left alone.
+    let (files, others): (Vec<&Change>, Vec<&Change>) =
+        changes.iter().filter(|change| change.new.is_none()).partition(|change| is_pattern_file(change.path.as_bstr()));
+    for change in files {
+        root.remove(change.path.as_bstr())?;
+        prune(root, change.path.as_bstr(), to)?;
+    }
+    let mut standing = ignored.map(|ignored| Standing::new(root, ignored));
+    for change in others {
+        let left_alone = standing.as_mut().filter(|_| !from.ignored.contains(&change.path));
+        if left_alone.map_or(Ok(false), |standing| standing.holds(change.path.as_bstr()))? {
             continue;
         }
         root.remove(change.path.as_bstr())?;

@@ -231,6 +231,11 @@ impl Store {
         })
     }
 
+    /// How many bytes a blob has; nothing of them is read.
+    pub fn size(&self, id: ObjectId) -> Result<u64> {
+        Ok(self.repo.find_header(id).map_err(Error::git("read object"))?.size())
+    }
+
     /// The bytes of a blob, here or with the user.
     pub fn read(&self, id: ObjectId) -> Result<Vec<u8>> {
         Ok(self.repo.find_blob(id).map_err(Error::git("read object"))?.take_data())

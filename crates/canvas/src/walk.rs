@@ -104,7 +104,7 @@ impl Walk<'_> {
             return Err(too_deep(at.path));
         }
         let names = beneath::names(at.dir, at.root, at.path)?;
-        let entered = names.iter().any(|name| name == ".gitignore") && self.ignored.enter(at.dir, at.path);
+        let entered = names.iter().any(|name| name == ".gitignore") && self.ignored.enter(at.dir, at.path)?;
         let mut any = false;
         for name in names {
             any |= self.child(&at, &name, visitor)?;

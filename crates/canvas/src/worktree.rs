@@ -66,7 +66,7 @@ pub fn dot_git(ws: &Workspace) -> Vec<u8> {
 /// Writes a small file unless it already says so.
 fn put(root: &Root, dir: &BStr, name: &[u8], mut bytes: &[u8]) -> Result<()> {
     let path = crate::ignored::join(dir, name);
-    if root.read(path.as_bstr()).is_ok_and(|found| found == bytes) {
+    if root.says(path.as_bstr(), bytes).unwrap_or(false) {
         return Ok(());
     }
     root.write(path.as_bstr(), &mut bytes, FileMode::Plain)

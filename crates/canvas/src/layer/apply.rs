@@ -137,7 +137,10 @@ impl<'a> Apply<'a> {
             return self.refuse(at.path, "nested too deeply; not taken over");
         }
         // The patterns of the tree as it was, not those that the command brings.
-        let entered = at.low.is_some_and(|low| self.ignored.enter(low, at.path));
+        let entered = match at.low {
+            Some(low) => self.ignored.enter(low, at.path)?,
+            None => false,
+        };
         let names = beneath::names(at.up, self.upper, at.path)?;
         let done = names.iter().try_for_each(|name| self.child(at, name));
         if entered {

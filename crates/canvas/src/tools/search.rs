@@ -253,7 +253,10 @@ impl Hunt<'_> {
         let Ok(Found::Directory(fd)) = tree.find(dir, Links::Never) else { return Ok(()) };
         let Ok(names) = names(&fd) else { return Ok(()) };
         let has_patterns = names.iter().any(|name| name == ".gitignore");
-        let entered = way.ignored.as_mut().filter(|_| has_patterns).is_some_and(|ignored| ignored.enter(fd.as_fd(), BStr::new(dir)));
+        let entered = match way.ignored.as_mut().filter(|_| has_patterns) {
+            Some(ignored) => ignored.enter(fd.as_fd(), BStr::new(dir)).map_err(|e| e.to_string())?,
+            None => false,
+        };
         for name in &names {
             if self.stop.load(Ordering::Relaxed) || self.found.matches >= COUNT_LIMIT {
                 break;

@@ -12,5 +12,6 @@ mod land;
 mod layers;
 mod layers_killed;
 mod mapped;
+mod measure;
 mod random;
 mod work;
