@@ -116,7 +116,7 @@ pub fn unnamed(pids: &[i32], place: &Path) -> Taken {
     let Ok(device) = std::fs::metadata(place).map(|meta| meta.st_dev()) else { return taken };
     let mut seen = HashSet::new();
     for pid in pids {
-        let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+        let Ok(entries) = std::fs::read_dir(crate::process::place(*pid).join("fd")) else {
             taken.is_partial |= Path::new(&format!("/proc/{pid}")).exists();
             continue;
         };

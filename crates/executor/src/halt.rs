@@ -144,7 +144,7 @@ fn processes(held: &[Held], runs_dir: &Path) -> Vec<(Process, String)> {
         if found.contains_key(&stat.pid) {
             continue;
         }
-        let environ = std::fs::read(format!("/proc/{}/environ", stat.pid)).unwrap_or_default();
+        let environ = std::fs::read(crate::process::place(stat.pid).join("environ")).unwrap_or_default();
         let run = environ.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"TINKERBELL_RUN="));
         if let Some(run) = run.map(String::from_utf8_lossy).filter(|run| names.contains(run.as_ref())) {
             found.insert(stat.pid, (Process { pid: stat.pid, start: stat.start }, run.into_owned()));

@@ -340,7 +340,8 @@ impl HostSandbox {
 impl Meter for HostSandbox {
     fn used(&self, task: TaskId) -> BoxFuture<'_, Result<Used, Fault>> {
         let private = self.options.homes_dir.join(task.to_string());
-        Box::pin(async move { Ok(blocking(move || Ok(Ledger::of(&private).total())).await?) })
+        let total = move || Ledger::of(&private).total().map_err(Error::files(&private));
+        Box::pin(async move { Ok(blocking(total).await?) })
     }
 }
 
@@ -409,7 +410,8 @@ fn bounds(options: &SandboxOptions, spec: &ExecSpec) -> Result<(Limits, PathBuf,
     let base = ledger.base(|| crate::disk::walk(&roots(options, spec)).bytes).map_err(Error::files(ledger.dir()))?;
     let mut limits = spec.limits.tighter(options.limits);
     // From its start on, as the command gets it; for keepers that share it, up to this total.
-    limits.cpu_ms = limits.cpu_ms.map(|left| ledger.total().cpu_ms.saturating_add(left));
+    let used = ledger.total().map_err(Error::files(ledger.dir()))?;
+    limits.cpu_ms = limits.cpu_ms.map(|left| used.cpu_ms.saturating_add(left));
     Ok((limits, ledger.dir().to_owned(), base))
 }
 

@@ -9,7 +9,8 @@
 use crate::format::{Folded, Spent, VERSION};
 use rustix::fs::{FlockOperation, flock};
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tinkerbell_core::port::Used;
@@ -21,6 +22,9 @@ const BASE: &str = "base";
 
 /// Name of the file that holds what folded runs have used together.
 const FOLDED: &str = "folded";
+/// Modes of our own directories and files.
+const OWN_DIR: u32 = 0o700;
+const OWN_FILE: u32 = 0o600;
 /// So many ended runs keep files of their own.
 const LOOSE: usize = 32;
 /// How often a reader asks for its turn, a millisecond apart, while another folds. A keeper that was stopped in the
@@ -60,11 +64,11 @@ impl Ledger {
     /// # Errors
     /// When it can not be noted.
     pub fn base(&self, measure: impl FnOnce() -> u64) -> std::io::Result<u64> {
-        let path = self.dir.join(BASE);
-        if let Some(base) = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()) {
+        crate::host::make_dir(&self.dir).map_err(std::io::Error::other)?;
+        let text = self.read(BASE)?;
+        if let Some(base) = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()) {
             return Ok(base);
         }
-        crate::host::make_dir(&self.dir).map_err(std::io::Error::other)?;
         let base = measure();
         self.put(BASE, base.to_string().as_bytes())?;
         Ok(base)
@@ -79,6 +83,7 @@ impl Ledger {
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        self.opened()?;
         std::fs::rename(self.put_aside(name, bytes)?, self.dir.join(name))
     }
 
@@ -91,20 +96,59 @@ impl Ledger {
     }
 
     /// Figures of all runs by name; those of folded runs are one.
-    pub fn all(&mut self) -> Vec<(String, Spent)> {
+    ///
+    /// # Errors
+    /// When they stand there and can not be read: nobody knows what is left then.
+    pub fn all(&mut self) -> std::io::Result<Vec<(String, Spent)>> {
+        if !self.opened()? {
+            return Ok(Vec::new());
+        }
         let _turn = self.turn(FlockOperation::NonBlockingLockShared, TURNS);
-        let folded = self.folded();
-        let mut all = self.loose(&folded);
+        let folded = self.folded()?;
+        let mut all = self.loose(&folded)?;
         if folded.spent.version > 0 {
             all.push((FOLDED.to_owned(), folded.spent));
         }
-        all
+        Ok(all)
+    }
+
+    /// Whether the directory is there. At level `landlock` a command can change the modes of what its user owns, ours
+    /// among it: they are put back.
+    fn opened(&self) -> std::io::Result<bool> {
+        for dir in [self.dir.parent().unwrap_or(&self.dir), &self.dir] {
+            match std::fs::metadata(dir) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+                Ok(meta) if meta.permissions().mode() & OWN_DIR != OWN_DIR => {
+                    std::fs::set_permissions(dir, Permissions::from_mode(OWN_DIR))?;
+                }
+                Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// A file's bytes; none where it is not there.
+    fn read(&self, name: &str) -> std::io::Result<Vec<u8>> {
+        let path = self.dir.join(name);
+        let read = || match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            other => other,
+        };
+        match read() {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                self.opened()?;
+                std::fs::set_permissions(&path, Permissions::from_mode(OWN_FILE))?;
+                read()
+            }
+            other => other,
+        }
     }
 
     /// Figures of the runs that have files of their own and are not counted in `folded`.
-    fn loose(&mut self, folded: &Folded) -> Vec<(String, Spent)> {
-        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    fn loose(&mut self, folded: &Folded) -> std::io::Result<Vec<(String, Spent)>> {
+        let entries = std::fs::read_dir(&self.dir)?.collect::<std::io::Result<Vec<_>>>()?;
+        let names = entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok());
         let is_run = |name: &String| ![BASE, FOLDED].contains(&name.as_str()) && !name.starts_with('.') && !folded.runs.contains(name);
         let mut all = Vec::new();
         for name in names.filter(is_run) {
@@ -112,20 +156,19 @@ impl Ledger {
                 all.push((name, *spent));
                 continue;
             }
-            let bytes = std::fs::read(self.dir.join(&name)).unwrap_or_default();
+            let bytes = self.read(&name)?;
             let Ok(spent) = serde_json::from_slice::<Spent>(&bytes) else { continue };
             if spent.ended && spent.version <= VERSION {
                 self.ended.insert(name.clone(), spent);
             }
             all.push((name, spent));
         }
-        all
+        Ok(all)
     }
 
-    /// What was folded; nothing where it can not be read.
-    fn folded(&self) -> Folded {
-        let bytes = std::fs::read(self.dir.join(FOLDED)).unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
+    /// What was folded; nothing where a power cut left nothing.
+    fn folded(&self) -> std::io::Result<Folded> {
+        Ok(serde_json::from_slice(&self.read(FOLDED)?).unwrap_or_default())
     }
 
     /// Folds ended runs into one file when there are many. One that is interrupted is finished by the next, and
@@ -135,8 +178,8 @@ impl Ledger {
     /// When the sum can not be written; then all files stand as they stood.
     pub fn fold(&mut self) -> std::io::Result<()> {
         let Some(_turn) = self.turn(FlockOperation::NonBlockingLockExclusive, 1) else { return Ok(()) };
-        let folded = self.folded();
-        let ended: Vec<(String, Spent)> = self.loose(&folded).into_iter().filter(|(name, _)| self.ended.contains_key(name)).collect();
+        let folded = self.folded()?;
+        let ended: Vec<(String, Spent)> = self.loose(&folded)?.into_iter().filter(|(name, _)| self.ended.contains_key(name)).collect();
         if ended.len() < LOOSE {
             return Ok(());
         }
@@ -177,9 +220,12 @@ impl Ledger {
     }
 
     /// What all runs together have used.
-    pub fn total(&mut self) -> Used {
-        let all: Vec<Spent> = self.all().into_iter().map(|(_, spent)| spent).collect();
-        sum(&all).0
+    ///
+    /// # Errors
+    /// As for [`Self::all`].
+    pub fn total(&mut self) -> std::io::Result<Used> {
+        let all: Vec<Spent> = self.all()?.into_iter().map(|(_, spent)| spent).collect();
+        Ok(sum(&all).0)
     }
 }
 
@@ -204,7 +250,7 @@ mod tests {
     fn runs_of_a_task_are_added_up_and_the_base_is_measured_once() {
         let dir = tempfile::tempdir().unwrap();
         let mut ledger = Ledger::of(dir.path());
-        assert_eq!(ledger.total(), Used::default());
+        assert_eq!(ledger.total().unwrap(), Used::default());
         assert_eq!(ledger.base(|| 700).unwrap(), 700);
         assert_eq!(ledger.base(|| panic!("measured again")).unwrap(), 700);
         let spent =
@@ -212,12 +258,35 @@ mod tests {
         ledger.note("1", &spent(5, 1, true)).unwrap();
         ledger.note("2", &spent(20, 9, false)).unwrap();
         ledger.note("3", &spent(1, 4, false)).unwrap();
-        assert_eq!(ledger.total(), Used { cpu_ms: 26, memory_bytes: 9, processes: 2, disk_bytes: 90 });
+        assert_eq!(ledger.total().unwrap(), Used { cpu_ms: 26, memory_bytes: 9, processes: 2, disk_bytes: 90 });
         ledger.note("2", &spent(30, 11, true)).unwrap();
-        assert_eq!(ledger.total(), Used { cpu_ms: 36, memory_bytes: 9, processes: 2, disk_bytes: 110 });
+        assert_eq!(ledger.total().unwrap(), Used { cpu_ms: 36, memory_bytes: 9, processes: 2, disk_bytes: 110 });
         // A file that a power cut emptied counts nothing and breaks nothing.
         std::fs::write(ledger.dir().join("3"), "").unwrap();
-        assert_eq!(Ledger::of(dir.path()).total().cpu_ms, 35);
+        assert_eq!(Ledger::of(dir.path()).total().unwrap().cpu_ms, 35);
+    }
+
+    #[test]
+    fn modes_that_a_command_changed_reset_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::of(dir.path());
+        ledger.base(|| 700).unwrap();
+        ledger.note("1", &Spent { version: 1, cpu_ms: 5, ..Spent::default() }).unwrap();
+        let set = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        for (base, run, usage, private) in [(0, 0o600, 0o700, 0o700), (0o600, 0, 0o300, 0o700), (0, 0, 0, 0), (0o600, 0o200, 0o400, 0o600)]
+        {
+            set(&ledger.dir().join(BASE), base);
+            set(&ledger.dir().join("1"), run);
+            set(ledger.dir(), usage);
+            set(dir.path(), private);
+            let mut anew = Ledger::of(dir.path());
+            assert_eq!(anew.total().unwrap().cpu_ms, 5, "{base:o} {run:o} {usage:o} {private:o}");
+            assert_eq!(anew.base(|| panic!("measured again")).unwrap(), 700);
+        }
+        // What can not be read is no empty one.
+        std::fs::remove_dir_all(dir.path().join(DIR)).unwrap();
+        std::fs::write(dir.path().join(DIR), "").unwrap();
+        assert!(ledger.total().is_err() && ledger.base(|| 0).is_err());
     }
 
     #[test]
@@ -232,8 +301,8 @@ mod tests {
             cpu_ms += n;
             ledger.fold().unwrap();
             let wanted = Used { cpu_ms, memory_bytes: (n.min(6)), processes: n.min(4), disk_bytes: n };
-            assert_eq!(ledger.total(), wanted, "run {n}, for one that saw all");
-            assert_eq!(Ledger::of(dir.path()).total(), wanted, "run {n}, for a newcomer");
+            assert_eq!(ledger.total().unwrap(), wanted, "run {n}, for one that saw all");
+            assert_eq!(Ledger::of(dir.path()).total().unwrap(), wanted, "run {n}, for a newcomer");
             assert!(std::fs::read_dir(ledger.dir()).unwrap().count() <= LOOSE + 6, "run {n}");
         }
     }
@@ -249,11 +318,11 @@ mod tests {
         ledger.fold().unwrap();
         // As if it had been killed before it removed any of the files.
         note(&ledger, 0..LOOSE);
-        assert_eq!(Ledger::of(dir.path()).total().cpu_ms, 10 * LOOSE as u64);
+        assert_eq!(Ledger::of(dir.path()).total().unwrap().cpu_ms, 10 * LOOSE as u64);
         note(&ledger, LOOSE..2 * LOOSE);
         let mut next = Ledger::of(dir.path());
         next.fold().unwrap();
-        assert_eq!(next.total().cpu_ms, 20 * LOOSE as u64);
+        assert_eq!(next.total().unwrap().cpu_ms, 20 * LOOSE as u64);
         assert_eq!(std::fs::read_dir(next.dir()).unwrap().count(), 2, "the sum and the base");
         // While somebody reads, nobody folds.
         note(&ledger, 2 * LOOSE..3 * LOOSE);
@@ -262,6 +331,6 @@ mod tests {
         assert_eq!(std::fs::read_dir(next.dir()).unwrap().count(), 2 + LOOSE);
         drop(reader);
         ledger.fold().unwrap();
-        assert_eq!(ledger.total().cpu_ms, 30 * LOOSE as u64);
+        assert_eq!(ledger.total().unwrap().cpu_ms, 30 * LOOSE as u64);
     }
 }

@@ -8,7 +8,6 @@ use crate::process;
 use std::collections::HashSet;
 use std::io::BufRead as _;
 use std::os::linux::fs::MetadataExt as _;
-use std::path::Path;
 
 /// What a file without a name is called where descriptors are shown.
 const UNNAMED: &str = "/memfd:";
@@ -32,7 +31,7 @@ pub struct Held {
 pub fn held(pids: &[i32], is_apart: bool) -> Held {
     let mut held = Held::default();
     for pid in pids {
-        let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        let Ok(entries) = std::fs::read_dir(process::place(*pid).join("fd")) else { continue };
         for entry in entries.flatten() {
             let path = entry.path();
             let is_unnamed =
@@ -45,8 +44,8 @@ pub fn held(pids: &[i32], is_apart: bool) -> Held {
     }
     // The stages and processes that just end show no root; any other one shows the same.
     let room = |pid: &i32| {
-        let at = format!("/proc/{pid}/root/dev/shm");
-        let (seen, meta) = (rustix::fs::statfs(&at).ok()?, std::fs::metadata(Path::new(&at)).ok()?);
+        let at = process::place(*pid).join("root/dev/shm");
+        let (seen, meta) = (rustix::fs::statfs(&at).ok()?, std::fs::metadata(&at).ok()?);
         let unit = u64::try_from(seen.f_bsize).unwrap_or(4_096);
         Some((seen.f_blocks.saturating_sub(seen.f_bfree).saturating_mul(unit), meta.st_dev()))
     };
@@ -68,7 +67,7 @@ impl Held {
         if self.bytes == 0 {
             return process::share(pid);
         }
-        let file = std::fs::File::open(format!("/proc/{pid}/smaps")).ok()?;
+        let file = std::fs::File::open(process::place(pid).join("smaps")).ok()?;
         let (mut total, mut counts) = (0_u64, true);
         for line in std::io::BufReader::new(file).split(b'\n') {
             let line = line.ok()?;

@@ -7,6 +7,7 @@ use crate::format::{Process, Usage};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::HashMap;
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// One line of `/proc/PID/stat`.
@@ -18,7 +19,7 @@ pub struct Stat {
     pub parent: i32,
     /// Start time in clock ticks.
     pub start: u64,
-    /// Whether it is dead and not reaped.
+    /// Whether it is dead and not reaped. One whose first thread alone has ended lives.
     pub zombie: bool,
     /// CPU time in clock ticks, of itself and of the children that it has waited for.
     pub ticks: u64,
@@ -60,23 +61,47 @@ pub fn kernel() -> (u32, u32) {
 /// Reads one process.
 #[must_use]
 pub fn stat(pid: i32) -> Option<Stat> {
+    let (stat, is_headless) = line(Path::new(&format!("/proc/{pid}")))?;
+    // What its memory holds only a living thread tells.
+    let pages = if is_headless { line(&place(pid)).map_or(0, |(thread, _)| thread.pages) } else { stat.pages };
+    Some(Stat { pages, ..stat })
+}
+
+/// The directory in `/proc` that shows what a process holds: its own, or a living thread's where the first thread has
+/// ended before the others.
+#[must_use]
+pub fn place(pid: i32) -> PathBuf {
+    let own = PathBuf::from(format!("/proc/{pid}"));
+    if !line(&own).is_some_and(|(_, is_headless)| is_headless) {
+        return own;
+    }
+    let threads = std::fs::read_dir(own.join("task")).into_iter().flatten().flatten().map(|thread| thread.path());
+    // A thread's own line tells its own state, and the number of threads of the whole.
+    let mut living = threads.filter(|thread| line(thread).is_some_and(|(_, is_headless)| !is_headless));
+    living.next().unwrap_or(own)
+}
+
+/// One process, or one thread, and whether that one has ended while others live.
+fn line(dir: &Path) -> Option<(Stat, bool)> {
     // The kernel gives the line whole to one read that has room for it: at most 52 numbers and a short name.
     let mut block = [0; 2048];
-    let count = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut block).ok()?;
+    let count = std::fs::File::open(dir.join("stat")).ok()?.read(&mut block).ok()?;
     let text = String::from_utf8_lossy(block.get(..count)?);
     // The name stands in parentheses and may hold anything, parentheses included.
     let rest = text.get(text.rfind(')')? + 2..)?;
     let fields: Vec<&str> = rest.split(' ').take(22).collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
-    Some(Stat {
-        pid,
+    let (has_ended, threads) = (matches!(fields.first(), Some(&("Z" | "X"))), number(17)?);
+    let stat = Stat {
+        pid: dir.file_name()?.to_str()?.parse().ok()?,
         parent: fields.get(1)?.parse().ok()?,
         start: number(19)?,
-        zombie: matches!(fields.first(), Some(&("Z" | "X"))),
+        zombie: has_ended && threads <= 1,
         ticks: (11..15).filter_map(number).fold(0, u64::saturating_add),
-        threads: number(17)?,
+        threads,
         pages: number(21)?,
-    })
+    };
+    Some((stat, has_ended && threads > 1))
 }
 
 /// A process with its start time.
@@ -125,7 +150,7 @@ pub fn tree(root: i32) -> Vec<Stat> {
 /// Memory of a process in bytes, its share of what it shares; `None` where that can not be read.
 #[must_use]
 pub fn share(pid: i32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let text = std::fs::read_to_string(place(pid).join("smaps_rollup")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
@@ -161,7 +186,7 @@ pub fn signal_all(processes: &[Process], number: Signal) {
 pub fn marked(run: &str) -> Vec<Process> {
     let mark = format!("TINKERBELL_RUN={run}");
     let carries = |stat: &Stat| {
-        let environ = std::fs::read(format!("/proc/{}/environ", stat.pid)).unwrap_or_default();
+        let environ = std::fs::read(place(stat.pid).join("environ")).unwrap_or_default();
         environ.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
     };
     all().into_iter().filter(|stat| !stat.zombie && carries(stat)).map(|s| Process { pid: s.pid, start: s.start }).collect()

@@ -4,6 +4,8 @@
 //! Invariant: the environment and the command travel here and nowhere else, so that they never
 //! stand in an argument list.
 
+mod path;
+
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tinkerbell_core::approval::Approved;
@@ -16,8 +18,10 @@ pub struct Order {
     /// The run.
     pub run: String,
     /// Its directory.
+    #[serde(with = "path")]
     pub run_dir: PathBuf,
     /// The binary of the later stages.
+    #[serde(with = "path")]
     pub exe: PathBuf,
     /// Journal epoch of the daemon.
     pub epoch: u64,
@@ -28,9 +32,11 @@ pub struct Order {
     /// The sandbox and what runs in it.
     pub cell: Cell,
     /// The workspace's tree.
+    #[serde(with = "path")]
     pub tree: PathBuf,
     /// Protected paths, relative to it, that did not exist at the start; what appears there is
     /// removed at the end.
+    #[serde(with = "path::list")]
     pub absent: Vec<PathBuf>,
     /// Whether standard output is a protocol: then standard error is not mixed into it, and only its
     /// end is kept, behind all output.
@@ -40,10 +46,10 @@ pub struct Order {
     #[serde(default)]
     pub limits: Bounds,
     /// Directory with the figures of the task's commands.
-    #[serde(default)]
+    #[serde(default, with = "path")]
     pub ledger: PathBuf,
     /// Directories whose size is limited; the workspace's tree first.
-    #[serde(default)]
+    #[serde(default, with = "path::list")]
     pub roots: Vec<PathBuf>,
     /// What they took before the task's first command.
     #[serde(default)]
@@ -62,7 +68,7 @@ pub struct Order {
     #[serde(default)]
     pub guarded: Vec<Guarded>,
     /// The layer that the command writes to, if it has one.
-    #[serde(default)]
+    #[serde(default, with = "path::maybe")]
     pub layer: Option<PathBuf>,
     /// What whoever reads the output is told before it.
     #[serde(default)]
@@ -130,6 +136,7 @@ impl From<Bounds> for Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guarded {
     /// Relative to the tree.
+    #[serde(with = "path")]
     pub path: PathBuf,
     /// Device and inode.
     pub file: (u64, u64),
@@ -203,6 +210,7 @@ pub struct Cell {
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Absolute working directory.
+    #[serde(with = "path")]
     pub workdir: PathBuf,
     /// The whole environment.
     pub env: Vec<(String, String)>,
@@ -246,8 +254,10 @@ pub enum Mount {
     /// A path of the host.
     Bind {
         /// Where it stands.
+        #[serde(with = "path")]
         from: PathBuf,
         /// Where the command sees it.
+        #[serde(with = "path")]
         to: PathBuf,
         /// Whether it may be written.
         writable: bool,
@@ -255,22 +265,28 @@ pub enum Mount {
     /// A tree of the host that is only read, under a layer that takes what is written.
     Overlay {
         /// The tree, and where the command sees it.
+        #[serde(with = "path")]
         tree: PathBuf,
         /// Where what is written goes.
+        #[serde(with = "path")]
         upper: PathBuf,
         /// Room that the file system asks for, beside it.
+        #[serde(with = "path")]
         work: PathBuf,
     },
     /// Something that must not be seen.
     Mask {
         /// Where.
+        #[serde(with = "path")]
         at: PathBuf,
     },
     /// A symbolic link of the root (`/bin`).
     Link {
         /// Where.
+        #[serde(with = "path")]
         at: PathBuf,
         /// Its text.
+        #[serde(with = "path")]
         target: PathBuf,
     },
 }
@@ -291,12 +307,16 @@ impl Mount {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
     /// Read and execute, with everything below.
+    #[serde(with = "path::list")]
     pub read: Vec<PathBuf>,
     /// List directories, with everything below.
+    #[serde(with = "path::list")]
     pub list: Vec<PathBuf>,
     /// Everything, with everything below.
+    #[serde(with = "path::list")]
     pub write: Vec<PathBuf>,
     /// Read and write existing files only.
+    #[serde(with = "path::list")]
     pub devices: Vec<PathBuf>,
     /// Whether TCP is refused by rule.
     pub no_tcp: bool,

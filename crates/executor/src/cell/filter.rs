@@ -1,4 +1,4 @@
-//! seccomp: three stacked filters.
+//! seccomp: stacked filters, one for each answer.
 //!
 //! A filter reads numbers, never what a pointer points to; paths and addresses are decided by the
 //! other layers. Invariant: what is refused here is refused for every child, because filters are
@@ -79,6 +79,13 @@ const SEGMENTS: &[i64] = &[
     libc::SYS_mq_open,
     libc::SYS_mq_unlink,
 ];
+
+/// Calls that give a file attributes. Those of `user.overlay.` in a tree decide what is seen through a layer over it: with
+/// them a command could hide files from the check that it does not pass. The answer is that of a file system without
+/// attributes, which copying programs expect.
+const ATTRIBUTES: &[i64] = &[libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr, SETXATTRAT];
+/// The same number on every architecture; not every C library's headers name it.
+const SETXATTRAT: i64 = 463;
 
 /// System calls of one architecture only.
 #[cfg(target_arch = "x86_64")]
@@ -171,6 +178,11 @@ pub fn programs(sockets: Sockets, segments: bool, guarded: &[i32]) -> Result<Vec
     // programs fall back to `clone` and `openat`, which can be read.
     let hidden = BTreeMap::from([(libc::SYS_clone3, Vec::new()), (libc::SYS_openat2, Vec::new())]);
     let mut programs = vec![compile(rules, eperm)?, compile(hidden, libc::ENOSYS.cast_unsigned())?];
+    if sockets == Sockets::Common {
+        // Only where commands have namespaces, they may have layers.
+        let attributes = ATTRIBUTES.iter().map(|number| (*number, Vec::new())).collect();
+        programs.push(compile(attributes, libc::EOPNOTSUPP.cast_unsigned())?);
+    }
     if cfg!(target_arch = "x86_64") {
         programs.push(refuse_x32(eperm));
     }

@@ -139,7 +139,8 @@ impl Watch {
     #[must_use]
     pub fn new(order: &Order, groups: Groups) -> Self {
         let mut ledger = Ledger::at(&order.ledger);
-        let level = ledger.total().disk_bytes;
+        // The daemon has just read it; if it is gone now, the first look ends the command.
+        let level = ledger.total().map_or(0, |used| used.disk_bytes);
         let in_use = order.roots.first().map_or(0, |root| disk::in_use(root));
         let now = mono_ms();
         let spent = Spent { version: VERSION, disk_bytes: level, at_ms: wall_ms(), ..Spent::default() };
@@ -266,7 +267,11 @@ impl Watch {
 
     fn over_cpu(&mut self) -> Option<Breach> {
         let limit = self.limits.cpu_ms?;
-        let others = self.ledger.all().into_iter().filter(|(name, _)| *name != self.name);
+        let Ok(all) = self.ledger.all() else {
+            let why = "what the task has used before can not be read any more, so nobody knows what is left".to_owned();
+            return Some(Breach { cause: "cpu", why });
+        };
+        let others = all.into_iter().filter(|(name, _)| *name != self.name);
         let total = others.map(|(_, spent)| spent.cpu_ms).fold(self.spent.cpu_ms, u64::saturating_add);
         (total >= limit).then(|| Breach {
             cause: "cpu",

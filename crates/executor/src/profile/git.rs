@@ -77,7 +77,11 @@ impl Git {
         let mut git = Self { holes: hidden, ..Self::default() };
         let own = real.of(own).ok().filter(|own| own.starts_with(common.join("worktrees")));
         let others = |path: &Path| Some(path) != own.as_deref();
-        let hidden = || Some((covered(&common, is_strange)?, covered(&common.join("worktrees"), others)?));
+        let hidden = || {
+            let mut strangers = covered(&common, is_strange)?;
+            of_modules(&common.join("modules"), &mut strangers)?;
+            Some((strangers, covered(&common.join("worktrees"), others)?))
+        };
         match hidden().filter(|_| common.file_name() == Some(OsStr::new(".git"))) {
             Some((strangers, others)) => {
                 git.roots.push(common.clone());
@@ -125,6 +129,32 @@ fn covered(dir: &Path, is_covered: impl Fn(&Path) -> bool) -> Option<Vec<PathBuf
     let is_long = entries.len() > ENTRIES;
     let found: Vec<PathBuf> = entries.into_iter().filter(|path| is_covered(path)).collect();
     (!is_long && found.len() <= STRANGERS).then_some(found)
+}
+
+/// Adds what is to be covered in the git directories of submodules, whose names may have slashes; `None` when it is
+/// too much.
+fn of_modules(modules: &Path, found: &mut Vec<PathBuf>) -> Option<()> {
+    let (mut rest, mut seen) = (vec![modules.to_owned()], 0);
+    while let Some(dir) = rest.pop() {
+        let is_module = dir.join("HEAD").symlink_metadata().is_ok();
+        if is_module {
+            found.extend(covered(&dir, is_strange)?);
+        }
+        let inner = if is_module { dir.join("modules") } else { dir };
+        for entry in std::fs::read_dir(&inner).into_iter().flatten().flatten() {
+            seen += 1;
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                rest.push(entry.path());
+            } else if !is_module {
+                // Nothing but directories stands between the names.
+                found.push(entry.path());
+            }
+        }
+        if seen > ENTRIES || found.len() > STRANGERS {
+            return None;
+        }
+    }
+    Some(())
 }
 
 /// Whether git does not know a name.
@@ -211,12 +241,26 @@ mod tests {
             &["objects", "refs", "hooks", "git-crypt", "info", "worktrees/own", "worktrees/other"],
             &["HEAD", "ORIG_HEAD", "packed-refs.lock", "notes.txt", "info/key"],
         );
+        made(
+            &common,
+            &["modules/sub/git-crypt/keys", "modules/sub/objects", "modules/deep/er/modules/in", "modules/deep/er/refs"],
+            &[
+                "modules/sub/HEAD",
+                "modules/deep/er/HEAD",
+                "modules/deep/er/modules/in/HEAD",
+                "modules/deep/er/modules/in/key",
+                "modules/deep/loose",
+            ],
+        );
         let hidden = vec![common.join("info/key"), common.clone(), dir.path().to_owned(), PathBuf::from("/etc/shadow")];
         let own = common.join("worktrees/own");
         let git = Git::find((&own, &common), hidden.clone(), &Real::default());
         assert_eq!(below(&common, &git.roots), ["", "worktrees/own"]);
         assert_eq!(below(&common, &git.others), ["worktrees/other"]);
-        assert_eq!(below(&common, &git.holes), ["git-crypt", "info/key", "notes.txt"]);
+        assert_eq!(
+            below(&common, &git.holes),
+            ["git-crypt", "info/key", "modules/deep/er/modules/in/key", "modules/deep/loose", "modules/sub/git-crypt", "notes.txt"]
+        );
         // Far too many of them.
         (0..=STRANGERS).for_each(|n| made(&common, &[], &[&format!("x{n}")]));
         let git = Git::find((&common, &common), hidden, &Real::default());

@@ -179,7 +179,8 @@ impl Reach {
             (Some(Ok(parent)), Some(last)) => parent.join(last),
             _ => name.clone(),
         };
-        let named = hidden.names.iter().map(placed);
+        // What a hidden name leads to is saved anew in its own place.
+        let named = hidden.names.iter().chain(&hidden.real).map(placed);
         let fragile = named.filter(|name| is_within(name) && !name.is_dir() && !is_others(name)).collect();
         let holes = hidden.real.iter().filter(|hole| is_within(hole)).cloned().collect();
         Self { roots, holes, fragile, links }

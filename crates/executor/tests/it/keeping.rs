@@ -169,3 +169,32 @@ async fn a_ninth_command_at_once_is_refused_and_a_tenth_is_not_when_one_has_ende
     house.sandbox.start(house.spec(10, "true")).await.unwrap();
     house.sandbox.stop(house.spec(1, "").run.task).await.unwrap();
 }
+
+/// The kernel calls a process dead whose first thread has ended, whatever the others do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_without_its_first_thread_ends_with_its_command() {
+    if std::process::Command::new("python3").arg("-V").output().is_err() {
+        eprintln!("skipped: there is no python3");
+        return;
+    }
+    let Some(house) = House::at(Level::Landlock).await else { return };
+    let number = if cfg!(target_arch = "x86_64") { 60 } else { 93 };
+    let program = format!(
+        "import ctypes, os, threading, time\n\
+         def live():\n  block = bytearray(40 << 20)\n  time.sleep(0.1)\n  open('pid', 'w').write(str(os.getpid()))\n  time.sleep(600)\n\
+         threading.Thread(target=live).start()\nctypes.CDLL(None).syscall({number}, 0)\n"
+    );
+    std::fs::write(house.tree().join("two.py"), program).unwrap();
+    let (_, ended) = house.run(1, "python3 two.py > /dev/null 2>&1 & until [ -s pid ]; do :; done; exit 3").await;
+    assert_eq!(ended.code, Some(3));
+    let pid = std::fs::read_to_string(house.tree().join("pid")).unwrap();
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lines = threads.map(|thread| std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default());
+    let is_alive = |line: &String| line.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z") && !rest.starts_with(" X"));
+    assert_eq!(lines.filter(is_alive).collect::<Vec<_>>(), Vec::<String>::new());
+    // As the command itself it holds memory that counts, and ends when it is told to.
+    let mut spec = house.spec(2, "exec python3 two.py");
+    spec.limits.memory_bytes = Some(20 << 20);
+    let unit = house.sandbox.start(spec).await.unwrap();
+    assert_eq!(end(unit.as_ref()).await.cause, "memory");
+}

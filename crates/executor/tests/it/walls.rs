@@ -117,15 +117,21 @@ async fn what_is_hidden_stays_hidden_when_the_host_saves_it_anew() {
     std::fs::write(shown.join("plain"), "plain text\n").unwrap();
     std::os::unix::fs::symlink("plain", shown.join("link")).unwrap();
     std::fs::write(shown.join("deeper/token"), "first-canary\n").unwrap();
+    // A hidden name that leads to another file, which is saved anew in its own place.
+    std::fs::create_dir(shown.join("kept")).unwrap();
+    std::fs::write(shown.join("kept/real"), "first-canary\n").unwrap();
+    std::os::unix::fs::symlink("kept/real", shown.join("led")).unwrap();
     house.options.read.push(shown.clone());
-    house.options.hidden.extend(["deeper/token", "late"].map(|name| shown.join(name)));
+    house.options.hidden.extend(["deeper/token", "late", "led"].map(|name| shown.join(name)));
     house.sandbox = daemon(&house.options);
     let path = shown.display();
-    let look = format!("cat {path}/plain {path}/link; cat {path}/deeper/token {path}/late");
+    let look = format!("cat {path}/plain {path}/link; cat {path}/deeper/token {path}/late {path}/led {path}/kept/real");
     let unit = house.start(1, &format!("{look}; echo looked; read line; {look}; ls -A {path} {path}/deeper; exit 7")).await;
     line(unit.as_ref(), "looked").await;
     std::fs::write(shown.join("deeper/new"), "second-canary\n").unwrap();
     std::fs::rename(shown.join("deeper/new"), shown.join("deeper/token")).unwrap();
+    std::fs::write(shown.join("deeper/new"), "third-canary\n").unwrap();
+    std::fs::rename(shown.join("deeper/new"), shown.join("kept/real")).unwrap();
     std::fs::write(shown.join("late"), "late-canary\n").unwrap();
     unit.stdin(1, bytes::Bytes::from_static(b"go on\n")).await.unwrap();
     assert_eq!(end(unit.as_ref()).await.code, Some(7));
@@ -133,6 +139,34 @@ async fn what_is_hidden_stays_hidden_when_the_host_saves_it_anew() {
     assert_eq!(output.matches("plain text").count(), 4, "{output}");
     assert!(!output.contains("canary") && output.matches("deeper").count() >= 1, "{output}");
     assert!(output.lines().all(|line| !matches!(line, "token" | "late")), "{output}");
+}
+
+both!(names_that_are_no_text_keep_nothing_from_starting, house, {
+    use std::os::unix::ffi::OsStrExt;
+    let mut house = house;
+    let odd = house.root().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    std::fs::create_dir_all(odd.join("inner")).unwrap();
+    std::fs::write(odd.join("inner/word"), "read\n").unwrap();
+    std::fs::write(odd.join("key"), "canary\n").unwrap();
+    house.options.hidden.push(odd.join("key"));
+    house.options.read.push(odd);
+    house.sandbox = daemon(&house.options);
+    let look = format!("printf 'cd \"{}/caf\\351\" && cat inner/word; cat key 2> /dev/null' > go; sh ./go", house.root().display());
+    let (output, ended) = house.run(1, &look).await;
+    assert_eq!((output.as_str(), ended.code.is_some_and(|code| code > 0)), ("read\n", true));
+});
+
+/// Attributes in the tree decide what a layer over it shows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_get_no_attributes_where_there_may_be_layers() {
+    let Some(house) = House::at(Level::Full).await else { return };
+    if std::process::Command::new("python3").arg("-V").output().is_err() {
+        eprintln!("skipped: there is no python3");
+        return;
+    }
+    let set = "import os\nfor name in ('user.overlay.metacopy', 'user.mine'):\n  try: os.setxattr('f', name, b'y')\n  except OSError as e: print(e.errno)";
+    let (output, ended) = house.run(1, &format!("echo x > f; python3 -c \"{set}\"; cp -a f g; mv g h; cat h")).await;
+    assert_eq!((output.as_str(), ended.code), ("95\n95\nx\n", Some(0)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
