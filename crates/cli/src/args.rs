@@ -272,7 +272,7 @@ pub enum Command {
         /// All questions of all tasks that ask for the same
         #[arg(long, requires = "id")]
         all_like: bool,
-        /// All that this rule of the policy asks about
+        /// All that this rule asks about: yours, the machine's or a built-in one
         #[arg(long, value_name = "RULE", conflicts_with = "id")]
         rule: Option<String>,
     },
@@ -287,7 +287,7 @@ pub enum Command {
         /// All questions of all tasks that ask for the same
         #[arg(long, requires = "id")]
         all_like: bool,
-        /// All that this rule of the policy asks about
+        /// All that this rule asks about; `project:NAME` for a repository's
         #[arg(long, value_name = "RULE", conflicts_with = "id")]
         rule: Option<String>,
         /// All that wait

@@ -22,7 +22,7 @@ mod source;
 mod tests;
 
 pub use grant::{Held, LASTS_MS as GRANT_LASTS_MS, lint as lint_grant, offer, relax};
-pub use judge::{Judged, Layer, Reason, Verdict, judge};
+pub use judge::{Judged, Layer, Reason, Source, Verdict, judge};
 pub use load::{RuleSet, parse};
 pub use options::Decision;
 pub use risk::{Authorisation, Risk, Weighing, Weight, weigh};
@@ -193,7 +193,7 @@ impl PolicyGuard {
         }
         if let (Err(fault), true) = (project.as_ref(), call.runs || !call.writes.is_empty()) {
             let why = format!("the project's policy can not be used: {}", fault.message);
-            verdict.reasons.push(Reason { layer: Layer::Project, rule: String::new(), place: String::new(), decision: Decision::Ask, why });
+            verdict.reasons.push(Reason::of_house(Layer::Project, why));
             verdict.decision = verdict.decision.max(Decision::Ask);
             offered = None;
         }
@@ -224,7 +224,7 @@ impl PolicyGuard {
     /// The grounds, with what a person saw when he allowed the like for longer.
     fn grounds(&self, deed: &Deed, verdict: &Verdict) -> Grounds {
         let used =
-            |grant: &Grant| verdict.commands.iter().flat_map(|one| &one.reasons).any(|r| r.layer == Layer::Grant && r.rule == grant.id);
+            |grant: &Grant| verdict.commands.iter().flat_map(|one| &one.reasons).any(|r| r.source == Source::Grant && r.rule == grant.id);
         let examples = self.held(deed).into_iter().filter(|(_, grant)| used(grant)).map(|(_, grant)| grant.example);
         let words: Vec<String> = deed.grounds.words.iter().cloned().chain(examples).collect();
         Grounds { words: words.into(), ..deed.grounds.clone() }
@@ -255,7 +255,7 @@ impl PolicyGuard {
 /// What the user typed is what the user wants: only a rule that names it can forbid it.
 fn authorised(verdict: &mut Verdict) {
     let all = verdict.reasons.iter().chain(verdict.commands.iter().flat_map(|command| &command.reasons));
-    let is_forbidden = all.filter(|reason| reason.rule != judge::UNMATCHED).any(|reason| reason.decision == Decision::Forbid);
+    let is_forbidden = all.filter(|reason| reason.source != Source::Unmatched).any(|reason| reason.decision == Decision::Forbid);
     verdict.decision = if is_forbidden { Decision::Forbid } else { Decision::Allow };
 }
 

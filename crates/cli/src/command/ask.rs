@@ -141,6 +141,9 @@ pub struct Wish {
 
 /// `approve` and `deny`.
 pub async fn answer(desk: &Desk, wish: &Wish) -> Result<u8, Fault> {
+    if wish.approve {
+        wish.rule.as_deref().map_or(Ok(()), known_to_the_user)?;
+    }
     let client = desk.client().await?;
     let open = client.approvals().await?;
     let chosen = match &wish.id {
@@ -201,6 +204,15 @@ fn deed(view: &ApprovalView) -> (&str, &str, Vec<(&str, &str)>) {
     let asked = &view.question;
     let told = asked.facts.iter().map(|fact| (fact.name.as_str(), fact.value.as_str()));
     (&view.repository, &asked.body, told.filter(|(name, _)| DEED.contains(name)).collect())
+}
+
+/// Refuses a rule of a repository: others may have one of the same name, and say something else with it.
+fn known_to_the_user(rule: &str) -> Result<(), Fault> {
+    if !rule.starts_with("project:") {
+        return Ok(());
+    }
+    let what = format!("`{}` is a rule of a repository, and others may have one of that name", visible(rule));
+    Err(Fault::new("TB-CLI-008", exit::USAGE, what).hint("answer its questions one by one: tinkerbell inbox"))
 }
 
 /// Whether a batch is about this question. Only what a yes or no decides is approved in a batch.
@@ -302,6 +314,12 @@ fn split(id: &str) -> Result<(&str, Option<u32>), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_is_never_about_a_rule_of_a_repository() {
+        assert_eq!((known_to_the_user("deploys"), known_to_the_user("risk")), (Ok(()), Ok(())));
+        assert_eq!(known_to_the_user("project:deploys").unwrap_err().code.0, "TB-CLI-008");
+    }
 
     #[test]
     fn a_question_is_named_by_task_or_by_task_and_number() {

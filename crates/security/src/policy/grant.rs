@@ -4,7 +4,7 @@
 //! `allow`, for commands that are known to the last word and begin as the granted one. Invariants: it
 //! never touches a `forbid` or the floor, and nothing is offered whose beginning would allow anything.
 
-use super::judge::{Judged, Layer, Reason, Verdict};
+use super::judge::{Judged, Layer, Reason, Source, Verdict};
 use super::launch;
 use super::load::RuleSet;
 use super::options::Decision;
@@ -40,7 +40,8 @@ pub fn relax(verdict: &mut Verdict, command: &str, (grants, sets): (&[Held], &[&
         };
         judged.reasons.retain(|reason| reason.decision != Decision::Ask || !reaches(reason));
         let why = format!("you allowed `{} …` for this {scope}", grant.argv.join(" "));
-        judged.reasons.push(Reason { layer: Layer::Grant, rule: grant.id.clone(), place: String::new(), decision: Decision::Allow, why });
+        let (rule, source, decision) = (grant.id.clone(), Source::Grant, Decision::Allow);
+        judged.reasons.push(Reason { rule, source, decision, ..Reason::of_house(Layer::Grant, why) });
     }
     let all = verdict.reasons.iter().chain(verdict.commands.iter().flat_map(|command| &command.reasons));
     verdict.decision = all.map(|reason| reason.decision).max().unwrap_or(Decision::Ask);

@@ -6,14 +6,25 @@
 use super::load::RuleSet;
 use super::options::{Decision, Unmatched};
 use super::rule::{Call, Hit, Look, Programs, Rule, Subject, Target};
-use super::settle::BY_RISK;
 use super::shell::{self, Segment, Split, Word};
 use std::collections::BTreeSet;
 use std::fmt;
 use tinkerbell_core::port::Level;
 
-/// The name of what becomes of commands that no `allow` covers.
-pub(super) const UNMATCHED: &str = "unmatched_commands";
+/// What a reason of the table of risk is called where a rule's name would stand.
+const BY_RISK: &str = "risk";
+/// What a reason is called that says what becomes of commands that no `allow` covers.
+const UNMATCHED: &str = "unmatched_commands";
+/// What a reason is called that is about where a deed comes from.
+pub(super) const PROVENANCE: &str = "provenance";
+/// What the names of a project's rules begin with, wherever they are told.
+pub(super) const PROJECT_PREFIX: &str = "project:";
+/// Names that no rule may have: they stand where a rule's name would.
+pub(super) const RESERVED: [&str; 3] = [BY_RISK, UNMATCHED, PROVENANCE];
+/// Most of a project's own words that a person is shown, in characters: they must push nothing else away.
+const MOST_SAID: usize = 80;
+/// Most different reasons that are told in one line.
+const MOST_LINES: usize = 20;
 
 /// Whose rules they are, from the strongest on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,11 +64,34 @@ impl fmt::Display for Layer {
     }
 }
 
+/// What a reason rests on. What becomes of it later follows from this and never from a name: whoever
+/// writes a file chooses the names of its rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The program itself, and no rule.
+    House,
+    /// A rule that matches.
+    Rule,
+    /// Rules that might be meant, because the text alone does not say it.
+    Doubt {
+        /// Whether one of them forbids.
+        forbids: bool,
+    },
+    /// What a file says of commands that no `allow` covers.
+    Unmatched,
+    /// The table of risk, which says it later; until then it is asked for.
+    Risk,
+    /// What a person allowed for more than one time.
+    Grant,
+}
+
 /// One reason of a verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
     /// Whose rule.
     pub layer: Layer,
+    /// What it rests on.
+    pub source: Source,
     /// Which; empty where no rule is the reason.
     pub rule: String,
     /// File and line of the rule; empty where no file says it.
@@ -66,6 +100,24 @@ pub struct Reason {
     pub decision: Decision,
     /// Why, in one line.
     pub why: String,
+}
+
+impl Reason {
+    /// A reason to ask that no rule is behind.
+    pub(super) const fn of_house(layer: Layer, why: String) -> Self {
+        Self { layer, source: Source::House, rule: String::new(), place: String::new(), decision: Decision::Ask, why }
+    }
+
+    /// The name by which people call its rule; empty where there is none. A repository names its rules as it
+    /// likes, so each of them is called `project:…`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.rule.is_empty() { String::new() } else { name(self.layer, &self.rule) }
+    }
+}
+
+fn name(layer: Layer, id: &str) -> String {
+    if layer == Layer::Project { format!("{PROJECT_PREFIX}{id}") } else { id.to_owned() }
 }
 
 /// One command of a text, with what was found about it.
@@ -98,20 +150,23 @@ impl Verdict {
     pub fn rules(&self) -> Vec<String> {
         let all = self.reasons.iter().chain(self.commands.iter().flat_map(|command| &command.reasons));
         let named = all.filter(|reason| reason.decision == self.decision && !reason.rule.is_empty());
-        named.map(|reason| reason.rule.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+        named.map(Reason::name).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// All reasons of one decision, as one line without repetitions.
+    /// The reasons of what was decided, as one line without repetitions; a project's come last, so that they push
+    /// nothing away.
     #[must_use]
     pub fn why(&self) -> String {
-        let all = self.reasons.iter().chain(self.commands.iter().flat_map(|command| &command.reasons));
-        let mut lines: Vec<&str> = Vec::new();
-        for reason in all.filter(|reason| reason.decision == self.decision) {
-            if !lines.contains(&reason.why.as_str()) {
-                lines.push(&reason.why);
-            }
-        }
-        lines.join("; ")
+        let all = || self.reasons.iter().chain(self.commands.iter().flat_map(|command| &command.reasons));
+        let telling = |is_project: bool| {
+            all().filter(move |reason| reason.decision == self.decision && (reason.layer == Layer::Project) == is_project)
+        };
+        let mut seen = BTreeSet::new();
+        let mut lines: Vec<&str> =
+            telling(false).chain(telling(true)).map(|reason| reason.why.as_str()).filter(|why| seen.insert(*why)).collect();
+        let left = lines.len().saturating_sub(MOST_LINES);
+        lines.truncate(MOST_LINES);
+        if left == 0 { lines.join("; ") } else { format!("{}; and {left} more", lines.join("; ")) }
     }
 }
 
@@ -138,7 +193,8 @@ pub fn judge(call: &Call<'_>, command: Option<&str>, sets: &[&RuleSet], programs
             Some(_) => format!("`{}` belongs to an MCP server, and no rule allows it", call.tool),
             None => format!("no policy names the tool `{}`", call.tool),
         };
-        reasons.push(Reason { layer: Layer::BuiltIn, rule: BY_RISK.to_owned(), place: String::new(), decision: Decision::Ask, why });
+        let (layer, source, rule) = (Layer::BuiltIn, Source::Risk, BY_RISK.to_owned());
+        reasons.push(Reason { layer, source, rule, place: String::new(), decision: Decision::Ask, why });
     }
     if call.runs {
         unmatched(sets, &split, command.is_some(), (&mut reasons, &mut commands));
@@ -158,7 +214,8 @@ struct Bench<'a> {
     targets: Vec<Target<'a>>,
 }
 
-/// Rules of one set that might match: the first, and how many more. One question is enough for all.
+/// Rules of one set that might match: the first of the strictest, and how many more. One question is enough
+/// for all.
 #[derive(Clone, Copy, Default)]
 struct Doubts<'a> {
     first: Option<&'a Rule>,
@@ -169,15 +226,19 @@ impl<'a> Doubts<'a> {
     fn add(&mut self, rule: &'a Rule) {
         match self.first {
             None => self.first = Some(rule),
-            Some(_) => self.more += 1,
+            Some(first) => {
+                self.more += 1;
+                self.first = Some(if rule.decision > first.decision { rule } else { first });
+            }
         }
     }
 
     fn reason(self, set: &RuleSet, cause: &str) -> Option<Reason> {
         let rule = self.first?;
         let more = if self.more == 0 { String::new() } else { format!(" and {} more", self.more) };
-        let why = format!("{cause}, and rule `{}`{more} of the {} policy might concern it", rule.id, set.layer);
-        Some(Reason { layer: set.layer, rule: rule.id.clone(), place: place(set, rule), decision: Decision::Ask, why })
+        let why = format!("{cause}, and rule `{}`{more} of the {} policy might concern it", name(set.layer, &rule.id), set.layer);
+        let source = Source::Doubt { forbids: rule.decision == Decision::Forbid };
+        Some(Reason { layer: set.layer, source, rule: rule.id.clone(), place: place(set, rule), decision: Decision::Ask, why })
     }
 }
 
@@ -232,7 +293,7 @@ impl Bench<'_> {
 
 /// What no file can change.
 fn floor(call: &Call<'_>) -> Vec<Reason> {
-    let refuse = |why: String| Reason { layer: Layer::Floor, rule: String::new(), place: String::new(), decision: Decision::Forbid, why };
+    let refuse = |why: String| Reason { decision: Decision::Forbid, ..Reason::of_house(Layer::Floor, why) };
     if let Some(path) = call.writes.iter().find(|path| leaves(path)) {
         return vec![refuse(format!("`{path}` lies outside the worktree; use a path below its root"))];
     }
@@ -279,13 +340,12 @@ fn unmatched(sets: &[&RuleSet], split: &Split, has_text: bool, (reasons, command
     let strictest = sets.iter().filter_map(|set| Some((set.unmatched?, set))).max_by_key(|(decision, _)| *decision);
     let Some((unmatched, set)) = strictest else { return };
     let (layer, name) = (set.layer, set.name.as_str());
-    let (decision, rule) = match unmatched {
-        // The table says it later; until then it is asked for.
-        Unmatched::Risk => (Decision::Ask, BY_RISK),
-        Unmatched::Allow | Unmatched::Ask => (Decision::Ask, UNMATCHED),
-        Unmatched::Forbid => (Decision::Forbid, UNMATCHED),
+    let (decision, source, rule) = match unmatched {
+        Unmatched::Risk => (Decision::Ask, Source::Risk, BY_RISK),
+        Unmatched::Allow | Unmatched::Ask => (Decision::Ask, Source::Unmatched, UNMATCHED),
+        Unmatched::Forbid => (Decision::Forbid, Source::Unmatched, UNMATCHED),
     };
-    let reason = |why: String| Reason { layer, rule: rule.to_owned(), place: name.to_owned(), decision, why };
+    let reason = |why: String| Reason { layer, source, rule: rule.to_owned(), place: name.to_owned(), decision, why };
     if !has_text {
         reasons.push(reason("no rule can allow what is sent to a running command".to_owned()));
     }
@@ -305,12 +365,22 @@ fn place(set: &RuleSet, rule: &Rule) -> String {
 fn reason(set: &RuleSet, rule: &Rule, call: &Call<'_>, paths: &[&str]) -> Reason {
     let said =
         rule.why.as_deref().unwrap_or_default().replace("{paths}", &paths.join(", ")).replace("{deletes}", &call.deletes.to_string());
+    let named = name(set.layer, &rule.id);
     let why = match (set.layer, said.is_empty()) {
         (Layer::BuiltIn, _) => said,
-        (layer, true) => format!("rule `{}` of the {layer} policy", rule.id),
-        (layer, false) => format!("{said} (rule `{}` of the {layer} policy)", rule.id),
+        (layer, true) => format!("rule `{named}` of the {layer} policy"),
+        (Layer::Project, false) => format!("{} (rule `{named}` of the project policy)", cut(&said)),
+        (layer, false) => format!("{said} (rule `{named}` of the {layer} policy)"),
     };
-    Reason { layer: set.layer, rule: rule.id.clone(), place: place(set, rule), decision: rule.decision, why }
+    Reason { layer: set.layer, source: Source::Rule, rule: rule.id.clone(), place: place(set, rule), decision: rule.decision, why }
+}
+
+/// The beginning of what somebody else chose the length of.
+pub(super) fn cut(said: &str) -> String {
+    match said.char_indices().nth(MOST_SAID) {
+        Some((at, _)) => format!("{}…", said.get(..at).unwrap_or_default()),
+        None => said.to_owned(),
+    }
 }
 
 impl Judged {

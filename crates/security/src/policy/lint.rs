@@ -3,6 +3,7 @@
 //! Refused are rules that can never match and `allow` rules that would allow anything. Invariant: an
 //! `allow` that reaches the matcher says how the command begins, and its beginning is no launcher.
 
+use super::judge::{Layer, PROJECT_PREFIX, RESERVED};
 use super::launch;
 use super::load::{Page, RuleSet, alternatives};
 use super::options::{Decision, RuleOptions};
@@ -10,12 +11,15 @@ use super::rule::{CommandRule, Rule, Subject};
 use tinkerbell_core::code::Fault;
 use toml::Spanned;
 
+/// Longest name of a project's rule, in characters: it stands in what a person is asked.
+const LONGEST_ID: usize = 80;
 /// Most beginnings that a rule's alternatives may stand for.
 const MOST_BEGINNINGS: usize = 4_096;
 
 /// Refuses a rule that can never match, or allows too much.
 pub(super) fn refuse(page: &Page<'_>, options: &RuleOptions) -> Result<(), Fault> {
     let decision = *options.decision.get_ref();
+    id(page, &options.id)?;
     if options.argv.is_some() && options.paths.is_some() {
         return Err(page.mistake(options.id.span(), "a rule has either `argv` or `paths`: make two rules"));
     }
@@ -38,6 +42,27 @@ pub(super) fn refuse(page: &Page<'_>, options: &RuleOptions) -> Result<(), Fault
         return Err(page.mistake(options.id.span(), "a rule with `argv` that is about no commands can never match"));
     }
     words(page, options)
+}
+
+/// Refuses a name that a person would take for something else, or that could fill a screen.
+fn id(page: &Page<'_>, id: &Spanned<String>) -> Result<(), Fault> {
+    let lower = id.get_ref().trim().to_lowercase();
+    if lower.is_empty() {
+        return Err(page.mistake(id.span(), "a rule needs a name, by which people are told of it"));
+    }
+    if let Some(name) = RESERVED.iter().find(|name| **name == lower) {
+        return Err(
+            page.mistake(id.span(), &format!("no rule can be called `{name}`, because reasons of our own are; choose another name"))
+        );
+    }
+    if lower.starts_with(PROJECT_PREFIX) {
+        let what = format!("a rule's name can not begin with `{PROJECT_PREFIX}`, which stands before the names of a repository's rules");
+        return Err(page.mistake(id.span(), &what));
+    }
+    if page.layer == Layer::Project && id.get_ref().chars().count() > LONGEST_ID {
+        return Err(page.mistake(id.span(), &format!("the name of a project's rule has at most {LONGEST_ID} characters")));
+    }
+    Ok(())
 }
 
 fn words(page: &Page<'_>, options: &RuleOptions) -> Result<(), Fault> {

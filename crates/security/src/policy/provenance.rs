@@ -5,6 +5,7 @@
 //! tightens. Invariants: what the user said himself taints nothing, and what can not be looked up whole
 //! does not pass for clean.
 
+use super::judge::cut;
 use super::risk::{NEGATION, is_negation};
 use std::collections::BTreeSet;
 use tinkerbell_core::port::Grounds;
@@ -33,7 +34,7 @@ pub enum Taint {
 impl std::fmt::Display for Taint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Copied(part) => write!(f, "`{part}` was read, not said by you"),
+            Self::Copied(part) => write!(f, "`{}` was read, not said by you", cut(part)),
             Self::TooMany => write!(f, "it has more than {MOST_PARTS} parts that may have been read somewhere"),
             Self::Forgotten => f.write_str("more was read than can be looked through"),
         }

@@ -1,20 +1,17 @@
 //! After the rules: risk and the user's own words settle what no rule does, and a waiver answers asks.
 //!
 //! Invariants: nothing here turns a rule's `ask` or `forbid` into something milder, except a waiver, and
-//! that leaves the floor and critical risk alone.
+//! that leaves alone the floor, critical risk, and what a rule that forbids might be about.
 
-use super::judge::{Layer, Reason, Verdict};
+use super::judge::{Layer, PROVENANCE, Reason, Source, Verdict};
 use super::options::Decision;
 use super::risk::{Risk, Weight};
-
-/// The name of reasons that the table decides.
-pub const BY_RISK: &str = "risk";
 
 /// Puts risk and authorisation into a verdict. A tool of somebody else's server is never allowed by it.
 pub fn settle(verdict: &mut Verdict, weight: &Weight, is_served: bool) {
     let table = if is_served { weight.decision().max(Decision::Ask) } else { weight.decision() };
     let all = verdict.reasons.iter_mut().chain(verdict.commands.iter_mut().flat_map(|command| &mut command.reasons));
-    for reason in all.filter(|reason| reason.rule == BY_RISK) {
+    for reason in all.filter(|reason| reason.source == Source::Risk) {
         reason.decision = table;
         if table != Decision::Ask {
             reason.why = format!("{} ({})", reason.why, weight.told());
@@ -31,11 +28,12 @@ pub fn settle(verdict: &mut Verdict, weight: &Weight, is_served: bool) {
     }
 }
 
-/// Why a person is asked, with risk and authorisation where there is something to say.
+/// Why a person is asked. Risk and authorisation come first, where there is something to say: a line is cut
+/// where a screen ends, and what a file says may be long.
 #[must_use]
 pub fn title(verdict: &Verdict, weight: &Weight) -> String {
     let plain = verdict.why();
-    if weight.risk == Risk::Low && weight.tainted.is_none() { plain } else { format!("{plain} ({})", weight.told()) }
+    if weight.risk == Risk::Low && weight.tainted.is_none() { plain } else { format!("({}) {plain}", weight.told()) }
 }
 
 /// What becomes of an ask where the user wants nobody asked.
@@ -55,6 +53,9 @@ pub fn unasked(verdict: &Verdict, weight: &Weight) -> Unasked {
     if weight.risk == Risk::Critical {
         return Unasked::Refused(format!("{}; nobody is asked, and critical risk is never taken unasked", title(verdict, weight)));
     }
+    if reasons(verdict).any(|reason| reason.source == Source::Doubt { forbids: true }) {
+        return Unasked::Refused(format!("{}; nobody is asked, and what a rule may forbid is not done unasked", title(verdict, weight)));
+    }
     let is_floor = reasons(verdict).any(|reason| reason.layer == Layer::Floor && reason.decision == Decision::Ask);
     if is_floor { Unasked::Asked } else { Unasked::Done }
 }
@@ -68,8 +69,8 @@ fn strictest(verdict: &Verdict) -> Decision {
 }
 
 fn push(verdict: &mut Verdict, layer: Layer, why: &str) {
-    let rule = if layer == Layer::Floor { String::new() } else { "provenance".to_owned() };
-    verdict.reasons.push(Reason { layer, rule, place: String::new(), decision: Decision::Ask, why: why.to_owned() });
+    let rule = if layer == Layer::Floor { String::new() } else { PROVENANCE.to_owned() };
+    verdict.reasons.push(Reason { rule, ..Reason::of_house(layer, why.to_owned()) });
 }
 
 /// Whether a rule of the machine or the user allows it by name, so that a person has thought of it. A grant is

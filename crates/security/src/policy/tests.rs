@@ -68,7 +68,9 @@ fn the_table_decides() {
         ("read", None, vec!["a"], 0, full, "ask: it writes files"),
     ] {
         let got = word(&deed(tool, command, &writes, deletes, level));
-        assert!(got.starts_with(expected), "{tool} {command:?} {writes:?}: {got}");
+        // Risk comes first, where there is something to say of it.
+        let plain = got.split_once(" risk: ").and_then(|(_, rest)| rest.split_once(") ")).map(|(_, plain)| format!("ask: {plain}"));
+        assert!(plain.as_ref().unwrap_or(&got).starts_with(expected), "{tool} {command:?} {writes:?}: {got}");
     }
 }
 
@@ -349,6 +351,14 @@ fn a_mistake_refuses_the_file_with_its_line() {
         assert!(got.starts_with(expected), "{policy}\n{got}");
     }
     assert!(mistake(Layer::Project, &allow("[\"ls\"]")).starts_with("TB-POLICY-005 p.toml:4: a project's policy may only"));
+    for name in ["risk", "Risk", " risk", "unmatched_commands", "provenance", "project:a", "PROJECT:", ""] {
+        let policy = format!("[[rule]]\nid = \"{name}\"\nargv = [\"touch\"]\ndecision = \"forbid\"\n");
+        for layer in [Layer::Organisation, Layer::User, Layer::Project] {
+            assert!(mistake(layer, &policy).starts_with("TB-POLICY-003 p.toml:2: "), "{name}");
+        }
+    }
+    let long = format!("[[rule]]\nid = \"{}\"\nargv = [\"touch\"]\ndecision = \"forbid\"\n", "x".repeat(81));
+    assert!(mistake(Layer::Project, &long).contains("at most 80 characters") && parse(Layer::User, "p", &long).is_ok());
     for fine in [
         "[\"git\", \"status\"]",
         "[\"python\", \"-m\", \"pytest\"]",
@@ -489,7 +499,31 @@ fn nothing_but_an_allow_softens_what_becomes_of_unmatched_commands() {
         [Decision::Forbid, Decision::Ask, Decision::Forbid, Decision::Forbid, Decision::Forbid]
     );
     let why = judge(&call, Some("env ls"), &[&built, &project], None).why();
-    assert_eq!(why, "the text alone does not say what would run, and rule `rm` and 3 more of the project policy might concern it");
+    assert_eq!(why, "the text alone does not say what would run, and rule `project:rm` and 3 more of the project policy might concern it");
+}
+
+/// What a repository calls its rules, and how much it says, neither answers for the user's nor hides them.
+#[test]
+fn a_projects_rules_have_names_of_their_own_and_push_nothing_away() {
+    let built = built_in().unwrap();
+    let user = parse(Layer::User, "u", "[[rule]]\nid = \"deploys\"\nargv = [\"deploy\"]\ndecision = \"ask\"\nwhy = \"look\"\n").unwrap();
+    let said = "deploy to staging ".repeat(30);
+    let rule = |at: usize| format!("[[rule]]\nid = \"deploys{at}\"\nargv = [\"deploy\"]\ndecision = \"ask\"\nwhy = \"{at} {said}\"\n");
+    let text = format!("unmatched_commands = \"ask\"\n{}", (0..30).map(rule).collect::<String>().replace("deploys0", "deploys"));
+    let project = parse(Layer::Project, "p", &text).unwrap();
+    let call = Call { tool: "exec", mcp: None, runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
+    let verdict = judge(&call, Some("deploy now"), &[&built, &project, &user], None);
+    assert_eq!((verdict.rules().len(), verdict.rules().first().map(String::as_str)), (32, Some("deploys")));
+    assert!(verdict.rules().iter().skip(1).all(|name| name.starts_with("project:")), "{:?}", verdict.rules());
+    let why = verdict.why();
+    assert!(
+        why.starts_with("look (rule `deploys` of the user policy); no rule allows `deploy now`; ") || why.starts_with("look (rule"),
+        "{why}"
+    );
+    assert!(why.contains("0 deploy to staging") && why.contains("… (rule `project:deploys` of the project policy)"), "{why}");
+    assert!(why.ends_with("and 12 more") && why.len() < 20 * 160, "{} {why}", why.len());
+    let alone = judge(&call, Some("deploy now"), &[&built, &project], None);
+    assert!(!alone.rules().contains(&"deploys".to_owned()), "{:?}", alone.rules());
 }
 
 #[test]

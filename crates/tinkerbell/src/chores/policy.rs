@@ -159,14 +159,15 @@ pub fn explain(shop: &Shop<'_>, command: &str, wish: Wish<'_>, out: &Output) -> 
 }
 
 fn told(reason: &Reason) -> String {
-    let rule = if reason.rule.is_empty() { "no rule" } else { &reason.rule };
+    let name = reason.name();
+    let rule = if name.is_empty() { "no rule" } else { &name };
     let place = if reason.place.is_empty() { String::new() } else { format!("  {}", reason.place) };
     format!("{:<6}  {} {rule}: {}{place}", word(reason.decision), reason.layer, reason.why)
 }
 
 fn as_json(verdict: &Verdict, weight: &Weight) -> serde_json::Value {
     let reasons = |all: &[Reason]| -> Vec<serde_json::Value> {
-        let one = |reason: &Reason| json!({"layer": reason.layer.name(), "rule": reason.rule, "place": reason.place, "decision": word(reason.decision), "why": reason.why});
+        let one = |reason: &Reason| json!({"layer": reason.layer.name(), "rule": reason.name(), "place": reason.place, "decision": word(reason.decision), "why": reason.why});
         all.iter().map(one).collect()
     };
     let commands: Vec<_> = verdict

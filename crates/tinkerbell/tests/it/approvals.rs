@@ -264,6 +264,26 @@ async fn equal_questions_are_answered_together() {
     assert!(bench.open().await.is_empty());
 }
 
+/// A repository may call its rule as the user calls one: no answer to the user's is one to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_of_a_repository_is_none_of_the_users() {
+    let bench = Bench::with(vec![exec("rm run.sh"), Turn::text("done")], "").await;
+    std::fs::create_dir_all(bench.home.repo.join(".tinkerbell")).unwrap();
+    let why = "deploy to staging ".repeat(30);
+    let rule = format!("[[rule]]\nid = \"deploys\"\nargv = [\"rm\"]\ndecision = \"ask\"\nwhy = \"{why}\"\n");
+    std::fs::write(bench.home.repo.join(".tinkerbell/policy.toml"), rule).unwrap();
+    let (task, asked) = bench.asks("tidy").await;
+    assert_eq!(asked["question"]["rules"], serde_json::json!(["project:deploys"]), "{asked}");
+    let title = asked["question"]["title"].as_str().unwrap();
+    assert!(title.starts_with("exec: (medium risk: it discards work; you did not ask for it) deploy to") && title.len() < 240, "{title}");
+    bench.run(&["approve", "--rule", "deploys"]).await.exits(0).says("nothing of that waits");
+    bench.run(&["approve", "--rule", "project:deploys"]).await.exits(2).says("others may have one of that name");
+    assert_eq!(bench.open().await.len(), 1);
+    bench.run(&["deny", "--rule", "project:deploys"]).await.exits(0).says("/1 denied");
+    bench.run(&["wait", &task]).await.exits(0);
+    assert!(bench.tree(&task).await.join("run.sh").exists());
+}
+
 /// The same deed denied three times: it is not asked for any more, a person says what to do instead.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deed_that_is_denied_again_and_again_waits_for_a_word() {

@@ -37,7 +37,7 @@ async fn a_projects_file_makes_a_command_wait_and_may_not_allow() {
     home.run(&["run", "tidy"]).await.exits(78).says("TB-POLICY-005");
     assert_eq!(home.asked(), 0, "no task was taken");
     std::fs::write(&file, ASK_RM).unwrap();
-    home.run(&["run", "tidy"]).await.exits(4).says("rule `rm` of the project policy");
+    home.run(&["run", "tidy"]).await.exits(4).says("rule `project:rm` of the project policy");
     let inbox: Value = serde_json::from_str(&home.run(&["inbox", "--json"]).await.exits(0).stdout).unwrap();
     let task = inbox.to_string().split("\"task\":\"").nth(1).unwrap()[..32].to_owned();
     home.run(&["approve", &task]).await.exits(0);
@@ -77,6 +77,10 @@ async fn the_policy_is_checked_tried_and_explained_without_a_daemon() {
     home.run(&["policy", "explain", "git push"]).await.exits(0).says("allow: the sandbox contains the command");
     std::fs::write(home.tb().join("policy.toml"), NO_PUSH).unwrap();
     home.run(&["policy", "explain", "ls; git push"]).await.exits(0).says("forbid: people push");
+    // A name that stands for reasons of our own would make the rule something else to a reader.
+    std::fs::write(home.tb().join("policy.toml"), NO_PUSH.replace("no-push", "risk")).unwrap();
+    home.run(&["policy", "check"]).await.exits(78).says("policy.toml:2: no rule can be called `risk`");
+    home.run(&["run", "go"]).await.exits(78).says("TB-POLICY-003");
     std::fs::write(home.tb().join("policy.toml"), "x = 1").unwrap();
     home.run(&["policy", "check"]).await.exits(78).says("policy.toml:1: unknown field `x`");
     home.run(&["run", "go"]).await.exits(78).says("TB-POLICY-003");

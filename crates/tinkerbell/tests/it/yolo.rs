@@ -14,11 +14,14 @@ fn edit(path: &str) -> Turn {
 /// What would be asked for is done; what is forbidden stays so; each effect carries the mark.
 #[tokio::test(flavor = "multi_thread")]
 async fn asks_become_deeds_and_every_view_says_so() {
-    let home = Home::with(vec![exec("rm run.sh"), exec("wget x"), edit("AGENTS.md"), Turn::text("done")]).await;
+    let home = Home::with(vec![exec("rm run.sh"), exec("wget x"), exec("env wget x"), edit("AGENTS.md"), Turn::text("done")]).await;
     std::fs::write(home.tb().join("policy.toml"), ASK_RM).unwrap();
     let out = home.run(&["run", "--yolo", "--reason", "a test host", "tidy"]).await.exits(0);
-    let out = out.says("YOLO: nobody is asked for approvals until").says("(a test host; command line)").says("YOLO, not asked: rule `rm`");
-    assert!(out.stderr.contains("YOLO, not asked: it changes protected files: AGENTS.md"), "{}", out.stderr);
+    let out = out
+        .says("YOLO: nobody is asked for approvals until")
+        .says("(a test host; command line)")
+        .says("YOLO, not asked: (medium risk: it discards work; you did not ask for it) rule `rm`");
+    assert!(out.stderr.contains("it changes protected files: AGENTS.md"), "{}", out.stderr);
     let list: Value = serde_json::from_str(&home.run(&["ps", "-a", "--json"]).await.exits(0).stdout).unwrap();
     let task = list[0]["id"].as_str().unwrap().to_owned();
     assert_eq!(list[0]["yolo"]["reason"].as_str(), Some("a test host"));
@@ -32,6 +35,7 @@ async fn asks_become_deeds_and_every_view_says_so() {
     assert_eq!(waived, 2, "{log}");
     let asked = home.model.as_ref().unwrap().requests().last().unwrap().body.to_string();
     assert!(asked.contains("refused by policy: rule `no` of the user policy"), "{asked}");
+    assert!(asked.contains("rule `no` and 1 more of the user policy might concern it; nobody is asked, and what a rule may forbid"), "{asked}");
 }
 
 /// What steers us is asked for all the same, and what is critical is refused.
