@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 /// Name of a half-written file; walks leave it out, and the next write replaces it.
 pub const PARTIAL: &[u8] = b".tinkerbell~partial";
+/// How often a write begins anew when somebody puts something under that name at the same moment.
+const TRIES: usize = 100;
 
 /// What to do when something of another type stands in the way of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +41,14 @@ pub struct Root {
 const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Root {
-    /// Opens the directory.
+    /// Opens the directory; one of our own lets its owner in from now on, whatever a command made of its mode.
     ///
     /// # Errors
     /// When it is not there or not a directory.
     pub fn open(path: &Path, obstacle: Obstacle) -> Result<Self> {
+        if obstacle == Obstacle::Clear {
+            admit(path).map_err(|errno| Error::io("open", path)(errno.into()))?;
+        }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::io("open", path)(e.into()))?;
         Ok(Self { fd, path: path.to_owned(), obstacle })
@@ -98,10 +103,34 @@ impl Root {
         Ok((at, name.into()))
     }
 
+    /// Lets names in a directory of our own be made and removed, whatever a command made of its mode.
+    fn open_up(&self, dir: &OwnedFd) -> Result<(), Errno> {
+        if !self.is_own() {
+            return Ok(());
+        }
+        let bits = rustix::fs::fstat(dir)?.st_mode & 0o7777;
+        if bits & 0o700 == 0o700 { Ok(()) } else { rustix::fs::fchmod(dir, Mode::from_raw_mode(bits | 0o700)) }
+    }
+
+    /// Makes what is half-written, in place of whatever stands under its name: in a tree of our own a command may
+    /// have put a directory there.
+    fn begin<T>(&self, dir: &OwnedFd, make: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+        self.open_up(dir)?;
+        for _ in 1..TRIES {
+            make_room(dir.as_fd(), self.is_own())?;
+            match make() {
+                Err(Errno::EXIST) => {}
+                other => return other,
+            }
+        }
+        make()
+    }
+
     fn enter_made(&self, at: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
         match open_dir(at, name, self.is_own()) {
-            Err(Errno::NOENT) => {}
+            Err(Errno::NOENT) => self.open_up(at)?,
             Err(Errno::NOTDIR | Errno::LOOP) if self.obstacle == Obstacle::Clear => {
+                self.open_up(at)?;
                 rustix::fs::unlinkat(at, name, AtFlags::empty())?;
             }
             other => return other,
@@ -170,10 +199,10 @@ impl Root {
     pub fn write(&self, path: &BStr, content: &mut dyn Read, mode: FileMode) -> Result<()> {
         let (dir, name) = self.parent_made(path)?;
         let full = self.full(path);
-        unlink_if_there(&dir, PARTIAL).map_err(self.fail("write", path))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let start = if mode == FileMode::Executable { 0o777 } else { 0o666 };
-        let fd = rustix::fs::openat(&dir, PARTIAL, flags, Mode::from_raw_mode(start)).map_err(self.fail("create", path))?;
+        let make = || rustix::fs::openat(&dir, PARTIAL, flags, Mode::from_raw_mode(start));
+        let fd = self.begin(&dir, make).map_err(self.fail("create", path))?;
         let mut file = File::from(fd);
         std::io::copy(content, &mut file).and_then(|_| file.flush()).map_err(Error::io("write", &full))?;
         if let FileMode::Exactly(bits) = mode {
@@ -202,8 +231,7 @@ impl Root {
     /// Writes a link whole.
     pub fn write_link(&self, path: &BStr, target: &[u8]) -> Result<()> {
         let (dir, name) = self.parent_made(path)?;
-        unlink_if_there(&dir, PARTIAL).map_err(self.fail("write link", path))?;
-        rustix::fs::symlinkat(target, &dir, PARTIAL).map_err(self.fail("write link", path))?;
+        self.begin(&dir, || rustix::fs::symlinkat(target, &dir, PARTIAL)).map_err(self.fail("write link", path))?;
         self.clear_for(&dir, &name).map_err(self.fail("replace", path))?;
         rustix::fs::renameat(&dir, PARTIAL, &dir, name.as_slice()).map_err(self.fail("write link", path))
     }
@@ -239,7 +267,9 @@ impl Root {
     pub fn remove(&self, path: &BStr) -> Result<()> {
         let Some((dir, name)) = self.parent(path)? else { return Ok(()) };
         match stat_at(dir.as_fd(), &name).map_err(self.fail("remove", path))? {
-            Some(stat) if kind_of(&stat) != FileType::Directory => unlink_if_there(&dir, &name).map_err(self.fail("remove", path)),
+            Some(stat) if kind_of(&stat) != FileType::Directory => {
+                self.open_up(&dir).and_then(|()| unlink_if_there(&dir, &name)).map_err(self.fail("remove", path))
+            }
             _ => Ok(()),
         }
     }
@@ -247,6 +277,10 @@ impl Root {
     /// Removes a directory if it is empty; tells whether it went.
     pub fn remove_empty_dir(&self, path: &BStr) -> Result<bool> {
         let Some((dir, name)) = self.parent(path)? else { return Ok(false) };
+        if self.stat(path)?.is_none_or(|stat| kind_of(&stat) != FileType::Directory) {
+            return Ok(false);
+        }
+        self.open_up(&dir).map_err(self.fail("remove directory", path))?;
         match rustix::fs::unlinkat(&dir, name.as_slice(), AtFlags::REMOVEDIR) {
             Ok(()) => Ok(true),
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => Ok(false),
@@ -449,6 +483,25 @@ fn unlink_if_there(dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
     }
 }
 
+/// Removes what stands under the name of half-written files; in a tree of our own also a directory.
+pub fn make_room(dir: BorrowedFd<'_>, own: bool) -> Result<(), Errno> {
+    let made = if own { clear(dir, PARTIAL) } else { unlink_if_there(dir, PARTIAL) };
+    match made {
+        // A command changes it at the same moment: whoever makes the name finds out.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) if own => Ok(()),
+        other => other,
+    }
+}
+
+/// Gives a directory's owner back what a command took: to list it, to enter it, to change its names.
+fn admit(path: &Path) -> Result<(), Errno> {
+    let stat = match rustix::fs::lstat(path) {
+        Ok(stat) if kind_of(&stat) == FileType::Directory && stat.st_mode & 0o700 != 0o700 => stat,
+        _ => return Ok(()),
+    };
+    set_mode(rustix::fs::CWD, path.as_os_str().as_bytes(), stat.st_mode & 0o7777 | 0o700)
+}
+
 /// Removes whatever stands under a name.
 pub fn clear(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     match stat_at(at, name)? {
@@ -471,15 +524,16 @@ pub fn clear_dir(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     let root = open_dir(at, name, true)?;
     rustix::fs::fchmod(&root, Mode::from_raw_mode(0o700))?;
     let mut moved = 0;
-    loop {
+    for _ in 0..ROUNDS {
         let children = names_in(&root)?;
         if children.is_empty() {
-            return rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR);
+            break;
         }
         for child in children {
             clear_below((root.as_fd(), root.as_fd()), &child, 1, &mut moved)?;
         }
     }
+    rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR)
 }
 
 fn clear_below((root, at): (BorrowedFd<'_>, BorrowedFd<'_>), name: &[u8], depth: usize, moved: &mut u64) -> Result<(), Errno> {

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::ignored::{Ignored, join};
 use crate::layer::KEPT;
 use gix::bstr::{BStr, BString, ByteSlice};
-use rustix::fs::{AtFlags, FileType, Mode, Stat};
+use rustix::fs::{FileType, Mode, Stat};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -123,17 +123,18 @@ impl Walk<'_> {
             // Left by a crash in mid-write; its content was never the tree's. That it can not be
             // removed does not matter: the next write in this directory replaces it.
             if at.root.is_own() {
-                rustix::fs::unlinkat(at.dir, name.as_slice(), AtFlags::empty()).ok();
+                beneath::make_room(at.dir, true).ok();
             }
-            return Ok(false);
-        }
-        if name.starts_with(KEPT.as_bytes()) {
             return Ok(false);
         }
         let path = join(at.path, name);
         let stat = beneath::stat_at(at.dir, name).map_err(|e| Error::io("stat", &at.root.full(path.as_bstr()))(e.into()))?;
         // A running command may have removed it since the listing.
         let Some(stat) = stat else { return Ok(false) };
+        // Only files are ever kept.
+        if name.starts_with(KEPT.as_bytes()) && beneath::kind_of(&stat) != FileType::Directory {
+            return Ok(false);
+        }
         match beneath::kind_of(&stat) {
             FileType::Directory => self.directory(at, name, (path, stat), visitor),
             FileType::RegularFile | FileType::Symlink => self.leaf(at, name, (path, stat), visitor),

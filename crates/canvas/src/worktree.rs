@@ -120,7 +120,7 @@ pub fn remove(ws: &Workspace, data_dir: &Path) -> Result<()> {
         if !dir.exists() {
             continue;
         }
-        let root = Root::open(parent, Obstacle::Clear)?;
+        let root = Root::open(parent, Obstacle::Refuse)?;
         crate::beneath::clear_dir(root.fd(), name.as_bytes()).map_err(|e| Error::io("remove", &dir)(e.into()))?;
     }
     // Git itself removes the directory with the last worktree; one that is not empty stays.

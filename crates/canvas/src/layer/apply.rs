@@ -477,7 +477,7 @@ impl<'a> Apply<'a> {
         if entry.up.st_size > COPIED_BYTES {
             return Ok(());
         }
-        beneath::unlink_if_there_at(dir, PARTIAL).map_err(self.fail("write", entry.path))?;
+        beneath::make_room(dir, true).map_err(self.fail("write", entry.path))?;
         if entry.kind == Kind::Link {
             let target = beneath::read_link(at.up, entry.name).map_err(self.fail("read link", entry.path))?;
             rustix::fs::symlinkat(target, dir, PARTIAL).map_err(self.fail("write link", entry.path))?;

@@ -5,6 +5,8 @@
 //! ask for, so that reading one whole fails on any machine.
 
 use crate::house::*;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use tinkerbell_core::port::Opened;
 
 /// More than an address space is given.
@@ -20,6 +22,14 @@ fn started() -> (House, Opened) {
     house.commit_all("start");
     let opened = house.open();
     (house, opened)
+}
+
+fn chmod(path: &Path, bits: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(bits)).unwrap();
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
 }
 
 #[test]
@@ -46,4 +56,71 @@ fn a_huge_ignore_file_is_read_in_part_by_an_undo() {
     file.set_len(HUGE).unwrap();
     house.restore(&opened, &opened.checkpoint);
     assert!(!opened.workspace.tree.join("d/new").exists());
+}
+
+/// The name of half-written files is no shelter: an undo and the putting back of protected files take it.
+#[test]
+fn directories_under_the_name_of_half_written_files_stop_nothing() {
+    let house = House::new();
+    house.write("AGENTS.md", "good\n");
+    house.write("src/a", "a\n");
+    std::os::unix::fs::symlink("a", house.user().join("src/link")).unwrap();
+    house.commit_all("start");
+    let opened = house.open();
+    let (before, tree_dir) = (tree(&opened), &opened.workspace.tree);
+    let spoil = || {
+        for path in [".tinkerbell~partial/x/y", "src/.tinkerbell~partial/x", "src/.tinkerbell~partial/z/.git"] {
+            write(tree_dir, path, b"x");
+        }
+        chmod(&tree_dir.join("src/.tinkerbell~partial"), 0);
+        write(tree_dir, "AGENTS.md", b"evil\n");
+        write(tree_dir, "src/a", b"BAD\n");
+        std::fs::remove_file(tree_dir.join("src/link")).ok();
+    };
+    spoil();
+    let taken = house.guarded(&opened, Some(opened.checkpoint.clone()));
+    assert_eq!(taken.restored, ["AGENTS.md"]);
+    assert!(!tree_dir.join(".tinkerbell~partial").exists() && !tree_dir.join("src/.tinkerbell~partial").exists());
+    spoil();
+    house.restore(&opened, &opened.checkpoint);
+    assert_eq!(tree(&opened), before);
+}
+
+/// What a check sees stands in the diff: only files are kept beside the tree's own.
+#[test]
+fn a_directory_under_the_name_of_kept_files_is_content() {
+    let (house, opened) = started();
+    write(&opened.workspace.tree, ".tinkerbell~kept-u7-a", b"kept\n");
+    write(&opened.workspace.tree, ".tinkerbell~kept-dir/evil.py", b"x\n");
+    let taken = house.take(&opened);
+    let names: Vec<String> = house.diff(&opened, &opened.checkpoint, &taken).files.into_iter().map(|file| file.path).collect();
+    assert_eq!(names, [".tinkerbell~kept-dir/evil.py"]);
+    house.restore(&opened, &opened.checkpoint);
+    assert!(!opened.workspace.tree.join(".tinkerbell~kept-dir").exists());
+}
+
+/// Modes are a command's to change, wherever the kernel does not hold it; the tree stays the daemon's all the same.
+#[test]
+fn closed_directories_stop_no_undo() {
+    let house = House::new();
+    house.write(".github/workflows/ci.yml", "on: push\n");
+    house.write("src/a", "a\n");
+    house.commit_all("start");
+    let opened = house.open();
+    let (before, tree_dir) = (tree(&opened), &opened.workspace.tree);
+    let spoil = || {
+        write(tree_dir, "src/a", b"BAD\n");
+        write(tree_dir, ".github/workflows/ci.yml", b"evil\n");
+        write(tree_dir, ".github/workflows/more.yml", b"evil\n");
+        for path in ["src", ".github/workflows", ".github", ""] {
+            chmod(&tree_dir.join(path), if path == "src" { 0o555 } else { 0o111 });
+        }
+    };
+    spoil();
+    let taken = house.guarded(&opened, Some(opened.checkpoint.clone()));
+    assert_eq!(taken.restored, [".github/workflows/ci.yml", ".github/workflows/more.yml"]);
+    assert_eq!(mode(tree_dir) & 0o700, 0o700);
+    spoil();
+    house.restore(&opened, &opened.checkpoint);
+    assert_eq!(tree(&opened), before);
 }
