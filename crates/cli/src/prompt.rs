@@ -1,12 +1,18 @@
 //! Asking on the terminal: a choice, a line, yes or no.
 //!
 //! The only place that reads a person's keys. Blocks, so callers in a runtime use a blocking
-//! thread. Invariant: a question that was interrupted leaves the cursor visible and no answer.
+//! thread. Invariants: a question that was interrupted leaves the cursor visible and no answer; keys that were typed
+//! before a person can have seen the question answer nothing.
 
-use dialoguer::console::Term;
-use dialoguer::{Input, Select};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use dialoguer::Input;
+use dialoguer::console::{Key, Term, measure_text_width};
+use rustix::termios::{LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
 use std::io;
+use std::time::Duration;
+
+/// So long nobody's keys can be an answer to what has just appeared: people need a quarter of a second at least to react
+/// to what they see (a simple reaction to a picture takes about that; Luce, Response Times, 1986).
+const UNSEEN: Duration = Duration::from_millis(300);
 
 /// How to ask: with a list that moves, or with numbered lines for terminals (and readers) that
 /// only take lines.
@@ -22,14 +28,17 @@ impl Asker {
     /// # Errors
     /// When the terminal is lost or the question was interrupted.
     pub fn choose(self, question: &str, items: &[String], default: usize) -> io::Result<Option<usize>> {
-        if self.moves {
-            let select = Select::new().with_prompt(question).items(items).default(default);
-            return select.interact_on_opt(&Term::stderr()).map_err(shown);
-        }
         let term = Term::stderr();
+        if self.moves {
+            let chosen = pick(&term, question, items, default);
+            // Without a terminal there is no cursor to show.
+            term.show_cursor().ok();
+            return chosen;
+        }
         for (at, item) in items.iter().enumerate() {
             term.write_line(&format!("  {}. {item}", at + 1))?;
         }
+        unseen();
         let given = line(&format!("{question} (1-{}, empty: {})", items.len(), default + 1))?;
         Ok(number(&given, items.len(), default))
     }
@@ -39,6 +48,7 @@ impl Asker {
     /// # Errors
     /// As for [`Self::choose`].
     pub fn text(self, question: &str, suggested: &str) -> io::Result<String> {
+        unseen();
         if self.moves {
             let input = Input::new().with_prompt(question).allow_empty(true).with_initial_text(suggested);
             return input.interact_text_on(&Term::stderr()).map_err(shown);
@@ -56,6 +66,60 @@ impl Asker {
         let choices = ["yes", "no"].map(str::to_owned);
         Ok(self.choose(question, &choices, usize::from(!default))?.map(|choice| choice == 0))
     }
+}
+
+/// Lets the time pass in which a question can not have been read, and forgets what was typed until then.
+fn unseen() {
+    let stdin = rustix::stdio::stdin();
+    // No terminal: whoever wrote that down before meant it as an answer.
+    let Ok(modes) = tcgetattr(stdin) else { return };
+    let mut silent = modes.clone();
+    silent.local_modes -= LocalModes::ECHO | LocalModes::ICANON;
+    // A terminal that refuses shows the keys, which is ugly and no more.
+    tcsetattr(stdin, OptionalActions::Now, &silent).ok();
+    std::thread::sleep(UNSEEN);
+    tcflush(stdin, QueueSelector::IFlush).ok();
+    tcsetattr(stdin, OptionalActions::Now, &modes).ok();
+}
+
+/// A list in which the arrows move and Enter chooses. No letter and no blank does anything: they are what people type
+/// who think that they are elsewhere.
+fn pick(term: &Term, question: &str, items: &[String], default: usize) -> io::Result<Option<usize>> {
+    let columns = usize::from(term.size().1).max(1);
+    let mut at = default;
+    let draw = |at: usize| -> io::Result<usize> {
+        let mut rows = 0;
+        for (index, item) in items.iter().enumerate() {
+            let text = format!("{} {item}", if index == at { ">" } else { " " });
+            term.write_line(&text)?;
+            rows += measure_text_width(&text).div_ceil(columns).max(1);
+        }
+        Ok(rows)
+    };
+    term.hide_cursor()?;
+    let mut rows = draw(at)?;
+    unseen();
+    // Below the list, and only now: who reads it may answer.
+    let asked = format!("{question} (arrows, then Enter)");
+    let below = measure_text_width(&asked).div_ceil(columns).max(1);
+    term.write_line(&asked)?;
+    let chosen = loop {
+        match term.read_key()? {
+            Key::ArrowDown => at = (at + 1) % items.len().max(1),
+            Key::ArrowUp => at = at.checked_sub(1).unwrap_or(items.len().saturating_sub(1)),
+            Key::Enter => break Some(at),
+            Key::Escape => break None,
+            _ => continue,
+        }
+        term.clear_last_lines(rows + below)?;
+        rows = draw(at)?;
+        term.write_line(&asked)?;
+    };
+    term.clear_last_lines(rows + below)?;
+    if let Some(item) = chosen.and_then(|at| items.get(at)) {
+        term.write_line(&format!("{question}: {item}"))?;
+    }
+    Ok(chosen)
 }
 
 /// The terminal as it was before a question, for one that a signal cut off.

@@ -102,6 +102,32 @@ async fn only_the_keys_that_choose_it_approve() {
     }
 }
 
+/// Keys that were typed before the question can have been read are no answer, and letters never are.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_typed_before_a_question_answers_nothing() {
+    if !has_python() {
+        return;
+    }
+    // At once: before the program stands.
+    let early = "";
+    for keys in [approve(), format!("kk{ENTER}{UP}{UP}{ENTER}"), "just a moment\r".to_owned()] {
+        let home = bench(DEPLOY).await;
+        let out = terminal(&home, "40x100", &[], &["run", "ship it"], &[(early, &keys), (ASKED, ENTER)]).await;
+        assert_eq!(out.code, 4, "{keys:?}\n{}\n{}", read(&out.stdout), out.stderr);
+        assert!(!ran(&tree(&home).await), "{keys:?}");
+    }
+    let home = bench(DEPLOY).await;
+    let out = terminal(&home, "40x100", &[], &["run", "ship it"], &[(ASKED, "bookkeeping j k q \r")]).await;
+    assert_eq!(out.code, 4, "{}\n{}", read(&out.stdout), out.stderr);
+    assert!(!ran(&tree(&home).await));
+    // Nor on a terminal of lines.
+    let home = bench(DEPLOY).await;
+    let dumb = [("TERM", "dumb"), ("NO_COLOR", "1")];
+    let out = terminal(&home, "24x80", &dumb, &["run", "ship it"], &[(early, "1\r1\r"), ("(1-", ENTER)]).await;
+    assert_eq!(out.code, 4, "{}\n{}", read(&out.stdout), out.stderr);
+    assert!(!ran(&tree(&home).await));
+}
+
 /// An interruption, a signal from elsewhere and a closed window are no answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_has_not_approved() {
@@ -182,7 +208,7 @@ async fn nothing_is_left_out_in_a_narrow_window() {
     }
     // Longer than a page: the decision comes after the last one, and leaving in between approves nothing.
     let lines: String = (0..400).map(|n| format!("deploy line-{n}\n")).collect();
-    let more = "There is more of it";
+    let more = "There is more of it (";
     let home = bench(&format!("{lines}touch ran.txt")).await;
     let out = terminal(&home, "24x80", &[], &["run", "ship it"], &[(more, ENTER), (more, ENTER), (more, ENTER), (ASKED, &approve())]).await;
     let text = read(&out.stdout);

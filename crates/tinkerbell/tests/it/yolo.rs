@@ -35,7 +35,10 @@ async fn asks_become_deeds_and_every_view_says_so() {
     assert_eq!(waived, 2, "{log}");
     let asked = home.model.as_ref().unwrap().requests().last().unwrap().body.to_string();
     assert!(asked.contains("refused by policy: rule `no` of the user policy"), "{asked}");
-    assert!(asked.contains("rule `no` and 1 more of the user policy might concern it; nobody is asked, and what a rule may forbid"), "{asked}");
+    assert!(
+        asked.contains("rule `no` and 1 more of the user policy might concern it; nobody is asked, and what a rule may forbid"),
+        "{asked}"
+    );
 }
 
 /// What steers us is asked for all the same, and what is critical is refused.
