@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::ignored::Ignored;
 use crate::layer::{self, Absorbed, Around, Told};
 use crate::options::{IgnoredFiles, Options};
-use crate::snapshot::{self, Care, Memory, Moment, Source};
+use crate::snapshot::{self, Care, Memory, Moment, Source, Taken};
 use crate::store::{Content, Pin, Store, git_id, object_id};
 use crate::trees::{self, Leaves, shown};
 use crate::user::{self, Move};
@@ -18,12 +18,14 @@ use crate::{found, restore, worktree};
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 use gix::objs::tree::EntryKind;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use tinkerbell_core::port::{Checkpoint, Kept, OpenSpec, Opened};
 use tinkerbell_core::tool::Wrote;
 use tinkerbell_core::words::{GitId, Workspace};
 
+/// Most paths that are named for their permissions.
+const NAMED: usize = 20;
 /// More than this no file tool makes of a file.
 const WROTE_BYTES: u64 = 64 << 20;
 
@@ -34,6 +36,8 @@ pub struct Past {
     base: Option<Anchor>,
     told: Told,
     bulky: Option<Vec<u8>>,
+    /// What the last two thorough looks gave permissions to, the newest last.
+    opened: [Vec<BString>; 2],
 }
 
 /// The task's base, flattened.
@@ -230,9 +234,21 @@ impl<'a> Desk<'a> {
                 id = self.held(kept, again)?;
             }
         }
+        if care == Care::Thorough {
+            restored.extend(self.opened());
+        }
         self.keep(id)?;
         layer::retire(&absorbed)?;
         Ok(Checkpoint { id: git_id(id)?, restored, layers: absorbed.layers })
+    }
+
+    /// What the last two thorough looks gave permissions to: the one after a check tells what the one before it had
+    /// to do.
+    fn opened(&self) -> Vec<String> {
+        let all: BTreeSet<&BString> = self.past.opened.iter().flatten().collect();
+        let more = all.len().saturating_sub(NAMED);
+        let names = all.into_iter().take(NAMED).map(|path| format!("{} (its permissions)", shown(path.as_bstr())));
+        names.chain((more > 0).then(|| format!("{more} more (their permissions)"))).collect()
     }
 
     /// Brings what commands wrote to their layers into the tree.
@@ -262,7 +278,11 @@ impl<'a> Desk<'a> {
             now: now(self.options, self.ws.task)?,
             care,
         };
-        let (id, bulky) = snapshot::take(root, &source, &mut self.past.memory)?;
+        let Taken { id, bulky, opened } = snapshot::take(root, &source, &mut self.past.memory)?;
+        if care == Care::Thorough {
+            let [_, newest] = std::mem::take(&mut self.past.opened);
+            self.past.opened = [newest, opened];
+        }
         if self.past.bulky.as_ref() != Some(&bulky) {
             layer::list_bulky(&self.ws, &bulky)?;
             self.past.bulky = Some(bulky);

@@ -99,14 +99,24 @@ pub struct Source<'a> {
     pub care: Care,
 }
 
-/// Takes a checkpoint of the tree below `root`; gives its id, and the ignored folders that are too
-/// bulky for layers, each path ended by NUL.
+/// A checkpoint that was taken.
+pub struct Taken {
+    /// Its id.
+    pub id: ObjectId,
+    /// Ignored folders that are too bulky for layers, each path ended by NUL.
+    pub bulky: Vec<u8>,
+    /// Files and directories whose owner had to be given permissions: a thorough look is followed by a check, and what
+    /// that can not read, or not write, it might pass over. Nothing of such modes ever lands.
+    pub opened: Vec<BString>,
+}
+
+/// Takes a checkpoint of the tree below `root`.
 ///
 /// # Errors
 /// When the tree can not be read or the store not written.
-pub fn take(root: &Root, source: &Source<'_>, memory: &mut Memory) -> Result<(ObjectId, Vec<u8>)> {
+pub fn take(root: &Root, source: &Source<'_>, memory: &mut Memory) -> Result<Taken> {
     let (new, files, perms, dirs, ignored) = (HashMap::new(), Leaves::new(), BTreeMap::new(), Vec::new(), BTreeSet::new());
-    let mut raw = Raw { root, source, old: memory, new, files, perms, dirs, ignored, bulky: Vec::new() };
+    let mut raw = Raw { root, source, old: memory, new, files, perms, dirs, ignored, bulky: Vec::new(), opened: Vec::new() };
     let mut walk = Walk {
         ignored: source.ignored.clone(),
         tracked: source.tracked,
@@ -116,14 +126,14 @@ pub fn take(root: &Root, source: &Source<'_>, memory: &mut Memory) -> Result<(Ob
         budget: Budget::default(),
     };
     walk.run(root, &mut raw)?;
-    let Raw { new, files, perms, dirs, ignored, bulky, .. } = raw;
+    let Raw { new, files, perms, dirs, ignored, bulky, opened, .. } = raw;
     let (modes, dirs) = usual(&files, perms, dirs);
     let id = source.store.put(&files, &Content { files: ObjectId::empty_tree(source.store.repo.object_hash()), dirs, ignored, modes })?;
     memory.known = new;
     if source.care == Care::Settled {
         memory.settled = Some(source.now);
     }
-    Ok((id, bulky))
+    Ok(Taken { id, bulky, opened })
 }
 
 /// Whether the protected set has the path; ignored or not, such a file counts.
@@ -146,6 +156,7 @@ struct Raw<'a> {
     dirs: Vec<(BString, u32, bool)>,
     ignored: BTreeSet<BString>,
     bulky: Vec<u8>,
+    opened: Vec<BString>,
 }
 
 impl Visitor for Raw<'_> {
@@ -158,8 +169,8 @@ impl Visitor for Raw<'_> {
             };
             Leaf { kind: EntryKind::Link, id: self.source.store.blob(&target, self.source.pinned)? }
         } else {
+            let bits = self.open_up(seen, 0o600)?;
             let Some(id) = self.content(seen)? else { return Ok(()) };
-            let bits = seen.stat.st_mode & 0o777;
             self.perms.insert(seen.path.into(), bits);
             Leaf { kind: if bits & 0o100 == 0 { EntryKind::Blob } else { EntryKind::BlobExecutable }, id }
         };
@@ -171,7 +182,8 @@ impl Visitor for Raw<'_> {
     }
 
     fn dir(&mut self, seen: &Seen<'_>) -> Result<()> {
-        self.dirs.push((seen.path.into(), seen.stat.st_mode & 0o777, seen.bare));
+        let bits = self.open_up(seen, 0o700)?;
+        self.dirs.push((seen.path.into(), bits, seen.bare));
         Ok(())
     }
 
@@ -189,6 +201,21 @@ impl Visitor for Raw<'_> {
 }
 
 impl Raw<'_> {
+    /// The permission bits; in a thorough look with those that its owner needs.
+    fn open_up(&mut self, seen: &Seen<'_>, needed: u32) -> Result<u32> {
+        let bits = seen.stat.st_mode & 0o777;
+        if self.source.care != Care::Thorough || bits & needed == needed {
+            return Ok(bits);
+        }
+        match beneath::set_mode(seen.dir, seen.name, seen.stat.st_mode & 0o7777 | needed) {
+            Ok(()) => self.opened.push(seen.path.into()),
+            // A running command has put something else there.
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => return Ok(bits),
+            Err(errno) => return Err(Error::io("set mode", &self.root.full(seen.path))(errno.into())),
+        }
+        Ok(bits | needed)
+    }
+
     /// The id of a file's content; `None` when the file went away meanwhile.
     fn content(&mut self, seen: &Seen<'_>) -> Result<Option<ObjectId>> {
         let sig = Sig::of(&seen.stat);

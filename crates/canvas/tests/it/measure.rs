@@ -7,7 +7,7 @@
 use crate::house::*;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use tinkerbell_core::port::Opened;
+use tinkerbell_core::port::{Canvas, Kept, Opened};
 
 /// More than an address space is given.
 const HUGE: u64 = 1 << 42;
@@ -122,5 +122,45 @@ fn closed_directories_stop_no_undo() {
     assert_eq!(mode(tree_dir) & 0o700, 0o700);
     spoil();
     house.restore(&opened, &opened.checkpoint);
+    assert_eq!(tree(&opened), before);
+}
+
+/// A check passes over what it can not read; what it sees is what stands in the diff, and lands.
+#[test]
+fn before_a_check_the_owner_may_read_and_write_what_is_recorded() {
+    let house = House::new();
+    house.write("tests/guard/t.py", "assert False\n");
+    house.write("tests/ok/t.py", "\n");
+    house.write("run.sh", "x\n");
+    chmod(&house.user().join("run.sh"), 0o755);
+    house.write(".gitignore", "out\n");
+    house.commit_all("start");
+    let opened = house.open();
+    let tree_dir = &opened.workspace.tree;
+    let before = tree(&opened);
+    write(tree_dir, "out/x", b"x\n");
+    std::fs::create_dir(tree_dir.join("bare")).unwrap();
+    let spoil = [("out", 0), ("bare", 0o055), ("run.sh", 0o111), ("tests/guard/t.py", 0), ("tests/ok/t.py", 0o444), ("tests/guard", 0)];
+    spoil.iter().for_each(|(path, bits)| chmod(&tree_dir.join(path), *bits));
+    let usual = house.take(&opened);
+    assert_eq!(mode(&tree_dir.join("tests/guard")), 0, "the usual look changes no mode");
+    let look = || wait(house.canvas.checkpoint(opened.workspace.clone(), Some(Kept::thorough(opened.checkpoint.clone())))).unwrap();
+    let told = ["bare", "run.sh", "tests/guard", "tests/guard/t.py", "tests/ok/t.py"].map(|path| format!("{path} (its permissions)"));
+    let first = look();
+    assert_eq!(first.restored, told);
+    assert_eq!(mode(&tree_dir.join("out")), 0, "what is not recorded is nobody's business");
+    // The look after the check tells it again, and no other.
+    assert_eq!(look().restored, told);
+    assert_eq!(look().restored, Vec::<String>::new());
+    for (path, bits) in [("bare", 0o755), ("run.sh", 0o711), ("tests/guard", 0o700), ("tests/guard/t.py", 0o600), ("tests/ok/t.py", 0o644)]
+    {
+        assert_eq!(mode(&tree_dir.join(path)), bits, "{path}");
+    }
+    // An undo still knows each of the modes.
+    house.restore(&opened, &usual);
+    assert_eq!(mode(&tree_dir.join("tests/guard")), 0);
+    assert_eq!(mode(&tree_dir.join("bare")), 0o055);
+    house.restore(&opened, &opened.checkpoint);
+    std::fs::remove_dir_all(tree_dir.join("out")).unwrap();
     assert_eq!(tree(&opened), before);
 }
