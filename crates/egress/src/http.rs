@@ -50,12 +50,8 @@ const HOP: [HeaderName; 11] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Headers that name another method than the request's own.
-const OVERRIDES: [HeaderName; 3] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-];
+/// Headers that name another method than the request's own. Servers that hand headers on as variables take `_` for `-`.
+const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// The place that a connection of the command takes, until the last who works for it is done.
 pub type Place = Arc<tokio::sync::OwnedSemaphorePermit>;
@@ -235,7 +231,7 @@ impl Via {
         let Some(rule) = self.gate.allow.rules().get(judged.rule) else { return Err(different("there is no such rule")) };
         if rule.has_methods() {
             // Some hosts obey these instead of the method that was judged.
-            OVERRIDES.iter().for_each(|name| drop(parts.headers.remove(name)));
+            keep_method(&mut parts.headers);
         }
         credential::put(&mut parts.headers, rule, &self.gate.values, (!judged.is_sealed).then_some(judged.target.port))
             .map_err(No::Failed)?;
@@ -409,4 +405,24 @@ fn refusal(no: &No, host: String) -> Response<Body> {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+/// Takes headers away that name another method.
+fn keep_method(headers: &mut HeaderMap) {
+    let other = |name: &&HeaderName| OVERRIDES.contains(&name.as_str().replace('_', "-").as_str());
+    let names: Vec<HeaderName> = headers.keys().filter(other).cloned().collect();
+    names.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+#[cfg(test)]
+#[test]
+fn no_spelling_of_another_method_is_carried() {
+    let mut headers = HeaderMap::new();
+    for name in
+        ["x-http-method-override", "X_HTTP_Method_Override", "x-http_method-override", "x_http_method", "x-method_override", "x-method"]
+    {
+        headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_static("DELETE"));
+    }
+    keep_method(&mut headers);
+    assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-method"]);
 }

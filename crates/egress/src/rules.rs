@@ -291,7 +291,23 @@ impl PathPattern {
 fn is_plain(path: &str) -> bool {
     let lower = path.to_ascii_lowercase();
     let is_hidden = ["%2f", "%5c", "%2e", "%00", "%25", "\\", "//", ";"].iter().any(|piece| lower.contains(piece));
-    path.starts_with('/') && !is_hidden && !path.split('/').any(|segment| matches!(segment, "." | ".."))
+    path.starts_with('/') && !is_hidden && is_encoded(path) && !path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
+/// Whether what stands encoded in a path is UTF-8 in two hexadecimal digits a byte. Lenient servers read longer forms of
+/// a dot or a slash, and `%u002e`, as those.
+fn is_encoded(path: &str) -> bool {
+    let mut pieces = path.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let Some((digits, rest)) = piece.split_at_checked(2) else { return false };
+        let Some(byte) = digits.bytes().all(|sign| sign.is_ascii_hexdigit()).then(|| u8::from_str_radix(digits, 16).ok()).flatten() else {
+            return false;
+        };
+        bytes.push(byte);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    std::str::from_utf8(&bytes).is_ok()
 }
 
 /// Whether this is how git asks for objects: `/owner/repository/git-upload-pack`, its own type of content,

@@ -61,12 +61,15 @@ pub fn assemble(raw: Raw, call: &ModelCall, target: &Target, mode: Mode, lenient
     let stop = if calls.is_empty() { stop } else { StopReason::Calls };
     let calls = with_ids(calls, call, target.wire);
     let parts = parts(&raw, &reasoning, &words, &calls);
-    let estimated = usage.is_none();
-    let usage = usage.unwrap_or_else(|| Usage {
-        input: estimate_input(call),
-        output: tokens(raw.text.len() + raw.reasoning.len() + calls.iter().map(|call| call.args.len()).sum::<usize>()),
-        ..Usage::default()
-    });
+    // A request has input and an answer output: who counts none did not count.
+    let told = usage.unwrap_or_default();
+    let (estimated, mut usage) = (told.input == 0 || told.output == 0, told);
+    if told.input == 0 {
+        usage.input = estimate_input(call).saturating_add(told.cached);
+    }
+    if told.output == 0 {
+        usage.output = tokens(raw.text.len() + raw.reasoning.len() + calls.iter().map(|call| call.args.len()).sum::<usize>());
+    }
     Ok(Completion { parts, made: made(&raw.heard, target), usage, estimated, stop, retries: 0, lost: Usage::default() })
 }
 

@@ -96,8 +96,15 @@ fn text<'a>(data: &'a Value, path: &str) -> &'a str {
     data.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// Most that a count can be; more tokens no request has.
+const MOST: u64 = u32::MAX as u64;
+
+/// A count; one that is too large for a number counts as much as any can.
 fn number(data: &Value, path: &str) -> u64 {
-    data.pointer(path).and_then(Value::as_u64).unwrap_or(0)
+    let told = data.pointer(path);
+    let whole = told.and_then(Value::as_u64);
+    let huge = || told.and_then(Value::as_f64).filter(|count| *count >= MOST as f64).map(|_| MOST);
+    whole.or_else(huge).unwrap_or(0).min(MOST)
 }
 
 fn keep(slot: &mut String, word: &str) {
@@ -313,6 +320,8 @@ mod tests {
         );
         assert_eq!((chat.reply_id.as_str(), chat.served.as_str(), chat.stop), ("r1", "m2", Some(StopReason::Length)));
         assert_eq!(chat.usage, Some(Usage { input: 7, cached: 5, cache_write: 0, output: 2 }));
+        let odd = chat_usage(&json!({"prompt_tokens": 1e30, "completion_tokens": -5, "prompt_cache_hit_tokens": u64::MAX}));
+        assert_eq!(odd, Usage { input: MOST, cached: MOST, cache_write: 0, output: 0 });
         let claude = hear(
             Wire::Anthropic,
             &[
