@@ -21,7 +21,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use grant::{Held, LASTS_MS as GRANT_LASTS_MS, lint as lint_grant, offer, relax};
+pub use grant::{Around, Held, LASTS_MS as GRANT_LASTS_MS, lint as lint_grant, offer, relax};
 pub use judge::{Judged, Layer, Reason, Source, Verdict, judge};
 pub use load::{RuleSet, parse};
 pub use options::Decision;
@@ -187,7 +187,9 @@ impl PolicyGuard {
         let mut verdict = judge(&call, deed.plan.command.as_deref(), &all, Some(&programs));
         let mut offered = None;
         if let Some(command) = &deed.plan.command {
-            let around = (Some(&programs), deed.grounds.now_ms);
+            // Who asked for it makes no deed less bad, so nothing is looked up for this.
+            let risk = self.weighed(deed, &Grounds::default()).risk;
+            let around = Around { programs: Some(&programs), risk, now_ms: deed.grounds.now_ms };
             relax(&mut verdict, command, (&self.held(deed), &all), around);
             offered = offer(&verdict, command, &all, around);
         }
@@ -231,6 +233,10 @@ impl PolicyGuard {
     }
 
     fn weight(&self, deed: &Deed, verdict: &Verdict) -> Weight {
+        self.weighed(deed, &self.grounds(deed, verdict))
+    }
+
+    fn weighed(&self, deed: &Deed, grounds: &Grounds) -> Weight {
         let served = deed.plan.mcp.as_ref().map(tinkerbell_core::tool::McpCall::name);
         let tool = served.as_deref().unwrap_or(deed.call.name.as_str());
         let call = Call {
@@ -247,7 +253,7 @@ impl PolicyGuard {
             args: &deed.call.args,
             is_pure: deed.plan.class == EffectClass::Pure,
             reaches: self.reaches.load(Ordering::Relaxed),
-            grounds: &self.grounds(deed, verdict),
+            grounds,
         })
     }
 }

@@ -14,6 +14,7 @@ use std::io;
 use std::sync::Arc;
 use tinkerbell_api::Client;
 use tinkerbell_api::wire::{ApprovalRequested, ApprovalView, CommandRequest, Offer, millis};
+use tinkerbell_core::approval::told;
 use tinkerbell_core::code::{Fault, exit};
 
 /// Open tasks that are looked through for those that ask nobody.
@@ -66,9 +67,9 @@ fn decided(asker: Asker, words: [&str; 2], offer: Option<&Offer>) -> io::Result<
     let [yes, no] = words.map(str::to_owned);
     let mut choices = vec![yes, no, "decide later".to_owned()];
     if let Some(offer) = offer {
-        let begins = question::line(&offer.argv.join(" "), 60);
-        choices.push(format!("approve `{begins} …` for the rest of this task"));
-        choices.push(format!("approve `{begins} …` in this project for 30 days"));
+        let allowed = question::line(&told(&offer.argv, &offer.options), 60);
+        choices.push(format!("approve {allowed} for the rest of this task"));
+        choices.push(format!("approve {allowed} in this project for 30 days"));
     }
     let given = |approve, scope: &str| Reply::Given { approve, text: String::new(), scope: scope.to_owned() };
     Ok(match asker.choose("Your decision", &choices, 2)? {

@@ -10,6 +10,7 @@ use crate::units;
 use tinkerbell_api::wire::{
     ApprovalRequested, Body, Connection, Envelope, Halt, ItemCompleted, ItemKind, PlanUpdated, ResultBody, TaskView, YoloView,
 };
+use tinkerbell_core::approval::told;
 
 /// Longest summary on one line.
 const WIDE: usize = 160;
@@ -111,8 +112,8 @@ pub fn lines(envelope: &Envelope, depth: Depth) -> Vec<Line> {
             vec![Line::new(Tone::Look, signs.ask, format!("{word}{tail}"))]
         }
         Body::ApprovalGranted(granted) => {
-            let begins = one_line(&granted.offer.argv.join(" "), WIDE);
-            vec![Line::new(Tone::Look, signs.ask, format!("allowed for the {}: {begins} …", one_line(&granted.scope, 20)))]
+            let allowed = one_line(&told(&granted.offer.argv, &granted.offer.options), WIDE);
+            vec![Line::new(Tone::Look, signs.ask, format!("allowed for the {}: {allowed}", one_line(&granted.scope, 20)))]
         }
         Body::TaskPaused(halt) | Body::BudgetPaused(halt) => vec![halt_line(halt, signs)],
         Body::Result(result) => result_lines(result, signs),

@@ -4,6 +4,7 @@
 //! how much is missing and where it stands.
 
 use tinkerbell_api::wire::ApprovalRequested;
+use tinkerbell_core::approval;
 use tinkerbell_core::marks;
 
 /// Rows of one page.
@@ -55,9 +56,8 @@ pub fn notes(asked: &ApprovalRequested) -> Vec<String> {
     notes.extend(told.map(|fact| format!("{:<11} {}", fact.name, marks::visible(&fact.value))));
     notes.extend(asked.expires.iter().map(|expires| format!("{:<11} {}", "expires", super::table::minute(expires))));
     if let Some(offer) = &asked.offer {
-        let options = if offer.options.is_empty() { String::new() } else { format!(", with {}", offer.options.join(" ")) };
-        let begins = line(&format!("`{} …`{options}", offer.argv.join(" ")), 200);
-        notes.push(format!("{:<11} {begins} for the task, project or user: approve ID --for task|project|user", "may allow"));
+        let allowed = line(&approval::told(&offer.argv, &offer.options), 200);
+        notes.push(format!("{:<11} {allowed} for the task, project or user: approve ID --for task|project|user", "may allow"));
     }
     notes
 }

@@ -5,6 +5,7 @@
 
 use super::{OpMove, Status, Task};
 use crate::amount::{bytes, span};
+use crate::approval::told;
 use crate::code::{Fault, exit};
 use crate::event::{ApprovalGiven, Caps, Event, Granted, Op, Paused, Signal};
 use crate::money::NanoUsd;
@@ -191,7 +192,7 @@ fn answer(task: &Task, given: &Given) -> Result<Decided, Fault> {
         )
         .hint(format!("tinkerbell approve {}/{id}", task.id.short(8))));
     };
-    decided.text = format!("approved, and `{} …` for the {scope}", offer.argv.join(" "));
+    decided.text = format!("approved, and {} for the {scope}", told(&offer.argv, &offer.options));
     let expires_ms = if scope == "task" { 0 } else { offer.expires_ms };
     let granted = Granted { scope: scope.to_owned(), approval: id, uid: given.uid, expires_ms, ..offer };
     Ok(decided.with(Event::Granted(granted)))

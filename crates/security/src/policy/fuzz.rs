@@ -4,7 +4,7 @@
 
 use super::provenance::Taint;
 use super::shell::split;
-use super::{BUILT_IN, Call, Decision, Layer, RuleSet, Weighing, judge, lint_grant, offer, parse, relax, weigh};
+use super::{Around, BUILT_IN, Call, Decision, Layer, RuleSet, Weighing, judge, lint_grant, offer, parse, relax, weigh};
 use crate::grants;
 use std::sync::LazyLock;
 use tinkerbell_core::port::{Grounds, Level};
@@ -42,10 +42,11 @@ fn judged(text: &str) {
     if let Some(Taint::Copied(part)) = weight.tainted {
         assert!(text.to_lowercase().contains(&part) || part.contains(' '), "{part}");
     }
-    let Some(grant) = offer(&verdict, text, &sets, (None, 5)) else { return };
+    let around = Around { programs: None, risk: weight.risk, now_ms: 5 };
+    let Some(grant) = offer(&verdict, text, &sets, around) else { return };
     assert_eq!(lint_grant(&grant), Ok(()));
     assert_eq!(verdict.opaque, None, "what can not be read is never offered");
-    relax(&mut verdict, text, (&[("task", grant)], &sets), (None, 5));
+    relax(&mut verdict, text, (&[("task", grant)], &sets), around);
     assert_eq!(verdict.decision, Decision::Allow, "what is offered answers the question");
 }
 
@@ -60,7 +61,7 @@ pub fn policy(data: &[u8]) {
     for filed in grants::parse(&text).unwrap_or_default() {
         let words: Vec<&str> = filed.grant.argv.iter().map(String::as_str).collect();
         assert_eq!(lint_grant(&filed.grant), Ok(()));
-        assert!(filed.grant.covers(&words) && !filed.grant.covers(&[&["env"], words.as_slice()].concat()), "{words:?}");
+        assert!(filed.grant.fits(&words) && !filed.grant.fits(&[&["env"], words.as_slice()].concat()), "{words:?}");
     }
 }
 

@@ -139,23 +139,6 @@ fn runner(words: &[&str]) -> Option<(usize, Names)> {
     with_sub.or_else(|| found.clone().find(|(_, subs, _)| subs.is_empty()).map(|(.., names)| (1, *names))).or(maker)
 }
 
-/// How many words a rule about this command must name at least, so that it is about one script and not
-/// about all; 0 where it runs none.
-#[must_use]
-pub fn least(words: &[&str]) -> usize {
-    let Some((count, names)) = runner(words) else { return 0 };
-    match names {
-        Names::Script => count + 1,
-        Names::Program => count + least(words.get(count..).unwrap_or_default()).max(1),
-    }
-}
-
-/// Whether every word of the command says what runs, so that only the whole of it may be allowed.
-#[must_use]
-pub fn is_maker(program: &str) -> bool {
-    MAKERS.contains(&name(program))
-}
-
 /// Why a beginning is about every script of the project, or every program that one of its scripts may be;
 /// `None` when it is not.
 #[must_use]

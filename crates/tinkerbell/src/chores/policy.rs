@@ -14,7 +14,7 @@ use tinkerbell_core::clock::Clock as _;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::port::{Grounds, Level};
 use tinkerbell_security::grants;
-use tinkerbell_security::policy::{self as rules, Call, Decision, Layer, Programs, Reason, RuleSet, Verdict, Weighing, Weight};
+use tinkerbell_security::policy::{self as rules, Around, Call, Decision, Layer, Programs, Reason, RuleSet, Verdict, Weighing, Weight};
 
 /// One layer's file, read.
 type Read = (Layer, Result<Option<RuleSet>, Fault>);
@@ -130,11 +130,12 @@ pub fn explain(shop: &Shop<'_>, command: &str, wish: Wish<'_>, out: &Output) -> 
     let repository = root(shop).map(|root| root.canonicalize().unwrap_or(root)).unwrap_or_default();
     let filed = grants::read(&places.grants(), places.uid)?;
     let held: Vec<_> = filed.iter().filter_map(|one| one.held(&repository)).collect();
-    rules::relax(&mut verdict, command, (&held, &all), (Some(&programs), SystemClock.now().wall_ms));
     // A broken configuration is told elsewhere; without one nothing is reached.
     let reaches = config::load(shop.sources, shop.env).is_ok_and(|loaded| policy::reaches(&loaded.config));
     let grounds = Grounds { words: [wish.goal.to_owned()].into(), ..Grounds::default() };
     let weight = rules::weigh(&Weighing { call: &call, command: Some(command), args: "", is_pure: false, reaches, grounds: &grounds });
+    let around = Around { programs: Some(&programs), risk: weight.risk, now_ms: SystemClock.now().wall_ms };
+    rules::relax(&mut verdict, command, (&held, &all), around);
     rules::settle(&mut verdict, &weight, false);
     if wish.json {
         out.data(&as_json(&verdict, &weight).to_string());

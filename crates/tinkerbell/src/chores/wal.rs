@@ -12,6 +12,7 @@ use super::text::{brief, moment, size};
 use super::{Shop, keys};
 use serde_json::json;
 use tinkerbell_cli::Output;
+use tinkerbell_core::approval::told;
 use tinkerbell_core::code::{Fault, exit};
 use tinkerbell_core::event::{self, Action, Event, Observation};
 use tinkerbell_core::port::Keyring;
@@ -294,7 +295,7 @@ fn details(event: &Event) -> String {
         Event::ApprovalAsked(it) => format!("?{} for #{}: {}", it.id, it.seq, it.title),
         Event::ApprovalGiven(it) if !it.lapsed.is_empty() => format!("?{} {}", it.id, it.lapsed),
         Event::ApprovalGiven(it) => format!("?{} {} by user {} {}", it.id, if it.yes { "yes" } else { "no" }, it.uid, it.text),
-        Event::Granted(it) => format!("?{} for the {}: {} … by user {}", it.approval, it.scope, it.argv.join(" "), it.uid),
+        Event::Granted(it) => format!("?{} for the {}: {} by user {}", it.approval, it.scope, told(&it.argv, &it.options), it.uid),
         Event::OpDone(it) => format!("#{} {}: {}", it.seq, it.kind, it.summary),
         Event::Paused(it) => format!("{}: {}", it.why, it.text),
         Event::Finished(it) => format!("{} (exit {}) {} {}", it.status, it.exit, it.code, it.text),

@@ -215,14 +215,14 @@ async fn killed_right_after_the_answer_it_runs_once() {
 /// For the task and for the project: not asked again within, asked outside and once it is revoked.
 #[tokio::test(flavor = "multi_thread")]
 async fn grants_answer_in_advance_as_far_as_they_reach() {
-    let bench = Bench::with(vec![exec("deploy now a"), exec("cd . && deploy now b"), Turn::text("done")], "").await;
+    let bench = Bench::with(vec![exec("deploy now a"), exec("cd . && deploy now a"), Turn::text("done")], "").await;
     // The task: its second call runs unasked, the next task asks.
     let (task, asked) = bench.asks("one").await;
-    assert_eq!(asked["question"]["offer"]["argv"], serde_json::json!(["deploy", "now"]), "{asked}");
+    assert_eq!(asked["question"]["offer"]["argv"], serde_json::json!(["deploy", "now", "a"]), "{asked}");
     bench.run(&["approve", &task, "--for", "task"]).await.exits(0).says("for the task");
     bench.run(&["wait", &task]).await.exits(0);
-    assert_eq!(ran(&bench.tree(&task).await), "deployed now a\ndeployed now b\n");
-    bench.run(&["logs", &task]).await.exits(0).says("allowed for the task: deploy now");
+    assert_eq!(ran(&bench.tree(&task).await), "deployed now a\ndeployed now a\n");
+    bench.run(&["logs", &task]).await.exits(0).says("allowed for the task: `deploy now a`");
     // The project: a file of the user's, never in the repository.
     let (task, _) = bench.asks("two").await;
     bench.run(&["approve", &task, "--for", "project"]).await.exits(0).says("revoke");
@@ -232,8 +232,12 @@ async fn grants_answer_in_advance_as_far_as_they_reach() {
     let list: Value = serde_json::from_str(&bench.run(&["policy", "grants", "--json"]).await.exits(0).stdout).unwrap();
     let id = list[0]["id"].as_str().unwrap();
     assert!(list[0]["project"].as_str().unwrap().ends_with("/repo"), "{list}");
-    bench.run(&["policy", "explain", "deploy now c"]).await.exits(0).says("you allowed `deploy now …` for this project");
-    bench.run(&["policy", "explain", "deploy now c > log"]).await.exits(0).says("ask: ");
+    bench.run(&["policy", "grants"]).await.exits(0).says("  `deploy now a`  ");
+    bench.run(&["policy", "explain", "deploy now a"]).await.exits(0).says("you allowed `deploy now a` for this project");
+    // Word by word: neither another one, nor one more, nor what is done with it.
+    for other in ["deploy now b", "deploy now", "deploy now a b", "deploy now a > log"] {
+        bench.run(&["policy", "explain", other]).await.exits(0).says("ask: ");
+    }
     // Taken back, it is asked for again.
     bench.run(&["policy", "grants", "revoke", id]).await.exits(0).says("revoked");
     bench.asks("four").await;

@@ -2,6 +2,7 @@
 
 use super::super::tests::deed;
 use super::super::{PolicyGuard, PolicyPlaces};
+use tinkerbell_core::approval::Grant;
 use tinkerbell_core::effect::{EffectClass, Fallback};
 use tinkerbell_core::port::{Deed, Grounds, Guard as _, Judgement, Level};
 use tinkerbell_core::tool::McpCall;
@@ -138,6 +139,34 @@ fn a_waiver_leaves_what_a_rule_may_forbid() {
     assert!(forbids.judged(exec("pull; touch a"), "fix it", "", true).starts_with("refuse: rule `d`"));
     assert!(forbids.judged(exec("pull a"), "fix it", "", true).starts_with("waived: "));
     assert_eq!(forbids.judged(exec("python3 build.py"), "fix it", "", true), "allow");
+}
+
+/// What was allowed for the rest of the task is asked about again where it would destroy what nobody can bring back.
+#[test]
+fn no_grant_answers_what_is_of_critical_risk() {
+    for policy in [BY_RISK, "[[rule]]\nid = \"k\"\nargv = [\"kubectl\"]\ndecision = \"ask\"\n"] {
+        let bench = Bench::new(policy);
+        let bin = bench.dir.path().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        std::fs::write(bin.join("kubectl"), "").unwrap();
+        std::fs::set_permissions(bin.join("kubectl"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        bench.guard.set_path(&bin.display().to_string());
+        let judged = |command: &str, goal: &str| {
+            let mut deed = exec(command);
+            let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
+            let granted = Grant { argv: words, example: command.to_owned(), id: "g".to_owned(), ..Grant::default() };
+            deed.workspace.repo = bench.dir.path().join("repo");
+            deed.grounds = Grounds { words: [goal.to_owned()].into(), grants: vec![granted], ..Grounds::default() };
+            bench.guard.judge(&deed)
+        };
+        let (destroys, looks) = ("kubectl delete deployment shop", "kubectl logs shop");
+        assert_eq!(judged(looks, "look"), Judgement::Allow, "{policy}");
+        let asked = judged(destroys, "kubectl delete deployment shop");
+        assert!(matches!(&asked, Judgement::Ask { offer: None, why, .. } if why.starts_with("(critical risk")), "{asked:?}");
+        // From where nobody is reached it is less bad.
+        bench.guard.set_reach(false);
+        assert_eq!(judged(destroys, "delete it"), Judgement::Allow, "{policy}");
+    }
 }
 
 /// What a rule is called is for people: no name makes it milder.
