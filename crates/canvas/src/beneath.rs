@@ -274,6 +274,17 @@ impl Root {
         }
     }
 
+    /// Removes a directory with all it holds; what is missing, or no directory, stays as it is.
+    pub fn remove_dir(&self, path: &BStr) -> Result<()> {
+        let Some((dir, name)) = self.parent(path)? else { return Ok(()) };
+        match stat_at(dir.as_fd(), &name).map_err(self.fail("remove", path))? {
+            Some(stat) if kind_of(&stat) == FileType::Directory => {
+                self.open_up(&dir).and_then(|()| clear_dir(dir.as_fd(), &name)).map_err(self.fail("remove directory", path))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Removes a directory if it is empty; tells whether it went.
     pub fn remove_empty_dir(&self, path: &BStr) -> Result<bool> {
         let Some((dir, name)) = self.parent(path)? else { return Ok(false) };

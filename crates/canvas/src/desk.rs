@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::ignored::Ignored;
 use crate::layer::{self, Absorbed, Around, Told};
 use crate::options::{IgnoredFiles, Options};
-use crate::snapshot::{self, Care, Memory, Moment, Source, Taken};
+use crate::snapshot::{self, Care, Large, Memory, Moment, Source, Taken};
 use crate::store::{Content, Pin, Store, git_id, object_id};
 use crate::trees::{self, Leaves, shown};
 use crate::user::{self, Move};
@@ -139,6 +139,14 @@ pub fn remove_orphan(options: &Options, ws: &Workspace) -> Result<()> {
     Store::destroy(&crate::store::location(&options.data_dir, &ws.common_dir)?)
 }
 
+/// Fails when something was too large to be recorded.
+fn all_recorded(root: &Root, large: Vec<Large>) -> Result<()> {
+    match large.into_iter().next() {
+        Some(Large { path, why }) => Err(Error::TooMuch(root.full(path.as_bstr()), why)),
+        None => Ok(()),
+    }
+}
+
 impl<'a> Desk<'a> {
     /// Opens the desk of a workspace by its recorded directories.
     pub fn of(options: &'a Options, ws: Workspace, past: &'a mut Past) -> Result<Self> {
@@ -225,14 +233,18 @@ impl<'a> Desk<'a> {
         let root = self.root()?;
         let absorbed = self.absorb(&root)?;
         let also = Tracked::default();
-        let mut id = self.walk(&root, (&also, care))?;
+        let (mut id, large) = self.walk(&root, (&also, care))?;
         let mut restored = Vec::new();
-        if let Some(kept) = kept {
-            restored = self.put_back(&root, kept, id)?;
-            if !restored.is_empty() {
-                let again = self.walk(&root, (&also, Care::Usual))?;
-                id = self.held(kept, again)?;
+        match kept {
+            Some(kept) => {
+                restored = self.refuse(&root, kept, &large)?;
+                restored.extend(self.put_back(&root, kept, id)?);
+                if !restored.is_empty() {
+                    let again = self.walk_all(&root, (&also, Care::Usual))?;
+                    id = self.held(kept, again)?;
+                }
             }
+            None => all_recorded(&root, large)?,
         }
         if care == Care::Thorough {
             restored.extend(self.opened());
@@ -266,7 +278,15 @@ impl<'a> Desk<'a> {
         self.store.pin(self.ws.task, Pin::Newest, id)
     }
 
-    fn walk(&mut self, root: &Root, (also, care): (&Tracked, Care)) -> Result<ObjectId> {
+    /// Records what stands, which must be all of it.
+    fn walk_all(&mut self, root: &Root, how: (&Tracked, Care)) -> Result<ObjectId> {
+        let (id, large) = self.walk(root, how)?;
+        all_recorded(root, large)?;
+        Ok(id)
+    }
+
+    /// Records what stands but for files that are too large.
+    fn walk(&mut self, root: &Root, (also, care): (&Tracked, Care)) -> Result<(ObjectId, Vec<Large>)> {
         let Anchor { pinned, tracked, .. } = self.anchor()?;
         let source = Source {
             store: &self.store,
@@ -278,7 +298,7 @@ impl<'a> Desk<'a> {
             now: now(self.options, self.ws.task)?,
             care,
         };
-        let Taken { id, bulky, opened } = snapshot::take(root, &source, &mut self.past.memory)?;
+        let Taken { id, bulky, opened, large } = snapshot::take(root, &source, &mut self.past.memory)?;
         if care == Care::Thorough {
             let [_, newest] = std::mem::take(&mut self.past.opened);
             self.past.opened = [newest, opened];
@@ -287,7 +307,7 @@ impl<'a> Desk<'a> {
             layer::list_bulky(&self.ws, &bulky)?;
             self.past.bulky = Some(bulky);
         }
-        Ok(id)
+        Ok((id, large))
     }
 
     /// What differs in the protected set, and is not what a file tool made of it.
@@ -349,6 +369,29 @@ impl<'a> Desk<'a> {
         self.store.put(&files, &is)
     }
 
+    /// Puts files that are too large back as they are kept; names them.
+    fn refuse(&self, root: &Root, kept: &Kept, large: &[Large]) -> Result<Vec<String>> {
+        if large.is_empty() {
+            return Ok(Vec::new());
+        }
+        let was = self.store.get(&kept.at)?;
+        let leaves = trees::flatten(&self.store.repo, was.files)?;
+        for path in large.iter().map(|large| large.path.as_bstr()) {
+            match leaves.get(path) {
+                Some(leaf) => {
+                    restore::put(root, &self.store, path, *leaf, crate::beneath::FileMode::Exactly(was.modes.of(path, leaf.kind)))?
+                }
+                None => {
+                    root.remove(path)?;
+                    root.prune_above(path)?;
+                }
+            }
+        }
+        let more = large.len().saturating_sub(NAMED);
+        let names = large.iter().take(NAMED).map(|large| format!("{} ({})", shown(large.path.as_bstr()), large.why));
+        Ok(names.chain((more > 0).then(|| format!("{more} more (too large, too)"))).collect())
+    }
+
     /// Puts protected paths back as they are kept; names them.
     fn put_back(&self, root: &Root, kept: &Kept, now: ObjectId) -> Result<Vec<String>> {
         let (was, is) = (self.store.get(&kept.at)?, self.store.get(&git_id(now)?)?);
@@ -384,8 +427,13 @@ impl<'a> Desk<'a> {
         // recorded before it is overwritten.
         let mut also = Tracked::default();
         trees::flatten(&self.store.repo, target.files)?.keys().for_each(|path| also.add(path.as_bstr()));
-        let before = self.walk(&root, (&also, Care::Usual))?;
+        let (before, large) = self.walk(&root, (&also, Care::Usual))?;
         self.keep(before)?;
+        // No checkpoint has them, and none will: to stay they would have to be in the next.
+        for Large { path, .. } in &large {
+            root.remove(path.as_bstr())?;
+            root.prune_above(path.as_bstr())?;
+        }
         layer::retire(&absorbed)?;
         let from = self.store.get(&git_id(before)?)?;
         if from != target {
@@ -395,7 +443,7 @@ impl<'a> Desk<'a> {
             };
             restore::bring(&root, &self.store, &from, &target, ignored.as_ref())?;
         }
-        let after = self.walk(&root, (&also, Care::Usual))?;
+        let after = self.walk_all(&root, (&also, Care::Usual))?;
         self.keep(after)?;
         restore::settled(&self.store, &from, &target, &self.store.get(&git_id(after)?)?)?;
         git_id(before)

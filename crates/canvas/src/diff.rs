@@ -5,7 +5,7 @@
 use crate::error::Result;
 use crate::store::Store;
 use crate::trees::{self, Change, Leaf, shown};
-use gix::bstr::ByteSlice;
+use gix::bstr::{BStr, ByteSlice};
 use gix::objs::tree::EntryKind;
 use similar::{ChangeTag, TextDiff};
 use std::time::Duration;
@@ -22,7 +22,8 @@ const SNIFF_BYTES: usize = 8000;
 /// One file's comparison becomes coarser after this long.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The difference between two checkpoints; ignored files are no part of it.
+/// The difference between two checkpoints. Of ignored files only those that steer are part of it: protected ones, and
+/// ignore files.
 ///
 /// # Errors
 /// When a checkpoint can not be read.
@@ -32,7 +33,7 @@ pub fn difference(store: &Store, from: &GitId, to: &GitId, text: bool) -> Result
     let mut cut = 0_usize;
     for change in trees::diff(&store.repo, was.files, is.files)? {
         let hidden = was.ignored.contains(&change.path) || is.ignored.contains(&change.path);
-        if hidden && !crate::snapshot::is_protected_file(change.path.as_bstr()) {
+        if hidden && !is_told(change.path.as_bstr()) {
             continue;
         }
         let (file, hunks) = one(store, &change, text && out.text.len() < TEXT_BYTES)?;
@@ -47,6 +48,11 @@ pub fn difference(store: &Store, from: &GitId, to: &GitId, text: bool) -> Result
         out.text.push_str(&format!("\\ cut at {TEXT_BYTES} bytes: the changes of {cut} more file(s) are not shown\n"));
     }
     Ok(out)
+}
+
+/// What is told although git ignores it: what steers tools, and the files that hide others, be it themselves.
+fn is_told(path: &BStr) -> bool {
+    crate::snapshot::is_protected_file(path) || crate::ignored::is_pattern_file(path)
 }
 
 fn one(store: &Store, change: &Change, text: bool) -> Result<(FileChange, String)> {

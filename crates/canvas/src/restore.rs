@@ -7,7 +7,7 @@ use crate::beneath::{FileMode, Root};
 use crate::error::{Error, Result};
 use crate::ignored::{Ignored, Standing, is_pattern_file};
 use crate::store::{Content, Store};
-use crate::trees::{self, Change, Leaf, shown};
+use crate::trees::{self, Change, Leaf, Leaves, shown};
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::objs::tree::EntryKind;
 use rustix::fs::FileType;
@@ -37,11 +37,19 @@ pub fn bring(root: &Root, store: &Store, from: &Content, to: &Content, ignored: 
     // With these gone the ignore files are those of the target, and what they name is left alone.
     let (files, others): (Vec<&Change>, Vec<&Change>) =
         changes.iter().filter(|change| change.new.is_none()).partition(|change| is_pattern_file(change.path.as_bstr()));
-    for change in files {
+    for change in &files {
         root.remove(change.path.as_bstr())?;
-        prune(root, change.path.as_bstr(), to)?;
     }
+    let kept = if files.is_empty() { Leaves::new() } else { trees::flatten(&store.repo, to.files)? };
     let mut standing = ignored.map(|ignored| Standing::new(root, ignored));
+    for change in files {
+        let path = change.path.as_bstr();
+        if is_new_dir(to, &kept, path) && !standing.as_mut().map_or(Ok(false), |standing| standing.holds(path))? {
+            // Whatever it hid has come since, too, and without the file would be content from now on.
+            root.remove_dir(crate::beneath::split(path).0.as_bstr())?;
+        }
+        prune(root, path, to)?;
+    }
     for change in others {
         let left_alone = standing.as_mut().filter(|_| !from.ignored.contains(&change.path));
         if left_alone.map_or(Ok(false), |standing| standing.holds(change.path.as_bstr()))? {
@@ -52,6 +60,17 @@ pub fn bring(root: &Root, store: &Store, from: &Content, to: &Content, ignored: 
     }
     modes(root, store, from, to)?;
     dirs(root, from, to)
+}
+
+/// Whether a file's directory is nothing that the target knows.
+fn is_new_dir(to: &Content, kept: &Leaves, path: &BStr) -> bool {
+    let dir = crate::beneath::split(path).0;
+    let below = BString::from([dir, b"/"].concat());
+    let has = |path: Option<&BString>| path.is_some_and(|path| path.starts_with(&below));
+    !dir.is_empty()
+        && !to.dirs.contains_key(dir.as_bstr())
+        && !has(to.dirs.range(below.clone()..).next().map(|(path, _)| path))
+        && !has(kept.range(below.clone()..).next().map(|(path, _)| path))
 }
 
 /// Writes one leaf; a submodule's commit is nothing on disk.

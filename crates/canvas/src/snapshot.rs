@@ -7,21 +7,26 @@
 use crate::beneath::{self, Root};
 use crate::budget::Budget;
 use crate::error::{Error, Result};
-use crate::ignored::Ignored;
+use crate::ignored::{Ignored, is_pattern_file};
 use crate::store::{Content, Modes, Store};
 use crate::trees::{Leaf, Leaves};
 use crate::walk::{Seen, Tracked, Visitor, Walk};
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::objs::tree::EntryKind;
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, SeekFrom, Stat};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::Read;
 
 /// Files beyond this size are streamed instead of held in memory.
 const STREAM_BYTES: u64 = 8 << 20;
-/// Files beyond this size stop the checkpoint: undo could not keep its promise in useful time.
+/// Files beyond this size are not recorded: undo could not keep its promise in useful time.
 pub const FILE_BYTES: u64 = 4 << 30;
+/// Most bytes in holes of all files that one checkpoint reads: whoever makes them pays nothing, neither in time nor in
+/// disk, and here all of them are hashed.
+const HOLE_BYTES: u64 = 1 << 30;
+/// Most holes of one file that are looked for one by one.
+const HOLES: usize = 1 << 16;
 
 /// How long after its last change a file is read each time. The first write to a page of a mapped file changes the
 /// file's time, further ones do not until the kernel has written the page out: after 30 s, looked for every 5 s
@@ -108,6 +113,16 @@ pub struct Taken {
     /// Files and directories whose owner had to be given permissions: a thorough look is followed by a check, and what
     /// that can not read, or not write, it might pass over. Nothing of such modes ever lands.
     pub opened: Vec<BString>,
+    /// Files that are too large to be recorded, and are no part of it.
+    pub large: Vec<Large>,
+}
+
+/// A file that is too large to be recorded.
+pub struct Large {
+    /// Where.
+    pub path: BString,
+    /// How large it is, and what may be.
+    pub why: String,
 }
 
 /// Takes a checkpoint of the tree below `root`.
@@ -116,24 +131,25 @@ pub struct Taken {
 /// When the tree can not be read or the store not written.
 pub fn take(root: &Root, source: &Source<'_>, memory: &mut Memory) -> Result<Taken> {
     let (new, files, perms, dirs, ignored) = (HashMap::new(), Leaves::new(), BTreeMap::new(), Vec::new(), BTreeSet::new());
-    let mut raw = Raw { root, source, old: memory, new, files, perms, dirs, ignored, bulky: Vec::new(), opened: Vec::new() };
+    let (bulky, opened, large) = (Vec::new(), Vec::new(), Vec::new());
+    let mut raw = Raw { root, source, old: memory, new, files, perms, dirs, ignored, bulky, opened, large, holes: HOLE_BYTES };
     let mut walk = Walk {
         ignored: source.ignored.clone(),
         tracked: source.tracked,
         also: source.also,
         keep_ignored: source.keep_ignored,
-        always: |path, is_dir| if is_dir { is_protected(path) } else { is_protected_file(path) },
+        always: |path, is_dir| if is_dir { is_protected(path) } else { is_protected_file(path) || is_pattern_file(path) },
         budget: Budget::default(),
     };
     walk.run(root, &mut raw)?;
-    let Raw { new, files, perms, dirs, ignored, bulky, opened, .. } = raw;
+    let Raw { new, files, perms, dirs, ignored, bulky, opened, large, .. } = raw;
     let (modes, dirs) = usual(&files, perms, dirs);
     let id = source.store.put(&files, &Content { files: ObjectId::empty_tree(source.store.repo.object_hash()), dirs, ignored, modes })?;
     memory.known = new;
     if source.care == Care::Settled {
         memory.settled = Some(source.now);
     }
-    Ok(Taken { id, bulky, opened })
+    Ok(Taken { id, bulky, opened, large })
 }
 
 /// Whether the protected set has the path; ignored or not, such a file counts.
@@ -157,6 +173,9 @@ struct Raw<'a> {
     ignored: BTreeSet<BString>,
     bulky: Vec<u8>,
     opened: Vec<BString>,
+    large: Vec<Large>,
+    /// What is left for holes.
+    holes: u64,
 }
 
 impl Visitor for Raw<'_> {
@@ -216,7 +235,7 @@ impl Raw<'_> {
         Ok(bits | needed)
     }
 
-    /// The id of a file's content; `None` when the file went away meanwhile.
+    /// The id of a file's content; `None` when it is too large, or went away meanwhile.
     fn content(&mut self, seen: &Seen<'_>) -> Result<Option<ObjectId>> {
         let sig = Sig::of(&seen.stat);
         if let Some((_, id)) = self.old.known.get(seen.path).filter(|(old, _)| *old == sig && self.may_rely(seen.path, &sig)) {
@@ -225,7 +244,8 @@ impl Raw<'_> {
         }
         let size = u64::try_from(seen.stat.st_size).unwrap_or(0);
         if size > FILE_BYTES {
-            return Err(Error::TooMuch(self.root.full(seen.path), format!("a file of {size} bytes can not be kept for undo")));
+            self.large.push(Large { path: seen.path.into(), why: format!("a file of {size} bytes can not be kept for undo") });
+            return Ok(None);
         }
         let file = match beneath::open_file(seen.dir, seen.name, true) {
             Ok(file) => file,
@@ -233,6 +253,15 @@ impl Raw<'_> {
             Err(why) if is_gone(&why) => return Ok(None),
             Err(why) => return Err(Error::io("open", &self.root.full(seen.path))(why)),
         };
+        let holes = holes(&file, &seen.stat);
+        let Some(left) = self.holes.checked_sub(holes) else {
+            let why = format!(
+                "a file of {size} bytes, {holes} of them in holes, can not be kept for undo: the holes of all files may be {HOLE_BYTES} bytes"
+            );
+            self.large.push(Large { path: seen.path.into(), why });
+            return Ok(None);
+        };
+        self.holes = left;
         let id = self.store(file, size).map_err(|e| match e {
             Error::Io { what, why, .. } => Error::Io { what, path: self.root.full(seen.path), why },
             other => other,
@@ -266,6 +295,41 @@ impl Raw<'_> {
         file.take(size).read_to_end(&mut bytes).map_err(Error::io("read", self.source.store.path()))?;
         self.source.store.blob(&bytes, self.source.pinned)
     }
+}
+
+/// How many bytes of a file no disk holds. A file system may report fewer blocks than there are, because it packs them
+/// or has not written them yet, so that what its blocks suggest is looked for.
+#[allow(clippy::unnecessary_cast, reason = "the field types differ between systems")]
+fn holes(file: &std::fs::File, stat: &Stat) -> u64 {
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    let missing = size.saturating_sub((stat.st_blocks as u64).saturating_mul(512));
+    if missing == 0 {
+        return 0;
+    }
+    let found = seek_holes(file, size).unwrap_or(missing);
+    if rustix::fs::seek(file, SeekFrom::Start(0)).is_err() { missing } else { found }
+}
+
+/// The holes as the system tells them; `None` when they are too many to ask for each.
+fn seek_holes(file: &std::fs::File, size: u64) -> Option<u64> {
+    let (mut at, mut found) = (0, 0);
+    for _ in 0..HOLES {
+        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(data) => data.min(size),
+            Err(rustix::io::Errno::NXIO) => size,
+            // The file system knows of no holes.
+            Err(_) => return Some(found),
+        };
+        found += data.saturating_sub(at);
+        at = match rustix::fs::seek(file, SeekFrom::Hole(data)) {
+            Ok(hole) if data < size && hole > data => hole,
+            _ => return Some(found),
+        };
+        if at >= size {
+            return Some(found);
+        }
+    }
+    None
 }
 
 /// Whether a further change would show in the time of a file that changed at `changed`, seen `now`.

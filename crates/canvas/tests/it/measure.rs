@@ -164,3 +164,121 @@ fn before_a_check_the_owner_may_read_and_write_what_is_recorded() {
     std::fs::remove_dir_all(tree_dir.join("out")).unwrap();
     assert_eq!(tree(&opened), before);
 }
+
+fn names(house: &House, opened: &Opened, to: &tinkerbell_core::words::GitId) -> Vec<String> {
+    house.diff(opened, &opened.checkpoint, to).files.into_iter().map(|file| file.path).collect()
+}
+
+/// What hides files is told, whatever hides it; git would not add it, and so it never lands.
+#[test]
+fn an_ignore_file_that_hides_itself_stands_in_the_diff() {
+    let house = House::new();
+    house.write("calc.py", "a\n");
+    house.write(".gitignore", "out/\n");
+    house.write("out/old", "o\n");
+    house.write("pkg/a.py", "a\n");
+    house.commit_all("start");
+    let opened = house.open();
+    let (before, tree_dir) = (tree(&opened), &opened.workspace.tree);
+    write(tree_dir, "pkg/.gitignore", b"*\n");
+    write(tree_dir, "pkg/sitecustomize.py", b"evil\n");
+    write(tree_dir, ".cache/.gitignore", b"*\n");
+    write(tree_dir, ".cache/v/nodes", b"n\n");
+    // Where git ignores the directory it reads no patterns.
+    write(tree_dir, "out/.gitignore", b"*\n");
+    let taken = house.take(&opened);
+    assert_eq!(names(&house, &opened, &taken), [".cache/.gitignore", "pkg/.gitignore"]);
+    assert!(house.diff(&opened, &opened.checkpoint, &taken).text.contains("+++ b/pkg/.gitignore"));
+    let commit = house.commit(&opened, &taken, "x").unwrap();
+    assert_eq!(house.git(&["ls-tree", "-r", "--name-only", commit.as_str()]), ".gitignore\ncalc.py\npkg/a.py");
+    house.restore(&opened, &opened.checkpoint);
+    // A directory that has come since goes with what it hid; in another that shows.
+    assert!(!tree_dir.join(".cache").exists() && !tree_dir.join("pkg/.gitignore").exists());
+    assert_eq!(names(&house, &opened, &house.take(&opened)), ["pkg/sitecustomize.py"]);
+    for path in ["pkg/sitecustomize.py", "out/.gitignore"] {
+        std::fs::remove_file(tree_dir.join(path)).unwrap();
+    }
+    std::fs::remove_dir(tree_dir.join("out")).unwrap();
+    assert_eq!(tree(&opened), before);
+    house.restore(&opened, &taken);
+    assert!(tree_dir.join("pkg/.gitignore").exists() && tree_dir.join(".cache/.gitignore").exists());
+}
+
+/// Only what has come since the target goes with a directory's ignore file.
+#[test]
+fn an_undo_leaves_ignored_files_that_were_there_before() {
+    let house = House::new();
+    house.write("calc.py", "a\n");
+    house.write(".gitignore", "*.o\nout/\n");
+    house.commit_all("start");
+    let opened = house.open();
+    let tree_dir = &opened.workspace.tree;
+    for path in ["obj/x.o", "out/x", "src/.gitignore"] {
+        write(tree_dir, path, b"old\n");
+    }
+    let target = house.take(&opened);
+    for path in ["obj/.gitignore", "out/.gitignore", "src/deep/.gitignore"] {
+        write(tree_dir, path, b"*\n");
+    }
+    write(tree_dir, ".gitignore", b"*.o\n");
+    write(tree_dir, "src/deep/x", b"x\n");
+    let taken = house.take(&opened);
+    let all = [".gitignore", "obj/.gitignore", "out/.gitignore", "src/.gitignore", "src/deep/.gitignore"];
+    assert_eq!(names(&house, &opened, &taken), all);
+    house.restore(&opened, &target);
+    assert!(tree_dir.join("obj/x.o").exists() && tree_dir.join("out/x").exists() && tree_dir.join("src/.gitignore").exists());
+    assert!(!tree_dir.join("src/deep").exists() && !tree_dir.join("obj/.gitignore").exists());
+    assert_eq!(house.take(&opened), target);
+}
+
+/// Nothing larger than what an undo can bring back stays: the file goes, the task goes on, and an undo works.
+#[test]
+fn a_file_that_is_too_large_is_put_back_and_named() {
+    let house = House::new();
+    house.write("a", "a\n");
+    house.write("AGENTS.md", "good\n");
+    house.commit_all("start");
+    let opened = house.open();
+    let (before, tree_dir) = (tree(&opened), &opened.workspace.tree);
+    std::fs::create_dir(tree_dir.join("new")).unwrap();
+    for path in ["new/big", "AGENTS.md", "a"] {
+        sparse(&opened, path, 5 << 30);
+    }
+    write(tree_dir, "b", b"b\n");
+    // Who keeps nothing learns of it as an error.
+    let fault = wait(house.canvas.checkpoint(opened.workspace.clone(), None)).unwrap_err();
+    assert_eq!(fault.code.0, "TB-CANVAS-014", "{fault:?}");
+    let taken = house.guarded(&opened, Some(opened.checkpoint.clone()));
+    let why = "(a file of 5368709120 bytes can not be kept for undo)";
+    assert_eq!(taken.restored, [format!("AGENTS.md {why}"), format!("a {why}"), format!("new/big {why}"), "AGENTS.md".to_owned()]);
+    assert_eq!(names(&house, &opened, &taken.id), ["b"]);
+    assert!(!tree_dir.join("new").exists());
+    for path in ["new", "a"] {
+        sparse(&opened, path, 5 << 30);
+    }
+    house.restore(&opened, &opened.checkpoint);
+    assert_eq!(tree(&opened), before);
+}
+
+/// Holes cost whoever makes them nothing: all of them together have a measure.
+#[test]
+fn the_holes_of_sparse_files_have_a_measure() {
+    use std::os::unix::fs::FileExt;
+    let (house, opened) = started();
+    for n in 0..40 {
+        sparse(&opened, &format!("s{n:02}"), 4 << 30);
+    }
+    sparse(&opened, "t", 2 << 20);
+    let tail = std::fs::File::options().write(true).open(opened.workspace.tree.join("t")).unwrap();
+    tail.write_all_at(b"tail", (2 << 20) - 4).unwrap();
+    let taken = house.guarded(&opened, Some(opened.checkpoint.clone()));
+    assert_eq!(taken.restored.len(), 21, "{:?}", taken.restored);
+    assert!(taken.restored[0].starts_with("s00 (a file of 4294967296 bytes, 4294967296 of them in holes, "), "{:?}", taken.restored);
+    assert_eq!(taken.restored[20], "20 more (too large, too)");
+    assert_eq!(names(&house, &opened, &taken.id), ["t"]);
+    // What is within it is recorded byte by byte.
+    house.restore(&opened, &opened.checkpoint);
+    house.restore(&opened, &taken.id);
+    let bytes = std::fs::read(opened.workspace.tree.join("t")).unwrap();
+    assert!(bytes.len() == 2 << 20 && bytes.ends_with(b"\0tail") && bytes[..1 << 20].iter().all(|byte| *byte == 0));
+}

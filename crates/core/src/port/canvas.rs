@@ -38,7 +38,8 @@ pub struct Opened {
 pub struct Checkpoint {
     /// The checkpoint's id.
     pub id: GitId,
-    /// Protected paths that a command had changed and that were put back.
+    /// Paths that a command had changed and that were put back: protected ones, and, with the reason behind the name,
+    /// files that are too large to be recorded. After a check also what had to be opened to it.
     pub restored: Vec<String>,
     /// Commands of an overlay workspace whose layers were applied, or stand applied, before it.
     pub layers: Vec<Applied>,
