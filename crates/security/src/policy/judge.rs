@@ -5,7 +5,7 @@
 
 use super::load::RuleSet;
 use super::options::{Decision, Unmatched};
-use super::rule::{Call, Hit, Look, Programs, Rule, Subject, Target};
+use super::rule::{Call, Hit, Look, Pattern, Programs, Rule, Subject, Target};
 use super::shell::{self, Segment, Split, Word};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,6 +23,13 @@ pub(super) const PROJECT_PREFIX: &str = "project:";
 pub(super) const RESERVED: [&str; 3] = [BY_RISK, UNMATCHED, PROVENANCE];
 /// Most of a project's own words that a person is shown, in characters: they must push nothing else away.
 const MOST_SAID: usize = 80;
+/// How much of one set's rules is held against a call: the words of its commands times those of the rules about
+/// commands, and names of its paths times those of patterns. A repository writes rules, and a model commands.
+const MOST_COMPARED: usize = 8_000_000;
+/// Reasons from one set beyond which a rule that matches is told of by one question for all.
+const MOST_REASONS: usize = 1_000;
+/// Most paths that one reason names.
+const MOST_PATHS: usize = 20;
 /// Most different reasons that are told in one line.
 const MOST_LINES: usize = 20;
 
@@ -247,20 +254,22 @@ impl Bench<'_> {
     fn hear(&mut self, set: &RuleSet) -> bool {
         let call = self.call;
         let mut is_settled = false;
-        let mut doubts = vec![Doubts::default(); self.commands.len()];
-        let mut unread = Doubts::default();
+        let (most_commands, most_targets) = self.measure(set);
+        let mut doubts = vec![Doubts::default(); self.commands.len().min(most_commands)];
+        let mut heard = Heard { left: MOST_REASONS, ..Heard::default() };
         for rule in set.rules.iter().filter(|rule| rule.scope.holds(call)) {
             match &rule.subject {
                 Subject::Call => {
                     is_settled |= rule.scope.names_tools();
-                    self.reasons.push(reason(set, rule, call, &[]));
+                    heard.take(&mut self.reasons, set, rule, || reason(set, rule, call, &[]));
                 }
                 Subject::Paths(patterns) => {
                     let hit = |target: &&Target<'_>| patterns.iter().any(|pattern| pattern.matches(target));
-                    let paths: Vec<&str> = self.targets.iter().filter(hit).map(|target| target.path).collect();
+                    let paths: Vec<&str> = self.targets.iter().take(most_targets).filter(hit).map(|target| target.path).collect();
                     if !paths.is_empty() {
-                        self.reasons.push(reason(set, rule, call, &paths));
+                        heard.take(&mut self.reasons, set, rule, || reason(set, rule, call, &paths));
                     }
+                    heard.pass_over(rule, self.targets.len() > most_targets);
                 }
                 Subject::Command(words) => {
                     for ((look, judged), doubts) in self.commands.iter_mut().zip(&mut doubts) {
@@ -272,11 +281,12 @@ impl Bench<'_> {
                         match hit {
                             Hit::No => {}
                             Hit::Maybe => doubts.add(rule),
-                            Hit::Yes => judged.reasons.push(reason(set, rule, call, &[])),
+                            Hit::Yes => heard.take(&mut judged.reasons, set, rule, || reason(set, rule, call, &[])),
                         }
                     }
+                    heard.pass_over(rule, self.commands.len() > most_commands);
                     if self.opaque.is_some() && rule.decision != Decision::Allow {
-                        unread.add(rule);
+                        heard.unread.add(rule);
                     }
                 }
             }
@@ -285,9 +295,67 @@ impl Bench<'_> {
             judged.reasons.extend(doubts.reason(set, "the text alone does not say what would run"));
         }
         if let Some(opaque) = self.opaque {
-            self.reasons.extend(unread.reason(set, &format!("the command can not be read ({opaque})")));
+            self.reasons.extend(heard.unread.reason(set, &format!("the command can not be read ({opaque})")));
         }
+        self.reasons.extend(heard.unseen.reason(set, "there is more of it than rules can be held against"));
         is_settled
+    }
+
+    /// How many commands and paths the rules of a set are held against.
+    fn measure(&self, set: &RuleSet) -> (usize, usize) {
+        let (mut words, mut names) = (0_usize, 0_usize);
+        for rule in &set.rules {
+            match &rule.subject {
+                Subject::Call => {}
+                Subject::Command(rule) => words += 1 + rule.without.len() + rule.argv.iter().map(Vec::len).sum::<usize>(),
+                Subject::Paths(patterns) => names += patterns.iter().map(Pattern::size).sum::<usize>(),
+            }
+        }
+        let commands = self.commands.iter().map(|(look, _)| look.size());
+        (within(commands, words), within(self.targets.iter().map(Target::size), names))
+    }
+}
+
+/// How many of these sizes, from the first on, may be multiplied by `times`.
+fn within(sizes: impl Iterator<Item = usize>, times: usize) -> usize {
+    let most = MOST_COMPARED / times.max(1);
+    let sums = sizes.scan(0_usize, |sum, size| {
+        *sum += size;
+        Some(*sum)
+    });
+    sums.take_while(|sum| *sum <= most).count()
+}
+
+/// What one set has said so far.
+#[derive(Default)]
+struct Heard<'a> {
+    /// Reasons that may still be put down one by one.
+    left: usize,
+    /// Rules that might be about what can not be read.
+    unread: Doubts<'a>,
+    /// Rules that were not held against all there is, or whose reasons are too many.
+    unseen: Doubts<'a>,
+}
+
+impl<'a> Heard<'a> {
+    /// Puts a reason down. Where there are too many, only what decides is: a `forbid` and an `allow` once for each
+    /// command, and one question for all rules that ask.
+    fn take(&mut self, into: &mut Vec<Reason>, set: &RuleSet, rule: &'a Rule, told: impl FnOnce() -> Reason) {
+        if self.left > 0 {
+            self.left -= 1;
+            into.push(told());
+        } else if rule.decision == Decision::Ask {
+            self.unseen.add(rule);
+        } else if !into.iter().rev().any(|reason| reason.decision == rule.decision && reason.layer == set.layer) {
+            into.push(told());
+        }
+    }
+
+    /// Notes a rule that was not held against all there is.
+    fn pass_over(&mut self, rule: &'a Rule, is_cut: bool) {
+        if is_cut && rule.decision != Decision::Allow {
+            self.unseen.add(rule);
+        }
     }
 }
 
@@ -363,8 +431,7 @@ fn place(set: &RuleSet, rule: &Rule) -> String {
 }
 
 fn reason(set: &RuleSet, rule: &Rule, call: &Call<'_>, paths: &[&str]) -> Reason {
-    let said =
-        rule.why.as_deref().unwrap_or_default().replace("{paths}", &paths.join(", ")).replace("{deletes}", &call.deletes.to_string());
+    let said = rule.why.as_deref().unwrap_or_default().replace("{paths}", &listed(paths)).replace("{deletes}", &call.deletes.to_string());
     let named = name(set.layer, &rule.id);
     let why = match (set.layer, said.is_empty()) {
         (Layer::BuiltIn, _) => said,
@@ -373,6 +440,12 @@ fn reason(set: &RuleSet, rule: &Rule, call: &Call<'_>, paths: &[&str]) -> Reason
         (layer, false) => format!("{said} (rule `{named}` of the {layer} policy)"),
     };
     Reason { layer: set.layer, source: Source::Rule, rule: rule.id.clone(), place: place(set, rule), decision: rule.decision, why }
+}
+
+fn listed(paths: &[&str]) -> String {
+    let shown = paths.iter().take(MOST_PATHS).copied().collect::<Vec<_>>().join(", ");
+    let left = paths.len().saturating_sub(MOST_PATHS);
+    if left == 0 { shown } else { format!("{shown} and {left} more") }
 }
 
 /// The beginning of what somebody else chose the length of.

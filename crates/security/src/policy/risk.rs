@@ -8,11 +8,14 @@ use super::place;
 use super::provenance::{self, Taint};
 use super::rule::Call;
 use super::shell::{self, Split, Word};
+use std::collections::BTreeSet;
 use tinkerbell_core::port::{Grounds, Level};
 use tinkerbell_core::protected::is_protected_file;
 
 /// Deletions from which on a call is of high risk.
 const MANY: u32 = 50;
+/// Words that are looked at again for others; a command that needs more names program behind program and little else.
+const MOST_STEPS: usize = 400_000;
 /// Words before one in which a `not` takes it back.
 pub(super) const NEGATION: usize = 4;
 
@@ -127,8 +130,8 @@ impl Weight {
 pub fn weigh(look: &Weighing<'_>) -> Weight {
     let split = look.command.map(shell::split).unwrap_or_default();
     let commands = commands(&split, look.command);
-    let mut found =
-        Found { risk: Risk::Low, because: "it can be undone, and reaches nobody".to_owned(), keys: Vec::new(), phrases: Vec::new() };
+    let because = "it can be undone, and reaches nobody".to_owned();
+    let mut found = Found { risk: Risk::Low, because, keys: BTreeSet::new(), phrases: BTreeSet::new(), steps: 0 };
     plan(look, &mut found);
     let can_reach = look.reaches || look.call.level == Some(Level::None);
     let mut overwrites = false;
@@ -148,6 +151,9 @@ pub fn weigh(look: &Weighing<'_>) -> Weight {
     if CREDENTIALS.iter().any(|mark| lower.contains(mark)) {
         found.raise(if can_reach { Risk::High } else { Risk::Medium }, "it names credentials");
     }
+    if found.steps > MOST_STEPS {
+        found.raise(Risk::Critical, "it is made so that it can not be looked through");
+    }
     let said = asked(look, &commands, &found.keys);
     let goes = look.call.mcp.filter(|reads| *reads).and_then(|_| place::tainted(look.args, look.grounds));
     if goes.is_some() {
@@ -156,7 +162,7 @@ pub fn weigh(look: &Weighing<'_>) -> Weight {
     let tainted = goes.or_else(|| match said {
         Authorisation::Explicit => None,
         Authorisation::Implied => provenance::tainted(text, &[], look.grounds),
-        Authorisation::None => provenance::tainted(text, &found.phrases, look.grounds),
+        Authorisation::None => provenance::tainted(text, &found.phrases.into_iter().collect::<Vec<_>>(), look.grounds),
     });
     // What somebody else wrote is no wish of the user, however well it fits.
     let authorisation = if tainted.is_some() { Authorisation::None } else { said };
@@ -167,9 +173,11 @@ struct Found {
     risk: Risk,
     because: String,
     /// Words by which a user would ask for it.
-    keys: Vec<String>,
+    keys: BTreeSet<String>,
     /// Commands that count as one part of the deed.
-    phrases: Vec<String>,
+    phrases: BTreeSet<String>,
+    /// Words that were looked at because others stand before or behind them.
+    steps: usize,
 }
 
 impl Found {
@@ -314,51 +322,61 @@ const CREDENTIALS: [&str; 14] = [
 /// What is known of a command's words.
 fn known(words: &[String], can_reach: bool, found: &mut Found) {
     for (at, word) in words.iter().enumerate() {
+        if found.steps > MOST_STEPS {
+            return;
+        }
         let program = word.rsplit('/').next().unwrap_or(word).to_lowercase();
         let rest = words.get(at + 1..).unwrap_or_default();
         for (entry, reaching) in REACHING.iter().map(|entry| (entry, true)).chain(LOCAL.iter().map(|entry| (entry, false))) {
             let (programs, subs, risk, because) = entry;
-            if !programs.contains(&program.as_str()) || (at > 0 && subs.is_empty() && !is_start(words, at)) {
+            if !programs.contains(&program.as_str()) || (at > 0 && subs.is_empty() && !is_start(words, at, &mut found.steps)) {
                 continue;
             }
-            let Some(sub) = matching(subs, rest) else { continue };
+            let Some(sub) = matching(subs, rest, &mut found.steps) else { continue };
             let risk = if reaching && !can_reach { (*risk).min(Risk::Medium) } else { *risk };
             let because = if reaching && !can_reach { format!("{because}, but reaches nobody from here") } else { (*because).to_owned() };
             found.raise(risk, &because);
-            found.keys.push(if sub.is_empty() { program.clone() } else { sub.to_owned() });
+            found.keys.insert(if sub.is_empty() { program.clone() } else { sub.to_owned() });
             found.phrases.extend((!sub.is_empty()).then(|| format!("{program} {sub}")));
         }
-        if matches!(program.as_str(), "curl" | "wget")
-            && rest.iter().any(|word| SENDS.iter().any(|option| word.starts_with(option)))
-            && can_reach
-        {
+        let sends = |word: &String| SENDS.iter().any(|option| word.starts_with(option));
+        if can_reach && matches!(program.as_str(), "curl" | "wget") && any(rest, sends, &mut found.steps) {
             found.raise(Risk::High, "it sends data away");
         }
         if program.starts_with("mkfs") {
             found.raise(Risk::Critical, DESTROYS);
         }
         let destroys = |word: &String| ["delete", "terminate", "destroy", "remove"].iter().any(|verb| word.starts_with(verb));
-        if can_reach && matches!(program.as_str(), "gh" | "glab" | "aws" | "gcloud" | "az") && rest.iter().any(destroys) {
+        if can_reach && matches!(program.as_str(), "gh" | "glab" | "aws" | "gcloud" | "az") && any(rest, destroys, &mut found.steps) {
             found.raise(Risk::Critical, DESTROYS);
         }
     }
 }
 
 /// Whether a command may begin at this word, behind launchers and their options.
-fn is_start(words: &[String], at: usize) -> bool {
-    words.get(..at).unwrap_or_default().iter().all(|word| {
+fn is_start(words: &[String], at: usize, steps: &mut usize) -> bool {
+    let ends = |word: &String| {
         let name = word.rsplit('/').next().unwrap_or(word);
-        word.starts_with('-') || word.contains('=') || super::launch::opens(&[name], &[]).is_some()
-    })
+        !(word.starts_with('-') || word.contains('=') || super::launch::opens(&[name], &[]).is_some())
+    };
+    !any(words.get(..at).unwrap_or_default(), ends, steps)
+}
+
+/// Whether it holds for any of the words, which are counted.
+fn any(words: &[String], test: impl Fn(&String) -> bool, steps: &mut usize) -> bool {
+    let found = words.iter().position(test);
+    *steps += found.unwrap_or(words.len());
+    found.is_some()
 }
 
 /// The subcommand, `""` where any will do. Options before it are passed over, with what may be their values.
-fn matching<'a>(subs: &[&'a str], rest: &[String]) -> Option<&'a str> {
+fn matching<'a>(subs: &[&'a str], rest: &[String], steps: &mut usize) -> Option<&'a str> {
     if subs.is_empty() {
         return Some("");
     }
     let mut is_value = false;
     for word in rest {
+        *steps += 1;
         if let Some(sub) = subs.iter().find(|sub| **sub == word.as_str()) {
             return Some(sub);
         }
@@ -398,7 +416,7 @@ fn forces(words: &[String]) -> bool {
 }
 
 /// Whether the user's words ask for the deed.
-fn asked(look: &Weighing<'_>, commands: &[Vec<String>], keys: &[String]) -> Authorisation {
+fn asked(look: &Weighing<'_>, commands: &[Vec<String>], keys: &BTreeSet<String>) -> Authorisation {
     let said: Vec<Vec<String>> = look.grounds.words.iter().map(|text| plain(text)).collect();
     let says = |wanted: &[String]| !wanted.is_empty() && said.iter().any(|words| is_said(words, wanted));
     if let Some(command) = look.command {
@@ -409,8 +427,8 @@ fn asked(look: &Weighing<'_>, commands: &[Vec<String>], keys: &[String]) -> Auth
         let all_keys = !keys.is_empty() && keys.iter().all(|key| synonyms(key).iter().any(|word| says(&[(*word).to_owned()])));
         // Where nothing of it is known by name, the programs are what a user would name.
         let programs = || {
-            let mut names = commands.iter().filter_map(|words| words.first()).map(|word| plain(word)).peekable();
-            keys.is_empty() && names.peek().is_some() && names.all(|name| says(&name))
+            let names: BTreeSet<&String> = commands.iter().filter_map(|words| words.first()).collect();
+            keys.is_empty() && !names.is_empty() && names.iter().all(|name| says(&plain(name)))
         };
         return if all_keys || programs() { Authorisation::Implied } else { Authorisation::None };
     }

@@ -125,6 +125,12 @@ impl<'a> Look<'a> {
         let name = words.first().and_then(Word::known).map(|word| word.rsplit('/').next().unwrap_or(word));
         Self { words, plain: segment.plain(), name, hides: segment.launches || launch::hides(words) }
     }
+
+    /// How much of it a rule may have to look at.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        1 + self.words.len()
+    }
 }
 
 /// Where programs are looked for.
@@ -286,6 +292,15 @@ impl Pattern {
         Ok(Self::Names(if floats { [vec!["**".to_owned()], names].concat() } else { names }))
     }
 
+    /// How many names a path may have to be held against.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        match self {
+            Self::Protected => 1,
+            Self::Names(names) => 1 + names.len(),
+        }
+    }
+
     /// Whether a path, or a directory above it, fits.
     #[must_use]
     pub fn matches(&self, path: &Target<'_>) -> bool {
@@ -307,6 +322,12 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
+    /// How many names a pattern may have to be held against.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        1 + self.parts.len()
+    }
+
     /// Looks at a path.
     #[must_use]
     pub fn of(path: &'a str) -> Self {

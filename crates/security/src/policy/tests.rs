@@ -526,6 +526,71 @@ fn a_projects_rules_have_names_of_their_own_and_push_nothing_away() {
     assert!(!alone.rules().contains(&"deploys".to_owned()), "{:?}", alone.rules());
 }
 
+/// Milliseconds of processor time that this thread has used.
+fn cpu_ms() -> i64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
+}
+
+/// A repository's rules and a model's command, as many as there may be: what is beyond the measure is asked about, and
+/// no rule of the user's is lost for it.
+#[test]
+fn rules_and_words_without_number_are_judged_in_measure() {
+    let built = built_in().unwrap();
+    let user = parse(Layer::User, "u", "[[rule]]\nid = \"never\"\nargv = [\"touch\"]\ndecision = \"forbid\"\n").unwrap();
+    let many = |decision: &str, body: &dyn Fn(usize) -> String| {
+        let rule = |at: usize| format!("[[rule]]\nid = \"r{at}\"\n{}\ndecision = \"{decision}\"\n", body(at));
+        parse(Layer::Project, "p", &(0..9_999).map(rule).collect::<String>()).unwrap()
+    };
+    let call = Call { tool: "exec", mcp: None, runs: true, level: Some(Level::Full), writes: &[], deletes: 0 };
+    let commands = [
+        "env a;".repeat(10_900),
+        format!("git -a {}", "b ".repeat(30_000)),
+        "ssh ".repeat(16_000),
+        "git -a ".repeat(9_000),
+        "rm;".repeat(21_000),
+        (0..9_000).map(|at| format!("x{at};")).collect::<String>(),
+    ];
+    let projects = [
+        many("ask", &|at| format!("argv = [\"zz{at}\", \"b\"]")),
+        many("ask", &|_| "argv = [[\"env\", \"rm\", \"git\"]]".to_owned()),
+        many("forbid", &|at| format!("argv = [\"git\", \"x{at}\"]")),
+    ];
+    let begun = cpu_ms();
+    for (project, command) in projects.iter().zip([0, 4, 3]).flat_map(|(project, at)| [(project, at), (project, 5)]) {
+        let text = commands[command].trim_end_matches([';', ' ']);
+        let verdict = judge(&call, Some(text), &[&built, project], None);
+        assert!(verdict.decision == Decision::Ask || command == 5, "{:?}", verdict.decision);
+        assert!(verdict.why().len() < 8_000 && verdict.rules().len() <= 9_999, "{}", verdict.why().len());
+        // Each set has a measure of its own.
+        let last = format!("{text}; touch a");
+        assert_eq!(judge(&call, Some(&last), &[&built, &user, project], None).decision, Decision::Forbid);
+    }
+    for command in &commands {
+        let grounds = &Grounds::default();
+        let weight = weigh(&Weighing { call: &call, command: Some(command), args: "", is_pure: false, reaches: true, grounds });
+        assert_eq!(weight.risk == Risk::Critical, command.starts_with("git -a git") || command.starts_with("ssh"), "{weight:?}");
+    }
+    let used = cpu_ms() - begun;
+    assert!(used < 30_000, "{used} ms for twelve judgements");
+}
+
+/// Files without number beside patterns without number.
+#[test]
+fn patterns_and_paths_without_number_are_judged_in_measure() {
+    let rule = |at: usize| format!("[[rule]]\nid = \"r{at}\"\npaths = [\"**/a/**/b{at}/**\"]\ndecision = \"forbid\"\n");
+    let project = parse(Layer::Project, "p", &(0..9_999).map(rule).collect::<String>()).unwrap();
+    let writes: Vec<String> = (0..5_000).map(|at| format!("a/x/a/y/{at}")).chain(["a/b7/z".to_owned()]).collect();
+    let call = Call { tool: "apply_patch", mcp: None, runs: false, level: Some(Level::Full), writes: &writes, deletes: 0 };
+    let begun = cpu_ms();
+    let verdict = judge(&call, None, &[&built_in().unwrap(), &project], None);
+    assert_eq!(verdict.decision, Decision::Ask);
+    assert!(verdict.reasons.iter().any(|reason| reason.source == Source::Doubt { forbids: true }), "{:?}", verdict.reasons);
+    assert!(cpu_ms() - begun < 20_000, "{} ms", cpu_ms() - begun);
+    let few = Call { writes: &writes[4_990..], ..call };
+    assert_eq!(judge(&few, None, &[&built_in().unwrap(), &project], None).decision, Decision::Forbid);
+}
+
 #[test]
 fn an_allow_that_changes_nothing_is_told() {
     let policy = "[[rule]]\nid = \"a\"\nargv = [\"ls\"]\ndecision = \"allow\"\n";
