@@ -22,6 +22,7 @@ mod limits;
 mod llm;
 mod local_api;
 mod mcp;
+mod measured;
 mod missing;
 mod obedient;
 mod overlay;
