@@ -112,18 +112,22 @@ impl Root {
         if bits & 0o700 == 0o700 { Ok(()) } else { rustix::fs::fchmod(dir, Mode::from_raw_mode(bits | 0o700)) }
     }
 
-    /// Makes what is half-written, in place of whatever stands under its name: in a tree of our own a command may
-    /// have put a directory there.
-    fn begin<T>(&self, dir: &OwnedFd, make: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+    /// Makes what is half-written, in place of whatever stands under its name, and gives the name: in a tree of our
+    /// own a command may have put a directory there, and in the user's a stranger, who then keeps it.
+    fn begin<T>(&self, dir: &OwnedFd, make: impl Fn(&[u8]) -> Result<T, Errno>) -> Result<(T, BString), Errno> {
         self.open_up(dir)?;
-        for _ in 1..TRIES {
-            make_room(dir.as_fd(), self.is_own())?;
-            match make() {
+        for n in 0..TRIES {
+            let name = if self.is_own() || n == 0 { BString::from(PARTIAL) } else { format!("{}-{n}", PARTIAL.as_bstr()).into() };
+            match make_room(dir.as_fd(), &name, self.is_own()) {
+                Err(Errno::ISDIR | Errno::PERM) if !self.is_own() => continue,
+                other => other?,
+            }
+            match make(&name) {
                 Err(Errno::EXIST) => {}
-                other => return other,
+                other => return Ok((other?, name)),
             }
         }
-        make()
+        Err(Errno::EXIST)
     }
 
     fn enter_made(&self, at: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
@@ -201,15 +205,15 @@ impl Root {
         let full = self.full(path);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let start = if mode == FileMode::Executable { 0o777 } else { 0o666 };
-        let make = || rustix::fs::openat(&dir, PARTIAL, flags, Mode::from_raw_mode(start));
-        let fd = self.begin(&dir, make).map_err(self.fail("create", path))?;
+        let make = |name: &[u8]| rustix::fs::openat(&dir, name, flags, Mode::from_raw_mode(start));
+        let (fd, half) = self.begin(&dir, make).map_err(self.fail("create", path))?;
         let mut file = File::from(fd);
         std::io::copy(content, &mut file).and_then(|_| file.flush()).map_err(Error::io("write", &full))?;
         if let FileMode::Exactly(bits) = mode {
             rustix::fs::fchmod(&file, Mode::from_raw_mode(bits)).map_err(self.fail("set mode", path))?;
         }
         self.clear_for(&dir, &name).map_err(self.fail("replace", path))?;
-        rustix::fs::renameat(&dir, PARTIAL, &dir, name.as_slice()).map_err(self.fail("write", path))
+        rustix::fs::renameat(&dir, half.as_slice(), &dir, name.as_slice()).map_err(self.fail("write", path))
     }
 
     /// Adds to the end of a regular file that stands there under this name alone; what is missing, a link, or
@@ -231,9 +235,10 @@ impl Root {
     /// Writes a link whole.
     pub fn write_link(&self, path: &BStr, target: &[u8]) -> Result<()> {
         let (dir, name) = self.parent_made(path)?;
-        self.begin(&dir, || rustix::fs::symlinkat(target, &dir, PARTIAL)).map_err(self.fail("write link", path))?;
+        let make = |name: &[u8]| rustix::fs::symlinkat(target, &dir, name);
+        let ((), half) = self.begin(&dir, make).map_err(self.fail("write link", path))?;
         self.clear_for(&dir, &name).map_err(self.fail("replace", path))?;
-        rustix::fs::renameat(&dir, PARTIAL, &dir, name.as_slice()).map_err(self.fail("write link", path))
+        rustix::fs::renameat(&dir, half.as_slice(), &dir, name.as_slice()).map_err(self.fail("write link", path))
     }
 
     /// A rename replaces files and links by itself; only a directory must go first.
@@ -494,9 +499,9 @@ fn unlink_if_there(dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
     }
 }
 
-/// Removes what stands under the name of half-written files; in a tree of our own also a directory.
-pub fn make_room(dir: BorrowedFd<'_>, own: bool) -> Result<(), Errno> {
-    let made = if own { clear(dir, PARTIAL) } else { unlink_if_there(dir, PARTIAL) };
+/// Removes what stands under a name of half-written files; in a tree of our own also a directory.
+pub fn make_room(dir: BorrowedFd<'_>, name: &[u8], own: bool) -> Result<(), Errno> {
+    let made = if own { clear(dir, name) } else { unlink_if_there(dir, name) };
     match made {
         // A command changes it at the same moment: whoever makes the name finds out.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) if own => Ok(()),

@@ -18,7 +18,7 @@ use crate::{found, restore, worktree};
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 use gix::objs::tree::EntryKind;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 use tinkerbell_core::port::{Checkpoint, Kept, OpenSpec, Opened};
 use tinkerbell_core::tool::Wrote;
@@ -36,8 +36,8 @@ pub struct Past {
     base: Option<Anchor>,
     told: Told,
     bulky: Option<Vec<u8>>,
-    /// What the last two thorough looks gave permissions to, the newest last.
-    opened: [Vec<BString>; 2],
+    /// What the last two thorough looks gave permissions to, or found too large; the newest last.
+    opened: [Vec<String>; 2],
 }
 
 /// The task's base, flattened.
@@ -139,6 +139,12 @@ pub fn remove_orphan(options: &Options, ws: &Workspace) -> Result<()> {
     Store::destroy(&crate::store::location(&options.data_dir, &ws.common_dir)?)
 }
 
+/// The first of many lines, and how many more there are.
+fn few(lines: impl ExactSizeIterator<Item = String>) -> Vec<String> {
+    let more = lines.len().saturating_sub(NAMED);
+    lines.take(NAMED).chain((more > 0).then(|| format!("{more} more of this kind"))).collect()
+}
+
 /// Fails when something was too large to be recorded.
 fn all_recorded(root: &Root, large: Vec<Large>) -> Result<()> {
     match large.into_iter().next() {
@@ -237,30 +243,33 @@ impl<'a> Desk<'a> {
         let mut restored = Vec::new();
         match kept {
             Some(kept) => {
-                restored = self.refuse(&root, kept, &large)?;
-                restored.extend(self.put_back(&root, kept, id)?);
-                if !restored.is_empty() {
+                let refused = self.refuse(&root, kept, &large)?;
+                restored = self.put_back(&root, kept, id)?;
+                if !restored.is_empty() || !refused.is_empty() {
                     let again = self.walk_all(&root, (&also, Care::Usual))?;
                     id = self.held(kept, again)?;
                 }
+                restored.extend(self.told(refused, care));
             }
             None => all_recorded(&root, large)?,
-        }
-        if care == Care::Thorough {
-            restored.extend(self.opened());
         }
         self.keep(id)?;
         layer::retire(&absorbed)?;
         Ok(Checkpoint { id: git_id(id)?, restored, layers: absorbed.layers })
     }
 
-    /// What the last two thorough looks gave permissions to: the one after a check tells what the one before it had
-    /// to do.
-    fn opened(&self) -> Vec<String> {
-        let all: BTreeSet<&BString> = self.past.opened.iter().flatten().collect();
-        let more = all.len().saturating_sub(NAMED);
-        let names = all.into_iter().take(NAMED).map(|path| format!("{} (its permissions)", shown(path.as_bstr())));
-        names.chain((more > 0).then(|| format!("{more} more (their permissions)"))).collect()
+    /// What is told of a look beside protected paths. Of a thorough one also what the one before it had to do: that
+    /// was before the check, whose verdict comes with this one.
+    fn told(&mut self, refused: Vec<String>, care: Care) -> Vec<String> {
+        if care != Care::Thorough {
+            return refused;
+        }
+        let [before, now] = &mut self.past.opened;
+        now.extend(refused);
+        let mut all: Vec<String> = before.iter().chain(now.iter()).cloned().collect();
+        all.sort();
+        all.dedup();
+        all
     }
 
     /// Brings what commands wrote to their layers into the tree.
@@ -301,7 +310,7 @@ impl<'a> Desk<'a> {
         let Taken { id, bulky, opened, large } = snapshot::take(root, &source, &mut self.past.memory)?;
         if care == Care::Thorough {
             let [_, newest] = std::mem::take(&mut self.past.opened);
-            self.past.opened = [newest, opened];
+            self.past.opened = [newest, few(opened.iter().map(|path| format!("{} (its permissions)", shown(path.as_bstr()))))];
         }
         if self.past.bulky.as_ref() != Some(&bulky) {
             layer::list_bulky(&self.ws, &bulky)?;
@@ -387,9 +396,7 @@ impl<'a> Desk<'a> {
                 }
             }
         }
-        let more = large.len().saturating_sub(NAMED);
-        let names = large.iter().take(NAMED).map(|large| format!("{} ({})", shown(large.path.as_bstr()), large.why));
-        Ok(names.chain((more > 0).then(|| format!("{more} more (too large, too)"))).collect())
+        Ok(few(large.iter().map(|large| format!("{} ({})", shown(large.path.as_bstr()), large.why))))
     }
 
     /// Puts protected paths back as they are kept; names them.

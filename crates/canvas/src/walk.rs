@@ -123,7 +123,7 @@ impl Walk<'_> {
             // Left by a crash in mid-write; its content was never the tree's. That it can not be
             // removed does not matter: the next write in this directory replaces it.
             if at.root.is_own() {
-                beneath::make_room(at.dir, true).ok();
+                beneath::make_room(at.dir, PARTIAL, true).ok();
             }
             return Ok(false);
         }

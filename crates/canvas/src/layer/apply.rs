@@ -26,6 +26,8 @@ use tinkerbell_core::words::Seq;
 
 /// Larger files of a running command wait for its end, when they cost nothing.
 const COPIED_BYTES: i64 = 16 << 20;
+/// Larger files that are mostly holes wait, too.
+const HOLLOW_BYTES: i64 = 64 << 10;
 /// Files up to this size are compared to tell a change from a copy.
 const COMPARED_BYTES: i64 = 64 << 20;
 
@@ -474,10 +476,10 @@ impl<'a> Apply<'a> {
     /// Copies what a running command may still write to.
     fn copy(&mut self, at: &At<'_>, entry: &Entry<'_>) -> Result<()> {
         let Some(dir) = at.low else { return Ok(()) };
-        if entry.up.st_size > COPIED_BYTES {
+        if entry.up.st_size > COPIED_BYTES || is_hollow(&entry.up) {
             return Ok(());
         }
-        beneath::make_room(dir, true).map_err(self.fail("write", entry.path))?;
+        beneath::make_room(dir, PARTIAL, true).map_err(self.fail("write", entry.path))?;
         if entry.kind == Kind::Link {
             let target = beneath::read_link(at.up, entry.name).map_err(self.fail("read link", entry.path))?;
             rustix::fs::symlinkat(target, dir, PARTIAL).map_err(self.fail("write link", entry.path))?;
@@ -524,6 +526,13 @@ impl<'a> Apply<'a> {
 
 fn is_directory(stat: &Stat) -> bool {
     beneath::kind_of(stat) == FileType::Directory
+}
+
+/// Whether most of a file is holes, as far as its blocks tell: a copy of it would take disk that the command has not.
+#[allow(clippy::unnecessary_cast, reason = "the field types differ between systems")]
+fn is_hollow(stat: &Stat) -> bool {
+    let held = (stat.st_blocks as i64).saturating_mul(512);
+    beneath::kind_of(stat) == FileType::RegularFile && stat.st_size > HOLLOW_BYTES && held < stat.st_size / 2
 }
 
 fn create(dir: BorrowedFd<'_>) -> Result<File, Errno> {

@@ -250,12 +250,16 @@ fn a_file_that_is_too_large_is_put_back_and_named() {
     assert_eq!(fault.code.0, "TB-CANVAS-014", "{fault:?}");
     let taken = house.guarded(&opened, Some(opened.checkpoint.clone()));
     let why = "(a file of 5368709120 bytes can not be kept for undo)";
-    assert_eq!(taken.restored, [format!("AGENTS.md {why}"), format!("a {why}"), format!("new/big {why}"), "AGENTS.md".to_owned()]);
+    assert_eq!(taken.restored, ["AGENTS.md".to_owned(), format!("AGENTS.md {why}"), format!("a {why}"), format!("new/big {why}")]);
     assert_eq!(names(&house, &opened, &taken.id), ["b"]);
     assert!(!tree_dir.join("new").exists());
     for path in ["new", "a"] {
         sparse(&opened, path, 5 << 30);
     }
+    // A look before a check tells it, and the one after it again.
+    let look = || wait(house.canvas.checkpoint(opened.workspace.clone(), Some(Kept::thorough(opened.checkpoint.clone())))).unwrap();
+    assert_eq!((look().restored, look().restored.len(), look().restored.len()), (vec![format!("a {why}"), format!("new {why}")], 2, 0));
+    sparse(&opened, "a", 5 << 30);
     house.restore(&opened, &opened.checkpoint);
     assert_eq!(tree(&opened), before);
 }
@@ -274,11 +278,41 @@ fn the_holes_of_sparse_files_have_a_measure() {
     let taken = house.guarded(&opened, Some(opened.checkpoint.clone()));
     assert_eq!(taken.restored.len(), 21, "{:?}", taken.restored);
     assert!(taken.restored[0].starts_with("s00 (a file of 4294967296 bytes, 4294967296 of them in holes, "), "{:?}", taken.restored);
-    assert_eq!(taken.restored[20], "20 more (too large, too)");
+    assert_eq!(taken.restored[20], "20 more of this kind");
     assert_eq!(names(&house, &opened, &taken.id), ["t"]);
     // What is within it is recorded byte by byte.
     house.restore(&opened, &opened.checkpoint);
     house.restore(&opened, &taken.id);
     let bytes = std::fs::read(opened.workspace.tree.join("t")).unwrap();
     assert!(bytes.len() == 2 << 20 && bytes.ends_with(b"\0tail") && bytes[..1 << 20].iter().all(|byte| *byte == 0));
+}
+
+/// A stranger's directory under that name in the user's own tree stays, and a landing goes on beside it.
+#[test]
+fn a_landing_takes_another_name_for_what_is_half_written() {
+    let house = House::new();
+    house.write("src/a", "a\n");
+    house.write("src/.tinkerbell~partial/x", "x\n");
+    house.commit_all("start");
+    let opened = house.open();
+    write(&opened.workspace.tree, "src/a", b"b\n");
+    std::os::unix::fs::symlink("a", opened.workspace.tree.join("src/link")).unwrap();
+    assert_eq!(house.land(&opened).unwrap().conflicts, Vec::<String>::new());
+    assert_eq!(std::fs::read(house.user().join("src/a")).unwrap(), b"b\n");
+    assert_eq!(std::fs::read(house.user().join("src/.tinkerbell~partial/x")).unwrap(), b"x\n");
+    assert_eq!(house.git(&["status", "--porcelain"]), "");
+    assert_eq!(std::fs::read_dir(house.user().join("src")).unwrap().count(), 3);
+}
+
+/// A copy has no holes: what the command did not pay for, the daemon does not write either.
+#[test]
+fn of_a_running_command_no_holes_are_copied() {
+    let (house, opened) = started();
+    let layer = crate::layers::Layer::of(&opened, 7);
+    layer.write("dense", &"x".repeat(1 << 20));
+    std::fs::File::create(layer.up().join("hollow")).unwrap().set_len(10 << 20).unwrap();
+    let taken = house.take(&opened);
+    assert_eq!(names(&house, &opened, &taken), ["dense"]);
+    layer.end();
+    assert_eq!(names(&house, &opened, &house.take(&opened)), ["dense", "hollow"]);
 }
