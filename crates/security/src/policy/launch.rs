@@ -7,7 +7,26 @@
 use super::shell::Word;
 
 /// Programs that run their arguments, whatever they are.
-const LAUNCHERS: [&str; 37] = [
+const LAUNCHERS: [&str; 56] = [
+    "capsh",
+    "chronic",
+    "dbus-run-session",
+    "dumb-init",
+    "fakeroot",
+    "gosu",
+    "hyperfine",
+    "i386",
+    "linux32",
+    "linux64",
+    "numactl",
+    "prlimit",
+    "runcon",
+    "start-stop-daemon",
+    "tini",
+    "toybox",
+    "unbuffer",
+    "valgrind",
+    "x86_64",
     "busybox",
     "chroot",
     "chrt",
@@ -50,7 +69,7 @@ const LAUNCHERS: [&str; 37] = [
 const INTERPRETERS: [Interpreter; 9] = [
     interpreter(SHELLS, ("csiC", "", "oO")),
     interpreter(&["python", "pypy"], ("ci", "mWXQ", "WXQ")),
-    interpreter(&["perl"], ("eEmM", "IiFDV", "I")),
+    interpreter(&["perl"], ("eEmMnpFd", "IiDV", "I")),
     interpreter(&["ruby"], ("e", "rIiEFCx", "rIEC")),
     interpreter(&["node", "nodejs", "bun", "deno"], ("epi", "rC", "rC")),
     interpreter(&["php"], ("rBREa", "dfFtzS", "dtz")),
@@ -74,6 +93,10 @@ const OPTIONS: [(&str, &[&str]); 8] = [
 ];
 /// Options of interpreters after which a text to run follows, or with which they read one.
 const TEXTS: [&str; 13] = ["-c", "-e", "-E", "-r", "-s", "-i", "-p", "-", "--eval", "--command", "--init-command", "--print", "--import"];
+/// Options of php after which a text to run follows.
+const PHP_TEXTS: [&str; 4] = ["--run", "--process-begin", "--process-code", "--process-end"];
+/// Modules of python that run a text, or what is typed.
+const MODULES: [&str; 5] = ["timeit", "code", "pdb", "asyncio", "IPython"];
 /// Long options of interpreters whose value is the next word, so that it is no script.
 const VALUED: [&str; 6] = ["--rcfile", "--init-file", "--require", "--loader", "--conditions", "--check-hash-based-pycs"];
 /// Words with which an interpreter tells about itself, or finds what it runs by itself.
@@ -205,7 +228,42 @@ pub fn hides(words: &[Word]) -> bool {
     }
     let options = options(program);
     let any = |test: &dyn Fn(&str) -> bool| rest.iter().any(|word| word.known().is_some_and(test));
-    !matches!(program, "make" | "cargo") && any(&|word| options.iter().any(|option| is_option(word, option)))
+    match program {
+        "make" | "gmake" | "bmake" => makes(rest),
+        "cargo" => false,
+        _ => any(&|word| options.iter().any(|option| is_option(word, option))),
+    }
+}
+
+/// Whether the words of `make` hold commands: a piece of a file, one that is read from elsewhere, the shell that runs
+/// all, or a function that starts one.
+fn makes(rest: &[Word]) -> bool {
+    let known: Vec<&str> = rest.iter().filter_map(Word::known).collect();
+    let is_file = |word: &str| matches!(word, "-f" | "--file" | "--makefile");
+    let reads = |word: &str| word == "-" || is_input(word);
+    let holds = |word: &&str| {
+        let value = ["--file=", "--makefile=", "-f"].iter().find_map(|option| word.strip_prefix(option));
+        is_option(word, "--eval")
+            || word.starts_with("-E")
+            || value.is_some_and(reads)
+            || word.contains("$(")
+            || word.contains("${")
+            || word.split_once('=').is_some_and(|(name, _)| name.trim_end_matches([':', '+', '?']).ends_with("SHELL"))
+    };
+    known.iter().any(holds) || known.windows(2).any(|two| matches!(two, [option, value] if is_file(option) && reads(value)))
+}
+
+/// What a runner of programs runs: the words behind it, or `Some(None)` where only it knows. `None` for other commands.
+pub fn behind(words: &[Word]) -> Option<Option<&[Word]>> {
+    let begun: Vec<&str> = words.iter().take(3).map_while(Word::known).collect();
+    let count = match begun.as_slice() {
+        ["uv", "tool", "run"] => 3,
+        _ => runner(&begun).filter(|(_, names)| *names == Names::Program)?.0,
+    };
+    let rest = words.get(count..).unwrap_or_default();
+    let rest = if rest.first().and_then(Word::known) == Some("--") { rest.get(1..).unwrap_or_default() } else { rest };
+    let is_program = rest.first().is_none_or(|word| word.known().is_some_and(|word| !word.starts_with('-')));
+    Some(is_program.then_some(rest))
 }
 
 /// Whether a program runs its arguments. The loader does as well: `/lib64/ld-linux-x86-64.so.2 /usr/bin/git push`.
@@ -224,6 +282,9 @@ impl Interpreter {
     /// no script.
     fn hides(&self, rest: &[Word]) -> bool {
         let (mut has_script, mut is_value) = (false, false);
+        if self.names.contains(&"python") && is_module_of_texts(rest) {
+            return true;
+        }
         for word in rest {
             let Some(word) = word.known() else {
                 // What only the shell knows may be an option, as long as no script stands before it.
@@ -246,6 +307,9 @@ impl Interpreter {
     fn is_text_option(&self, word: &str) -> bool {
         let is_long = |option: &&str| option.starts_with("--") && is_option(word, option);
         if TEXTS.contains(&word) || TEXTS.iter().any(is_long) {
+            return true;
+        }
+        if self.names.contains(&"php") && PHP_TEXTS.iter().any(is_long) {
             return true;
         }
         let Some(cluster) = word.strip_prefix('-').filter(|rest| !rest.starts_with('-')) else { return false };
@@ -279,9 +343,19 @@ impl Interpreter {
     }
 }
 
-/// Whether a word names what is read from standard input, or from another descriptor.
+/// Whether a word names what is read from standard input, from another descriptor, or from the word itself.
 fn is_input(word: &str) -> bool {
-    word.contains("dev/stdin") || word.contains("/fd/")
+    word.contains("dev/stdin") || word.contains("/fd/") || word.starts_with("data:") || word.contains("=data:")
+}
+
+/// Whether `-m` names a module that runs a text.
+fn is_module_of_texts(rest: &[Word]) -> bool {
+    rest.iter().enumerate().any(|(at, word)| {
+        let letters = word.known().and_then(|word| word.strip_prefix('-')).filter(|letters| !letters.starts_with('-'));
+        let Some((_, module)) = letters.and_then(|letters| letters.split_once('m')) else { return false };
+        let next = || rest.get(at + 1).and_then(Word::known).unwrap_or_default();
+        MODULES.contains(&if module.is_empty() { next() } else { module })
+    })
 }
 
 fn is_option(word: &str, option: &str) -> bool {

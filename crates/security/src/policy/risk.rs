@@ -215,9 +215,19 @@ fn commands(split: &Split, text: Option<&str>) -> Vec<Vec<String>> {
         text.split(is_edge).filter(|word| !word.is_empty()).map(str::to_owned).collect()
     };
     let known = |word: &Word| word.known().map_or_else(|| vec!["…".to_owned()], bare);
-    let mut all: Vec<Vec<String>> = split.segments.iter().map(|segment| segment.words.iter().flat_map(known).collect()).collect();
+    // `git-push` is git's.
+    let undashed = |mut words: Vec<String>| {
+        let sub = words.first().and_then(|word| word.rsplit('/').next()?.strip_prefix("git-").map(str::to_owned));
+        if let Some(sub) = sub.filter(|sub| !sub.is_empty()) {
+            words.splice(..1, ["git".to_owned(), sub]);
+        }
+        words
+    };
+    let mut all: Vec<Vec<String>> = split.segments.iter().map(|segment| undashed(segment.words.iter().flat_map(known).collect())).collect();
     if split.opaque.is_some() {
-        all.extend(text.map(|text| text.split([';', '|', '&', '\n']).map(bare).collect::<Vec<_>>()).unwrap_or_default());
+        all.extend(
+            text.map(|text| text.split([';', '|', '&', '\n']).map(|piece| undashed(bare(piece))).collect::<Vec<_>>()).unwrap_or_default(),
+        );
     }
     all
 }

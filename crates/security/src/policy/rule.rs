@@ -6,10 +6,14 @@
 use super::launch;
 use super::options::Decision;
 use super::shell::{Segment, Word};
+use std::borrow::Cow;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use tinkerbell_core::port::Level;
 use tinkerbell_core::protected::is_protected_file;
+
+/// Runners behind runners beyond which nobody looks.
+const DEEPEST: usize = 4;
 
 /// A rule that was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,28 +112,50 @@ pub enum Hit {
 
 /// A command with what every rule asks of it, found out once.
 pub struct Look<'a> {
-    words: &'a [Word],
+    words: Cow<'a, [Word]>,
     /// Its words, when all are known and nothing else is done.
     plain: Option<Vec<&'a str>>,
     /// The program's name, if it is known.
     name: Option<&'a str>,
     /// It may run others that are not its own words' beginning.
     hides: bool,
+    /// What it runs as another command, by its own words: `git push` of `npx git push`.
+    inner: Vec<Look<'a>>,
 }
 
 impl<'a> Look<'a> {
     /// Looks at a command.
     #[must_use]
     pub fn of(segment: &'a Segment) -> Self {
-        let words = segment.words.as_slice();
+        let (mut words, mut inner, mut hides) = (segment.words.as_slice(), Vec::new(), segment.launches);
+        while let Some(behind) = launch::behind(words) {
+            let Some(rest) = behind.filter(|_| inner.len() < DEEPEST) else {
+                hides = true;
+                break;
+            };
+            words = rest;
+            inner.push(Self::plainly(rest));
+        }
+        Self { plain: segment.plain(), hides: hides || launch::hides(&segment.words), inner, ..Self::plainly(&segment.words) }
+    }
+
+    /// A command without what runs behind it. `git-push` is git's, and so is what git calls by such a name.
+    fn plainly(words: &'a [Word]) -> Self {
         let name = words.first().and_then(Word::known).map(|word| word.rsplit('/').next().unwrap_or(word));
-        Self { words, plain: segment.plain(), name, hides: segment.launches || launch::hides(words) }
+        let (words, name) = match name.and_then(|name| name.strip_prefix("git-")).filter(|sub| !sub.is_empty()) {
+            Some(sub) => {
+                let own = ["git", sub].map(|word| Word::Known(word.to_owned()));
+                (Cow::Owned(own.iter().chain(words.iter().skip(1)).cloned().collect()), Some("git"))
+            }
+            None => (Cow::Borrowed(words), name),
+        };
+        Self { hides: launch::hides(&words), words, plain: None, name, inner: Vec::new() }
     }
 
     /// How much of it a rule may have to look at.
     #[must_use]
-    pub const fn size(&self) -> usize {
-        1 + self.words.len()
+    pub fn size(&self) -> usize {
+        1 + self.words.len() + self.inner.iter().map(Self::size).sum::<usize>()
     }
 }
 
@@ -177,11 +203,12 @@ impl CommandRule {
     #[must_use]
     pub fn tightens(&self, look: &Look<'_>) -> Hit {
         let hit = self.begins(look);
-        if hit == Hit::No && look.hides { Hit::Maybe } else { hit }
+        let might = || look.hides || look.inner.iter().any(|inner| inner.hides || self.begins(inner) != Hit::No);
+        if hit == Hit::No && might() { Hit::Maybe } else { hit }
     }
 
     fn begins(&self, look: &Look<'_>) -> Hit {
-        let words = look.words;
+        let words = look.words.as_ref();
         let mut given = words.iter();
         for (at, any) in self.argv.iter().enumerate() {
             match given.next() {

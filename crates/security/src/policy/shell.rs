@@ -43,6 +43,31 @@ const STATE: [&str; 27] = [
 ];
 /// Of those, the ones whose arguments are commands or hold some.
 const RUNS: [&str; 8] = [".", "builtin", "command", "eval", "exec", "source", "trap", "alias"];
+/// Variables whose value is a text that some program runs, or names one.
+const TEXTS: [&str; 22] = [
+    "BASH_ENV",
+    "EDITOR",
+    "ENV",
+    "GIT_ASKPASS",
+    "GIT_EDITOR",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_PAGER",
+    "GIT_SEQUENCE_EDITOR",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "LD_PRELOAD",
+    "LESSOPEN",
+    "NODE_OPTIONS",
+    "PAGER",
+    "PERL5DB",
+    "PERL5OPT",
+    "PROMPT_COMMAND",
+    "PS4",
+    "PYTHONSTARTUP",
+    "RUBYOPT",
+    "SHELL",
+    "VISUAL",
+];
 /// Words that only give structure where a command could begin.
 const STRUCTURE: [&str; 12] = ["!", "{", "}", "if", "then", "else", "elif", "fi", "while", "until", "do", "done"];
 /// Words that begin something which is not looked into. What is reserved in one shell only counts,
@@ -113,8 +138,15 @@ pub fn split(text: &str) -> Split {
     if text.starts_with(['-', '+']) {
         return dark("the shell would take it for an option");
     }
-    let mut reader =
-        Reader { rest: text.chars().peekable(), segments: Vec::new(), changed: None, bodies: Vec::new(), depth: 0, is_compound: false };
+    let mut reader = Reader {
+        rest: text.chars().peekable(),
+        segments: Vec::new(),
+        changed: None,
+        is_armed: false,
+        bodies: Vec::new(),
+        depth: 0,
+        is_compound: false,
+    };
     let opaque = reader.list(false).err();
     let opaque = opaque.or_else(|| (!reader.bodies.is_empty()).then_some("it ends before a here-document"));
     if reader.is_compound {
@@ -137,6 +169,8 @@ struct Reader<'a> {
     segments: Vec<Segment>,
     /// What an earlier command may have changed for later ones.
     changed: Option<&'static str>,
+    /// A variable was set whose text some program runs.
+    is_armed: bool,
     /// Here-documents whose text begins at the next line: end, and whether tabs before it go.
     bodies: Vec<Body>,
     depth: u32,
@@ -367,8 +401,11 @@ impl Reader<'_> {
             open.is_begun = true;
             // Another PATH makes another program of the same name.
             self.changed = self.changed.or(Some(why));
+            self.is_armed |= arms(&raw);
             return Ok(());
         }
+        // `export` and its like take the same.
+        self.is_armed |= arms(&raw);
         open.segment.words.push(if raw.is_unknown { Word::Unknown } else { Word::Known(raw.text) });
         Ok(())
     }
@@ -393,10 +430,11 @@ impl Reader<'_> {
             return;
         }
         segment.doubt = segment.doubt.or(self.changed);
+        segment.launches |= self.is_armed;
         match segment.words.first() {
             Some(Word::Known(name)) if STATE.contains(&name.as_str()) || sets(name, segment.words.get(1)) => {
                 segment.doubt = segment.doubt.or(Some("it changes the shell itself"));
-                segment.launches = RUNS.contains(&name.as_str());
+                segment.launches |= RUNS.contains(&name.as_str());
                 self.changed = self.changed.or(Some("an earlier command changed the shell itself"));
             }
             Some(Word::Unknown) => self.changed = self.changed.or(Some("an earlier command is not known")),
@@ -526,6 +564,13 @@ fn assignment(raw: &Raw) -> Option<&'static str> {
     let name = name.strip_suffix('+').unwrap_or(name);
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.bytes().all(is_name_byte);
     is_name.then_some("it sets a variable")
+}
+
+/// Whether a word sets a variable whose text some program runs, and to more than what shows or says nothing.
+fn arms(raw: &Raw) -> bool {
+    let Some((name, value)) = raw.text.split_once('=') else { return false };
+    let is_idle = !raw.is_unknown && matches!(value, "cat" | "true" | ":");
+    !is_idle && TEXTS.contains(&name.strip_suffix('+').unwrap_or(name))
 }
 
 const fn is_name_byte(byte: u8) -> bool {

@@ -105,6 +105,8 @@ fn a_waiver_answers_asks_and_leaves_the_floor_and_critical_risk() {
         (deed("exec", Some("ls"), &[], 0, None), "refuse", "refuse"),
         (exec("git push --force origin main"), "ask", "refuse: (critical risk: it overwrites a branch"),
         (exec("git push -f"), "ask", "refuse"),
+        (exec("git-push -f"), "ask", "refuse"),
+        (exec("/usr/lib/git-core/git-push -f"), "ask", "refuse"),
         (exec("git push --force origin topic"), "allow", "allow"),
         (exec("rm x; terraform destroy"), "ask", "refuse"),
     ] {
