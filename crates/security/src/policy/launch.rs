@@ -7,7 +7,13 @@
 use super::shell::Word;
 
 /// Programs that run their arguments, whatever they are.
-const LAUNCHERS: [&str; 56] = [
+const LAUNCHERS: [&str; 62] = [
+    "at",
+    "batch",
+    "expect",
+    "perf",
+    "screen",
+    "tmux",
     "capsh",
     "chronic",
     "dbus-run-session",
@@ -68,8 +74,8 @@ const LAUNCHERS: [&str; 56] = [
 /// Interpreters, and which letters of their short options say what.
 const INTERPRETERS: [Interpreter; 9] = [
     interpreter(SHELLS, ("csiC", "", "oO")),
-    interpreter(&["python", "pypy"], ("ci", "mWXQ", "WXQ")),
-    interpreter(&["perl"], ("eEmMnpFd", "IiDV", "I")),
+    interpreter(&["python", "pypy", "ipython"], ("ci", "mWXQ", "WXQ")),
+    interpreter(&["perl", "raku"], ("eEmMnpFd", "IiDV", "I")),
     interpreter(&["ruby"], ("e", "rIiEFCx", "rIEC")),
     interpreter(&["node", "nodejs", "bun", "deno"], ("epi", "rC", "rC")),
     interpreter(&["php"], ("rBREa", "dfFtzS", "dtz")),
@@ -78,7 +84,10 @@ const INTERPRETERS: [Interpreter; 9] = [
     // Its options are words of their own, and may be cut short.
     interpreter(&["pwsh"], ("cCeE", "abdfghijklmnopqrstuvwxyzABDFGHIJKLMNOPQRSTUVWXYZ", "")),
 ];
-const SHELLS: &[&str] = &["ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "rbash", "sh", "tcsh", "yash", "zsh"];
+const SHELLS: &[&str] = &[
+    "ash", "bash", "csh", "dash", "elvish", "fish", "hush", "jsh", "ksh", "lksh", "mksh", "nu", "oil", "osh", "pdksh", "rbash", "rksh",
+    "rzsh", "sh", "tcsh", "xonsh", "yash", "zsh",
+];
 const AWKS: &[&str] = &["awk", "gawk", "mawk", "nawk"];
 /// Options by which other programs run a program of the caller's choice.
 const OPTIONS: [(&str, &[&str]); 8] = [
@@ -231,8 +240,27 @@ pub fn hides(words: &[Word]) -> bool {
     match program {
         "make" | "gmake" | "bmake" => makes(rest),
         "cargo" => false,
+        "git" if gits(rest) => true,
         _ => any(&|word| options.iter().any(|option| is_option(word, option))),
     }
+}
+
+/// Whether a subcommand of git is one that runs commands, or an option of it names one.
+fn gits(rest: &[Word]) -> bool {
+    let known: Vec<String> = rest.iter().filter_map(Word::known).map(str::to_lowercase).collect();
+    let has = |wanted: &str| known.iter().any(|word| word == wanted);
+    let names = |option: &str| known.iter().any(|word| is_option(word, option));
+    let sets = |word: &String| {
+        ["-calias.", "-ccore.", "alias.", "core.sshcommand", "core.pager", "core.editor", "core.hookspath"]
+            .iter()
+            .any(|key| word.starts_with(key))
+    };
+    has("filter-branch")
+        || (has("submodule") && has("foreach"))
+        || (has("bisect") && has("run"))
+        || ((has("rebase") || has("difftool")) && known.iter().any(|word| word.starts_with("-x")))
+        || ["--exec", "--extcmd", "--upload-pack", "--receive-pack"].iter().any(|option| names(option))
+        || known.iter().any(sets)
 }
 
 /// Whether the words of `make` hold commands: a piece of a file, one that is read from elsewhere, the shell that runs

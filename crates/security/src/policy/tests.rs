@@ -263,6 +263,22 @@ fn a_text_for_an_interpreter_is_asked_about_however_it_is_given() {
         "prlimit --nofile=9 git push",
         "linux64 git push",
         "toybox git push",
+        "tmux new-session 'git push'",
+        "perf stat git push",
+        "osh -c x",
+        "nu -c x",
+        "raku -e x",
+        "ipython -c x",
+        "git submodule foreach 'git push'",
+        "git bisect run git push",
+        "git rebase -x 'git push' HEAD~1",
+        "git rebase --exec='git push' HEAD~1",
+        "git difftool -x 'git push' -y",
+        "git filter-branch --tree-filter 'git push'",
+        "git -calias.x='!git push' x",
+        "git config alias.x '!git push'",
+        "git config core.sshCommand 'git push'",
+        "git fetch --upload-pack='git push' .",
     ] {
         let got = said(NO_PUSH, command);
         assert!(got.starts_with("ask"), "{command}: {got}");
@@ -306,6 +322,10 @@ fn a_text_for_an_interpreter_is_asked_about_however_it_is_given() {
         "PAGER=cat git log",
         "GIT_EDITOR=true git rebase --continue",
         "uv tool run ruff",
+        "git rebase main",
+        "git submodule update",
+        "git config user.name",
+        "git log --grep=alias",
         "git-status",
     ] {
         let got = said(NO_PUSH, command);
