@@ -23,8 +23,8 @@ const STREAM_BYTES: u64 = 8 << 20;
 /// Files beyond this size are not recorded: undo could not keep its promise in useful time.
 pub const FILE_BYTES: u64 = 4 << 30;
 /// Most bytes in holes of all files that one checkpoint reads: whoever makes them pays nothing, neither in time nor in
-/// disk, and here all of them are hashed.
-const HOLE_BYTES: u64 = 1 << 30;
+/// disk, and here all of them are hashed, and a file is held in memory when it is committed or brought back.
+const HOLE_BYTES: u64 = 256 << 20;
 /// Most holes of one file that are looked for one by one.
 const HOLES: usize = 1 << 16;
 
