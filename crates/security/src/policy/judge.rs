@@ -5,7 +5,7 @@
 
 use super::load::RuleSet;
 use super::options::{Decision, Unmatched};
-use super::rule::{Call, Hit, Look, Pattern, Programs, Rule, Subject, Target};
+use super::rule::{Call, Hit, Look, Programs, Rule, Subject, Target};
 use super::shell::{self, Segment, Split, Word};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -152,11 +152,13 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// The names of the rules that say what was decided; each once.
+    /// The names of the rules that say what was decided, each once; not of those that only might: whoever answers all
+    /// that a rule is about has not thought of what can not be read.
     #[must_use]
     pub fn rules(&self) -> Vec<String> {
         let all = self.reasons.iter().chain(self.commands.iter().flat_map(|command| &command.reasons));
-        let named = all.filter(|reason| reason.decision == self.decision && !reason.rule.is_empty());
+        let is_sure = |reason: &Reason| !matches!(reason.source, Source::Doubt { .. });
+        let named = all.filter(|reason| reason.decision == self.decision && !reason.rule.is_empty() && is_sure(reason));
         named.map(Reason::name).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
@@ -303,14 +305,7 @@ impl Bench<'_> {
 
     /// How many commands and paths the rules of a set are held against.
     fn measure(&self, set: &RuleSet) -> (usize, usize) {
-        let (mut words, mut names) = (0_usize, 0_usize);
-        for rule in &set.rules {
-            match &rule.subject {
-                Subject::Call => {}
-                Subject::Command(rule) => words += 1 + rule.without.len() + rule.argv.iter().map(Vec::len).sum::<usize>(),
-                Subject::Paths(patterns) => names += patterns.iter().map(Pattern::size).sum::<usize>(),
-            }
-        }
+        let (words, names) = set.size;
         let commands = self.commands.iter().map(|(look, _)| look.size());
         (within(commands, words), within(self.targets.iter().map(Target::size), names))
     }

@@ -33,6 +33,17 @@ pub struct RuleSet {
     pub warnings: Vec<String>,
     /// Examples that were tried.
     pub examples: usize,
+    /// Words of the rules about commands, and names of those about paths: what a call is held against.
+    pub size: (usize, usize),
+}
+
+/// Words of a rule about commands, names of one about paths.
+fn size(rule: &Rule) -> (usize, usize) {
+    match &rule.subject {
+        Subject::Call => (0, 0),
+        Subject::Command(rule) => (1 + rule.without.len() + rule.argv.iter().map(Vec::len).sum::<usize>(), 0),
+        Subject::Paths(patterns) => (0, patterns.iter().map(Pattern::size).sum()),
+    }
 }
 
 /// Where mistakes are, and how they are told.
@@ -86,6 +97,7 @@ pub fn parse(layer: Layer, name: &str, text: &str) -> Result<RuleSet, Fault> {
         unmatched: file.unmatched_commands.map(Spanned::into_inner),
         warnings: Vec::new(),
         examples: 0,
+        size: (0, 0),
     };
     let mut ids = BTreeSet::new();
     for options in &file.rule {
@@ -95,6 +107,8 @@ pub fn parse(layer: Layer, name: &str, text: &str) -> Result<RuleSet, Fault> {
         }
         let rule = compile(&page, options)?;
         set.examples += try_examples(&page, options, &rule)?;
+        let (words, names) = size(&rule);
+        set.size = (set.size.0 + words, set.size.1 + names);
         set.rules.push(rule);
     }
     set.warnings = lint::warnings(&set);

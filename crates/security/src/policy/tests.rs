@@ -609,6 +609,9 @@ fn a_projects_rules_have_names_of_their_own_and_push_nothing_away() {
     assert!(why.ends_with("and 12 more") && why.len() < 20 * 160, "{} {why}", why.len());
     let alone = judge(&call, Some("deploy now"), &[&built, &project], None);
     assert!(!alone.rules().contains(&"deploys".to_owned()), "{:?}", alone.rules());
+    // What it only might be about is none of a rule's.
+    let doubtful = judge(&call, Some("sh -c 'deploy now'"), &[&built, &user], None);
+    assert_eq!((doubtful.decision, doubtful.rules()), (Decision::Ask, Vec::new()));
 }
 
 /// Milliseconds of processor time that this thread has used.
