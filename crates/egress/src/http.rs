@@ -53,6 +53,9 @@ const HOP: [HeaderName; 11] = [
 /// Headers that name another method than the request's own. Servers that hand headers on as variables take `_` for `-`.
 const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
+/// Headers that name another path, which some hosts obey.
+const REWRITES: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-original-uri"];
+
 /// The place that a connection of the command takes, until the last who works for it is done.
 pub type Place = Arc<tokio::sync::OwnedSemaphorePermit>;
 
@@ -231,7 +234,10 @@ impl Via {
         let Some(rule) = self.gate.allow.rules().get(judged.rule) else { return Err(different("there is no such rule")) };
         if rule.has_methods() {
             // Some hosts obey these instead of the method that was judged.
-            keep_method(&mut parts.headers);
+            without(&mut parts.headers, &OVERRIDES);
+        }
+        if rule.has_paths() {
+            without(&mut parts.headers, &REWRITES);
         }
         credential::put(&mut parts.headers, rule, &self.gate.values, (!judged.is_sealed).then_some(judged.target.port))
             .map_err(No::Failed)?;
@@ -407,9 +413,9 @@ fn refusal(no: &No, host: String) -> Response<Body> {
     response
 }
 
-/// Takes headers away that name another method.
-fn keep_method(headers: &mut HeaderMap) {
-    let other = |name: &&HeaderName| OVERRIDES.contains(&name.as_str().replace('_', "-").as_str());
+/// Takes headers away, in any spelling.
+fn without(headers: &mut HeaderMap, all: &[&str]) {
+    let other = |name: &&HeaderName| all.contains(&name.as_str().replace('_', "-").as_str());
     let names: Vec<HeaderName> = headers.keys().filter(other).cloned().collect();
     names.iter().for_each(|name| drop(headers.remove(name)));
 }
@@ -423,6 +429,6 @@ fn no_spelling_of_another_method_is_carried() {
     {
         headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_static("DELETE"));
     }
-    keep_method(&mut headers);
+    without(&mut headers, &OVERRIDES);
     assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-method"]);
 }

@@ -257,6 +257,11 @@ impl Rule {
         !self.methods.is_empty()
     }
 
+    /// Whether it is for some paths only.
+    pub fn has_paths(&self) -> bool {
+        !self.paths.is_empty()
+    }
+
     /// Whether it is for all names below one, of which the command chooses the rest.
     #[must_use]
     pub const fn is_zone(&self) -> bool {

@@ -25,6 +25,8 @@ const FOLDED: &str = "folded";
 /// Modes of our own directories and files.
 const OWN_DIR: u32 = 0o700;
 const OWN_FILE: u32 = 0o600;
+/// The ledger, the task's private directory, and the one of all tasks.
+const OWN_DEPTH: usize = 3;
 /// So many ended runs keep files of their own.
 const LOOSE: usize = 32;
 /// How often a reader asks for its turn, a millisecond apart, while another folds. A keeper that was stopped in the
@@ -64,6 +66,7 @@ impl Ledger {
     /// # Errors
     /// When it can not be noted.
     pub fn base(&self, measure: impl FnOnce() -> u64) -> std::io::Result<u64> {
+        self.opened()?;
         crate::host::make_dir(&self.dir).map_err(std::io::Error::other)?;
         let text = self.read(BASE)?;
         if let Some(base) = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()) {
@@ -115,7 +118,8 @@ impl Ledger {
     /// Whether the directory is there. At level `landlock` a command can change the modes of what its user owns, ours
     /// among it: they are put back.
     fn opened(&self) -> std::io::Result<bool> {
-        for dir in [self.dir.parent().unwrap_or(&self.dir), &self.dir] {
+        let above: Vec<&Path> = self.dir.ancestors().take(OWN_DEPTH).collect();
+        for dir in above.into_iter().rev() {
             match std::fs::metadata(dir) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
                 Ok(meta) if meta.permissions().mode() & OWN_DIR != OWN_DIR => {
@@ -246,9 +250,28 @@ fn sum(all: &[Spent]) -> (Used, u64) {
 mod tests {
     use super::*;
 
+    /// A task's private directory, in the one of all tasks.
+    fn home() -> Private {
+        let all = tempfile::tempdir().unwrap();
+        let private = all.path().join("homes/task");
+        std::fs::create_dir_all(&private).unwrap();
+        Private { private, _all: all }
+    }
+
+    struct Private {
+        private: PathBuf,
+        _all: tempfile::TempDir,
+    }
+
+    impl Private {
+        fn path(&self) -> &Path {
+            &self.private
+        }
+    }
+
     #[test]
     fn runs_of_a_task_are_added_up_and_the_base_is_measured_once() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = home();
         let mut ledger = Ledger::of(dir.path());
         assert_eq!(ledger.total().unwrap(), Used::default());
         assert_eq!(ledger.base(|| 700).unwrap(), 700);
@@ -268,7 +291,7 @@ mod tests {
 
     #[test]
     fn modes_that_a_command_changed_reset_nothing() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = home();
         let mut ledger = Ledger::of(dir.path());
         ledger.base(|| 700).unwrap();
         ledger.note("1", &Spent { version: 1, cpu_ms: 5, ..Spent::default() }).unwrap();
@@ -279,6 +302,7 @@ mod tests {
             set(&ledger.dir().join("1"), run);
             set(ledger.dir(), usage);
             set(dir.path(), private);
+            set(dir.path().parent().unwrap(), private);
             let mut anew = Ledger::of(dir.path());
             assert_eq!(anew.total().unwrap().cpu_ms, 5, "{base:o} {run:o} {usage:o} {private:o}");
             assert_eq!(anew.base(|| panic!("measured again")).unwrap(), 700);
@@ -291,7 +315,7 @@ mod tests {
 
     #[test]
     fn many_ended_runs_become_one_file_and_count_the_same() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = home();
         let mut ledger = Ledger::of(dir.path());
         ledger.base(|| 0).unwrap();
         let spent = |n: u64, ended| Spent { version: 1, cpu_ms: n, memory_bytes: n % 7, processes: n % 5, disk_bytes: n, at_ms: n, ended };
@@ -309,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_fold_that_was_cut_off_counts_nothing_twice() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = home();
         let mut ledger = Ledger::of(dir.path());
         ledger.base(|| 0).unwrap();
         let spent = Spent { version: 1, cpu_ms: 10, ended: true, ..Spent::default() };

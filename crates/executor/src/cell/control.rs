@@ -1,7 +1,7 @@
 //! The cell's end of the control socket to its keeper.
 //!
 //! Invariant: its descriptor is closed on exec from the moment a stage owns it, so that no command
-//! ever holds it; only the hand-over from `__enter` to `__init` opens that again.
+//! ever holds it; PID 1 has it from its parent by fork.
 
 use crate::wire::{Cell, FromCell};
 use std::io::{self, Read, Write};

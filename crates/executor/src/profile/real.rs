@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-/// Links that are followed for one path, as many as the kernel follows.
-const LINKS: u32 = 40;
+/// From this length on, in bytes, the kernel takes no path (`PATH_MAX`).
+const LONGEST: usize = 4096;
 
 /// The memory. It is for one plan: a directory may be another one at the next.
 #[derive(Debug, Default)]
@@ -25,32 +25,40 @@ impl Real {
     /// # Errors
     /// When it does not exist, or can not be looked up.
     pub fn of(&self, path: &Path) -> io::Result<PathBuf> {
-        self.look(path, LINKS)
-    }
-
-    fn look(&self, path: &Path, links: u32) -> io::Result<PathBuf> {
         let bytes = path.as_os_str().as_bytes();
-        // A slash at the end asks for a directory; what has no name of its own ends with `..`, or is the root.
-        let is_plain = path.is_absolute() && !bytes.ends_with(b"/") && !bytes.ends_with(b"/.");
+        // A slash at the end asks for a directory; `..` means what it does only where links are followed.
+        let is_plain = path.is_absolute() && !bytes.ends_with(b"/") && !bytes.ends_with(b"/.") && bytes.len() < LONGEST;
         let (Some(parent), Some(name), true) = (path.parent(), path.file_name(), is_plain) else { return path.canonicalize() };
-        let dir = self.dir(parent, links)?;
-        let at = dir.join(name);
-        match rustix::fs::readlink(&at, Vec::new()) {
-            Ok(target) if links > 0 => self.look(&dir.join(OsStr::from_bytes(target.as_bytes())), links - 1),
-            Ok(_) => Err(rustix::io::Errno::LOOP.into()),
-            Err(rustix::io::Errno::INVAL) => Ok(at),
-            Err(error) => Err(error.into()),
+        if path.components().any(|part| part == Component::ParentDir) {
+            return path.canonicalize();
         }
+        step(&self.dir(parent)?, name)
     }
 
-    fn dir(&self, path: &Path, links: u32) -> io::Result<PathBuf> {
+    /// A directory's path without links, by one step for each part: no path is too deep for that.
+    fn dir(&self, path: &Path) -> io::Result<PathBuf> {
         if let Some(known) = self.dirs.borrow().get(path) {
             return Ok(known.clone());
         }
-        let found = self.look(path, links)?;
+        let mut real = PathBuf::from("/");
+        for part in path.components() {
+            if let Component::Normal(name) = part {
+                real = step(&real, name)?;
+            }
+        }
         // One that is missing may be made by the plan itself.
-        self.dirs.borrow_mut().insert(path.to_owned(), found.clone());
-        Ok(found)
+        self.dirs.borrow_mut().insert(path.to_owned(), real.clone());
+        Ok(real)
+    }
+}
+
+/// One name within a directory without links. What a link leads to is for the system to find.
+fn step(dir: &Path, name: &OsStr) -> io::Result<PathBuf> {
+    let at = dir.join(name);
+    match rustix::fs::readlink(&at, Vec::new()) {
+        Ok(_) => at.canonicalize(),
+        Err(rustix::io::Errno::INVAL) => Ok(at),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -117,5 +125,25 @@ mod tests {
         }
         let name = Path::new("crates/../src");
         assert_eq!(real.of(name).ok(), name.canonicalize().ok());
+    }
+
+    /// A delivered repository chooses both, and a thread has 2 MiB of stack.
+    #[test]
+    fn neither_depth_nor_chains_of_links_use_up_a_stack() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let deep = "a/".repeat(1_900);
+        for n in 0..39 {
+            symlink(format!("l{}/{deep}", n + 1), root.join(format!("l{n}"))).unwrap();
+        }
+        let look = move || {
+            let real = Real::default();
+            let names = ["l0".to_owned(), format!("l0/{deep}x"), format!("{deep}x"), "x/".repeat(60_000)];
+            for name in names {
+                let path = root.join(name);
+                assert_eq!(real.of(&path).ok(), path.canonicalize().ok());
+            }
+        };
+        std::thread::Builder::new().stack_size(256 << 10).spawn(look).unwrap().join().unwrap();
     }
 }
