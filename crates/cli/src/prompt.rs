@@ -6,7 +6,7 @@
 
 use dialoguer::Input;
 use dialoguer::console::{Key, Term, measure_text_width};
-use rustix::termios::{LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
 use std::io;
 use std::time::Duration;
 
@@ -35,11 +35,11 @@ impl Asker {
             term.show_cursor().ok();
             return chosen;
         }
+        term.write_line(question)?;
         for (at, item) in items.iter().enumerate() {
             term.write_line(&format!("  {}. {item}", at + 1))?;
         }
-        unseen();
-        let given = line(&format!("{question} (1-{}, empty: {})", items.len(), default + 1))?;
+        let given = line(&format!("(1-{}, empty: {})", items.len(), default + 1))?;
         Ok(number(&given, items.len(), default))
     }
 
@@ -48,13 +48,16 @@ impl Asker {
     /// # Errors
     /// As for [`Self::choose`].
     pub fn text(self, question: &str, suggested: &str) -> io::Result<String> {
-        unseen();
+        let term = Term::stderr();
         if self.moves {
+            term.write_line(question)?;
+            unseen();
+            term.clear_last_lines(rows_of(&term, question))?;
             let input = Input::new().with_prompt(question).allow_empty(true).with_initial_text(suggested);
-            return input.interact_text_on(&Term::stderr()).map_err(shown);
+            return input.interact_text_on(&term).map_err(shown);
         }
-        let lead = if suggested.is_empty() { question.to_owned() } else { format!("{question} [{suggested}]") };
-        let given = line(&lead)?;
+        term.write_line(question)?;
+        let given = line(&if suggested.is_empty() { "answer".to_owned() } else { format!("answer (empty: {suggested})") })?;
         Ok(if given.trim().is_empty() { suggested.to_owned() } else { given.trim_end().to_owned() })
     }
 
@@ -68,58 +71,81 @@ impl Asker {
     }
 }
 
-/// Lets the time pass in which a question can not have been read, and forgets what was typed until then.
+/// Lets the time pass in which a question can not have been read, and forgets what was typed until then. The terminal
+/// keeps its modes, so that a signal finds nothing to put back; what is typed shows, and counts for nothing.
 fn unseen() {
     let stdin = rustix::stdio::stdin();
     // No terminal: whoever wrote that down before meant it as an answer.
-    let Ok(modes) = tcgetattr(stdin) else { return };
-    let mut silent = modes.clone();
-    silent.local_modes -= LocalModes::ECHO | LocalModes::ICANON;
-    // A terminal that refuses shows the keys, which is ugly and no more.
-    tcsetattr(stdin, OptionalActions::Now, &silent).ok();
-    std::thread::sleep(UNSEEN);
-    tcflush(stdin, QueueSelector::IFlush).ok();
-    tcsetattr(stdin, OptionalActions::Now, &modes).ok();
+    if tcgetattr(stdin).is_ok() {
+        std::thread::sleep(UNSEEN);
+        tcflush(stdin, QueueSelector::IFlush).ok();
+    }
 }
 
 /// A list in which the arrows move and Enter chooses. No letter and no blank does anything: they are what people type
 /// who think that they are elsewhere.
 fn pick(term: &Term, question: &str, items: &[String], default: usize) -> io::Result<Option<usize>> {
-    let columns = usize::from(term.size().1).max(1);
-    let mut at = default;
-    let draw = |at: usize| -> io::Result<usize> {
-        let mut rows = 0;
-        for (index, item) in items.iter().enumerate() {
-            let text = format!("{} {item}", if index == at { ">" } else { " " });
-            term.write_line(&text)?;
-            rows += measure_text_width(&text).div_ceil(columns).max(1);
-        }
-        Ok(rows)
-    };
-    term.hide_cursor()?;
-    let mut rows = draw(at)?;
+    let (mut at, hint) = (default, "(arrows, then Enter)");
+    let mut drawn = draw(term, question, items, at)?;
     unseen();
-    // Below the list, and only now: who reads it may answer.
-    let asked = format!("{question} (arrows, then Enter)");
-    let below = measure_text_width(&asked).div_ceil(columns).max(1);
-    term.write_line(&asked)?;
+    // Only now: who reads it may answer.
+    term.write_line(hint)?;
+    term.hide_cursor()?;
     let chosen = loop {
-        match term.read_key()? {
+        // Raw: the cursor is shown before an interruption ends us.
+        match term.read_key_raw()? {
             Key::ArrowDown => at = (at + 1) % items.len().max(1),
             Key::ArrowUp => at = at.checked_sub(1).unwrap_or(items.len().saturating_sub(1)),
             Key::Enter => break Some(at),
             Key::Escape => break None,
+            Key::CtrlC => {
+                term.show_cursor()?;
+                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT)?;
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             _ => continue,
         }
-        term.clear_last_lines(rows + below)?;
-        rows = draw(at)?;
-        term.write_line(&asked)?;
+        term.clear_last_lines(drawn + 1)?;
+        drawn = draw(term, question, items, at)?;
+        term.write_line(hint)?;
     };
-    term.clear_last_lines(rows + below)?;
+    term.clear_last_lines(drawn + 1)?;
     if let Some(item) = chosen.and_then(|at| items.get(at)) {
         term.write_line(&format!("{question}: {item}"))?;
     }
     Ok(chosen)
+}
+
+/// Writes the question and as much of a list around the chosen item as the window has room for; gives the rows that it
+/// took.
+fn draw(term: &Term, question: &str, items: &[String], at: usize) -> io::Result<usize> {
+    let shown = |index: usize| items.get(index).map(|item| format!("{} {item}", if index == at { ">" } else { " " }));
+    let height = |index: usize| shown(index).map_or(usize::MAX, |text| rows_of(term, &text));
+    let asked = rows_of(term, question);
+    // The hint, and the row below it in which the cursor stands.
+    let room = usize::from(term.size().0).saturating_sub(asked + 2);
+    let (mut first, mut end, mut used) = (at, at + 1, height(at));
+    loop {
+        let before = first.checked_sub(1).filter(|above| used.saturating_add(height(*above)) <= room);
+        if let Some(above) = before {
+            (first, used) = (above, used + height(above));
+        }
+        let has_next = end < items.len() && used.saturating_add(height(end)) <= room;
+        if has_next {
+            (end, used) = (end + 1, used + height(end));
+        }
+        if before.is_none() && !has_next {
+            break;
+        }
+    }
+    term.write_line(question)?;
+    (first..end).filter_map(shown).try_for_each(|text| term.write_line(&text))?;
+    Ok(used.saturating_add(asked))
+}
+
+/// Rows that a line takes in this window.
+fn rows_of(term: &Term, text: &str) -> usize {
+    measure_text_width(text).div_ceil(usize::from(term.size().1).max(1)).max(1)
 }
 
 /// The terminal as it was before a question, for one that a signal cut off.
@@ -154,9 +180,10 @@ fn number(given: &str, count: usize, default: usize) -> Option<usize> {
     number.checked_sub(1).filter(|at| *at < count)
 }
 
-/// One line from standard input; its end without a line is no answer.
-fn line(question: &str) -> io::Result<String> {
-    Term::stderr().write_str(&format!("{question}: "))?;
+/// One line from standard input, for a question that stands on the screen; its end without a line is no answer.
+fn line(hint: &str) -> io::Result<String> {
+    unseen();
+    Term::stderr().write_str(&format!("{hint}: "))?;
     let mut text = String::new();
     if io::stdin().read_line(&mut text)? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());

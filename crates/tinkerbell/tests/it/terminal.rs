@@ -12,7 +12,9 @@ const UP: &str = "\x1b[A";
 const ENTER: &str = "\r";
 const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";
-const ASKED: &str = "Your decision";
+/// What stands below a question when keys count.
+const ASKED: &str = "(arrows, then Enter)";
+const DECISION: &str = "Your decision";
 const ASK: &str = "[[rule]]\nid = \"deploys\"\nargv = [\"deploy\"]\ndecision = \"ask\"\nwhy = \"somebody should look\"\n";
 
 fn has_python() -> bool {
@@ -134,9 +136,11 @@ async fn who_leaves_has_not_approved() {
     if !has_python() {
         return;
     }
-    for keys in [CTRL_C, "SIGINT", "SIGTERM", "HANGUP"] {
+    // When keys count, and before.
+    let moments = [(ASKED, CTRL_C), (ASKED, "SIGINT"), (ASKED, "SIGTERM"), (ASKED, "HANGUP"), (DECISION, CTRL_C), (DECISION, "SIGTERM")];
+    for (wait, keys) in moments {
         let home = bench(DEPLOY).await;
-        let out = terminal(&home, "40x100", &[], &["run", "ship it"], &[(ASKED, keys)]).await;
+        let out = terminal(&home, "40x100", &[], &["run", "ship it"], &[(wait, keys)]).await;
         // Nobody reads what a closed window is told.
         assert!(keys == "HANGUP" || out.code != 0, "{}\n{}", read(&out.stdout), out.stderr);
         assert!(!out.stderr.contains("it did not end"), "{keys:?}: {}\n{}", out.stderr, read(&out.stdout));
@@ -197,7 +201,7 @@ async fn nothing_is_left_out_in_a_narrow_window() {
         return;
     }
     let words: String = (0..300).map(|n| format!("word-{n} ")).collect();
-    for size in ["5x20", "24x80", "60x200"] {
+    for size in ["4x20", "24x80", "60x200"] {
         let home = bench(&format!("deploy {words}the-end; touch ran.txt")).await;
         let out = terminal(&home, size, &[], &["run", "ship it"], &[(ASKED, &approve())]).await;
         let text: String = read(&out.stdout).replace("  ┆ ", "").split_whitespace().collect();
@@ -208,7 +212,7 @@ async fn nothing_is_left_out_in_a_narrow_window() {
     }
     // Longer than a page: the decision comes after the last one, and leaving in between approves nothing.
     let lines: String = (0..400).map(|n| format!("deploy line-{n}\n")).collect();
-    let more = "There is more of it (";
+    let more = ASKED;
     let home = bench(&format!("{lines}touch ran.txt")).await;
     let out = terminal(&home, "24x80", &[], &["run", "ship it"], &[(more, ENTER), (more, ENTER), (more, ENTER), (ASKED, &approve())]).await;
     let text = read(&out.stdout);
@@ -216,7 +220,7 @@ async fn nothing_is_left_out_in_a_narrow_window() {
     let home = bench(&format!("{lines}touch ran.txt")).await;
     let down = format!("\x1b[B{ENTER}");
     let out = terminal(&home, "24x80", &[], &["run", "ship it"], &[(more, &down)]).await.exits(4);
-    assert!(!read(&out.stdout).contains(ASKED) && !ran(&tree(&home).await));
+    assert!(!read(&out.stdout).contains(DECISION) && !ran(&tree(&home).await));
 }
 
 /// Files of a repository and descriptions of a server are shown as text, and agreed to by the right keys alone.
@@ -230,9 +234,11 @@ async fn trust_is_given_by_the_right_keys_alone() {
     let text = "# \u{202e}hidden\n[verify]\ncommand = \"make test\"\n";
     std::fs::write(home.repo.join(".tinkerbell/config.toml"), text).unwrap();
     std::fs::write(home.repo.join(".mcp.json"), "\u{1b}[2K\u{1b}]0;x\u{7}{}\n").unwrap();
-    let asked = "Trust these files";
+    let asked = ASKED;
     for (keys, code) in [(ENTER, 4), (CTRL_C, -1), ("y\r", 4), ("HANGUP", -1)] {
         let out = terminal(&home, "12x30", &[], &["trust"], &[(asked, keys)]).await;
+        assert!(keys == "HANGUP" || !out.stderr.contains("other modes"), "{keys:?}");
+        assert!(keys == "HANGUP" || out.stdout.rfind("\x1b[?25h") >= out.stdout.rfind("\x1b[?25l"), "{keys:?}: the cursor stays hidden");
         assert!(code < 0 || out.code == code, "{keys:?} {}\n{}\n{}", out.code, read(&out.stdout), out.stderr);
         assert!(out.code != 0 && !out.stderr.contains("it did not end"), "{keys:?} {}", out.stderr);
         assert!(!out.stdout.contains('\u{202e}') && !out.stdout.contains("\x1b]0;"), "{:?}", out.stdout);
@@ -251,7 +257,7 @@ async fn a_server_is_agreed_to_by_the_right_keys_alone() {
     }
     let home = crate::mcp::with(vec![Turn::text("done")], "modern", "").await;
     crate::mcp::says(&home, "Says \u{202e}what\\u001b[2K it hears.");
-    let asked = "Agree to this program";
+    let asked = ASKED;
     let args = ["mcp", "approve", "srv"];
     for keys in [ENTER, CTRL_C, "y\r", "HANGUP"] {
         let out = terminal(&home, "24x60", &[], &args, &[(asked, keys)]).await;
