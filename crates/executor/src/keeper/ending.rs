@@ -84,11 +84,17 @@ impl Keeper {
         if self.cause.is_empty() && main.code.is_none() && crate::halt::stands(&self.mark) {
             super::HALTED.clone_into(&mut self.cause);
         }
+        if self.is_over {
+            // The stages take their leave while we write.
+            drop(self.control.shutdown(std::net::Shutdown::Both));
+        }
         let lingering = u32::try_from(self.processes().len()).unwrap_or(u32::MAX);
         if lingering > 0 {
             self.kill_everything();
         }
-        self.end_cell();
+        if !self.is_over {
+            self.end_cell();
+        }
         for index in 0..2 {
             // What stood in the pipe when its writers died.
             for _ in 0..64 {
@@ -98,15 +104,19 @@ impl Keeper {
             }
         }
         (0..2).for_each(|index| self.give_rest(index));
-        // Before the trailer: who reads that finds every connection.
-        if let Some(mut proxy) = self.proxy.take() {
-            proxy.end();
-        }
         self.tell_of_replaced();
         self.restore_absent();
         if !self.errors.is_empty() {
             self.errors.push_front(b'\n');
             self.spool.push(2, mono_ms(), self.errors.make_contiguous());
+        }
+        if self.is_over {
+            self.end_cell();
+        }
+        // After the cell, whose figures are those of all that was waited for; before the trailer, because who reads that
+        // finds every connection.
+        if let Some(mut proxy) = self.proxy.take() {
+            proxy.end();
         }
         if let Some(layer) = &self.order.layer {
             // Before the trailer: who sees the end may take the layer over.

@@ -35,19 +35,19 @@ impl Real {
         step(&self.dir(parent)?, name)
     }
 
-    /// A directory's path without links, by one step for each part: no path is too deep for that.
+    /// A directory's path without links, by one step for each part that is not remembered: no path is too deep for that.
     fn dir(&self, path: &Path) -> io::Result<PathBuf> {
-        if let Some(known) = self.dirs.borrow().get(path) {
-            return Ok(known.clone());
-        }
-        let mut real = PathBuf::from("/");
-        for part in path.components() {
+        let mut dirs = self.dirs.borrow_mut();
+        let known = path.ancestors().find_map(|above| Some((above, dirs.get(above)?.clone())));
+        let (mut seen, mut real) = known.map_or_else(|| ("/".into(), "/".into()), |(above, real)| (above.to_owned(), real));
+        for part in path.strip_prefix(&seen).unwrap_or(path).components() {
             if let Component::Normal(name) = part {
                 real = step(&real, name)?;
+                seen.push(name);
+                // One that is missing may be made by the plan itself.
+                dirs.insert(seen.clone(), real.clone());
             }
         }
-        // One that is missing may be made by the plan itself.
-        self.dirs.borrow_mut().insert(path.to_owned(), real.clone());
         Ok(real)
     }
 }
