@@ -10,8 +10,8 @@ use rustix::termios::{OptionalActions, QueueSelector, Termios, tcflush, tcgetatt
 use std::io;
 use std::time::Duration;
 
-/// So long nobody's keys can be an answer to what has just appeared: people need a quarter of a second at least to react
-/// to what they see (a simple reaction to a picture takes about that; Luce, Response Times, 1986).
+/// So long keys are no answer to what has just appeared: the simplest reaction to what is seen takes people about a
+/// fifth of a second (Luce, Response Times, 1986), and a question has to be read besides.
 const UNSEEN: Duration = Duration::from_millis(300);
 
 /// How to ask: with a list that moves, or with numbered lines for terminals (and readers) that

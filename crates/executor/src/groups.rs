@@ -114,7 +114,7 @@ impl Groups {
     fn make_unified(&mut self, dir: &Path, limits: &Limits) {
         if let Some(parent) = dir.parent() {
             let given = read(&parent.join("cgroup.subtree_control")).unwrap_or_default();
-            // The kernel stops all groups for each word, also for one that changes nothing.
+            // Each write takes the kernel's lock over all groups, also one that changes nothing.
             for controller in ["memory", "pids"].into_iter().filter(|name| !given.split_whitespace().any(|word| word == *name)) {
                 // Refused where the group is not delegated or holds processes itself: then without.
                 std::fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}")).ok();

@@ -139,7 +139,7 @@ impl Watch {
     #[must_use]
     pub fn new(order: &Order, groups: Groups) -> Self {
         let mut ledger = Ledger::at(&order.ledger);
-        // The daemon has just read it; if it is gone now, the first look ends the command.
+        // The daemon has just read it. If it can not be read now, a limit of CPU time ends the command at the first look.
         let level = ledger.total().map_or(0, |used| used.disk_bytes);
         let in_use = order.roots.first().map_or(0, |root| disk::in_use(root));
         let now = mono_ms();
